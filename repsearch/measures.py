@@ -1,0 +1,40 @@
+"""Measures of §3.2 and §4.5: cosine Gram matrix, collision entropy, effective number of solutions, cosine distance."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cosine_gram(representations: Tensor) -> Tensor:
+    """K_ij, the cosine similarity of representations i and j. [N, …] → [N, N] float32."""
+    unit = F.normalize(representations.flatten(1).float(), dim=1)
+    return unit @ unit.T
+
+
+def collision_entropy(gram: Tensor) -> float:
+    """§3.2: H_coll = -log( Σ_ij K_ij² / (Σ_i K_ii)² ), in nats. [N, N] → 0 (all alike) … log N (all orthogonal)."""
+    gram = gram.double()
+    return float(-torch.log(gram.square().sum() / gram.trace().square()))
+
+
+def effective_number(gram: Tensor) -> float:
+    """§3.2: N_eff = exp(H_coll), the number of distinct solutions: 1 (all alike) … N (all orthogonal)."""
+    return float(torch.exp(torch.tensor(collision_entropy(gram), dtype=torch.float64)))
+
+
+def class_collision_entropies(gram: Tensor, labels: Tensor) -> tuple[float, float]:
+    """§4.5: (within-class, between-class) collision entropy in nats, -log of the mean K_ij² over the pairs.
+
+    H_coll is -log of the mean K_ij² over all pairs (K_ii = 1); the paper averages over pairs of examples of the same
+    class, or of different classes. A pair is two distinct examples. NaN where there is no such pair.
+    """
+    squares = gram.double().square()
+    same = labels[:, None] == labels[None, :]
+    distinct = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    within, between = squares[same & distinct], squares[~same]
+    return float(-torch.log(within.mean())), float(-torch.log(between.mean()))
+
+
+def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
+    """§4.5: one minus cosine similarity of the flattened maps, 0 (identical) … 2 (opposite). [N, …] twice → [N]."""
+    return 1 - F.cosine_similarity(first.flatten(1).float(), second.flatten(1).float(), dim=1)

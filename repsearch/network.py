@@ -1,0 +1,152 @@
+"""The network of A.1: whitening, three blocks, linear head. One class serves the search (2 convolutions a block) and
+learning (2, 4 or 6). Adapted, as A.1 says, from the cifar10-airbench lineage."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WHITENING_EPSILON = 5e-4  # lineage; keeps near-zero eigenvalues (MNIST's constant borders) from exploding
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What fixes a network's layers: image [channels, size, size], classes, width (channels of every block).
+
+    convolutions: a block's 3 × 3 convolutions, an even number (§4.2: 2, 4, 6 are depths 1×, 2×, 3×).
+    """
+
+    channels: int
+    size: int
+    classes: int
+    width: int = 256
+    convolutions: int = 2
+    head_bias: bool = False  # R15
+
+    def __post_init__(self) -> None:
+        if self.convolutions < 2 or self.convolutions % 2:
+            raise ValueError(f"convolutions must be even and at least 2, not {self.convolutions}")
+        if self.map_sizes[-1] < 1:
+            raise ValueError(f"images must be at least 9 × 9 pixels, not {self.size} × {self.size}")
+
+    @property
+    def map_sizes(self) -> tuple[int, int, int]:
+        """Side of the three blocks' square maps: 15, 7, 3 for 32 × 32 images (A.1), 13, 6, 3 for 28 × 28 (R14)."""
+        side, sides = self.size - 1, []
+        for _ in range(3):
+            side //= 2
+            sides.append(side)
+        return sides[0], sides[1], sides[2]
+
+    @property
+    def layer_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each search layer's representation of one image."""
+        maps = {f"block{i}": (self.width, side, side) for i, side in enumerate(self.map_sizes)}
+        return {**maps, "logits": (self.classes,)}
+
+
+class Outputs(NamedTuple):
+    """maps: the three block outputs [B, C, H, W]; before: the same before the last GELU (R8); logits: [B, K]."""
+
+    maps: list[Tensor]
+    before: list[Tensor]
+    logits: Tensor
+
+
+def whitening_filters(images: Tensor, patches: int = 5000, seed: int = 0) -> Tensor:
+    """A.1: filters that whiten 2 × 2 patches, from the eigendecomposition of `patches` random training patches.
+
+    images: [N, C, H, W] normalised. Returns [2·4C, C, 2, 2]: each scaled eigenvector and its negative (lineage), 24
+    filters for 3 channels, 8 for one.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    count, channels, height, width = images.shape
+    image = torch.randint(count, (patches,), generator=generator)
+    top = torch.randint(height - 1, (patches,), generator=generator)
+    left = torch.randint(width - 1, (patches,), generator=generator)
+    near = torch.arange(2)
+    rows, columns = (top[:, None] + near)[:, None, :, None], (left[:, None] + near)[:, None, None, :]
+    sample = images[image[:, None, None, None], torch.arange(channels)[None, :, None, None], rows, columns]
+    flat = sample.flatten(1).double()
+    values, vectors = torch.linalg.eigh(flat.T @ flat / patches)
+    scaled = (vectors / torch.sqrt(values.clamp(min=0) + WHITENING_EPSILON)).T.flip(0)
+    scaled = scaled.reshape(-1, channels, 2, 2).float()
+    return torch.cat([scaled, -scaled])
+
+
+class ConvGroup(nn.Module):
+    """A.1: Conv3×3 → MaxPool2 (first group of a block) → BatchNorm → GELU → Conv3×3 → BatchNorm → GELU."""
+
+    def __init__(self, inputs: int, outputs: int, pool: bool) -> None:
+        super().__init__()
+        self.pool = pool
+        self.conv1, self.conv2 = _convolution(inputs, outputs), _convolution(outputs, outputs)
+        self.norm1, self.norm2 = _norm(outputs), _norm(outputs)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The group's output and the same before its last GELU."""
+        x = self.conv1(x)
+        if self.pool:
+            x = F.max_pool2d(x, 2)
+        x = F.gelu(self.norm1(x))
+        before = self.norm2(self.conv2(x))
+        return F.gelu(before), before
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    """No bias; PyTorch's default initialisation, then Dirac on the first `inputs` filters (lineage, §3.1)."""
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    with torch.no_grad():
+        nn.init.dirac_(convolution.weight[:inputs])
+    return convolution
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    """Weight fixed at 1, bias trained (lineage). A.3's momentum 0.6 is without effect: no running statistics."""
+    norm = nn.BatchNorm2d(channels, track_running_stats=False)
+    norm.weight.requires_grad_(False)
+    return norm
+
+
+class Network(nn.Module):
+    """Whitening (frozen weights) → GELU → three blocks → linear head (A.1).
+
+    whitening: filters of `whitening_filters`. seed: of the initialisation; the global generator is left untouched.
+    """
+
+    def __init__(self, shape: Shape, whitening: Tensor, seed: int = 0) -> None:
+        super().__init__()
+        self.shape = shape
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.whiten = nn.Conv2d(shape.channels, len(whitening), 2, bias=True)
+            self.blocks = nn.ModuleList()
+            inputs = len(whitening)
+            for _ in range(3):
+                groups = [ConvGroup(inputs, shape.width, pool=True)]
+                groups += [ConvGroup(shape.width, shape.width, pool=False) for _ in range(shape.convolutions // 2 - 1)]
+                self.blocks.append(nn.ModuleList(groups))
+                inputs = shape.width
+            self.head = nn.Linear(shape.width * shape.map_sizes[-1] ** 2, shape.classes, bias=shape.head_bias)
+        with torch.no_grad():
+            self.whiten.weight.copy_(whitening)
+            nn.init.zeros_(self.whiten.bias)  # type: ignore[arg-type]
+        self.whiten.weight.requires_grad_(False)
+
+    def stem(self, images: Tensor) -> Tensor:
+        """Whitened images: [B, C, H, W] → [B, 8C, H-1, W-1]."""
+        return F.gelu(self.whiten(images))
+
+    def forward(self, images: Tensor, stop_gradient: bool = False) -> Outputs:
+        """stop_gradient: the head reads sg(H⁽²⁾), so that no gradient of the logits reaches the body (§4.2)."""
+        x = self.stem(images)
+        maps, before = [], []
+        for block in self.blocks:
+            for group in block:  # type: ignore[attr-defined]
+                x, ahead = group(x)
+            maps.append(x)
+            before.append(ahead)
+        features = x.detach() if stop_gradient else x
+        return Outputs(maps, before, self.head(features.flatten(1)))

@@ -1,0 +1,92 @@
+"""A recipe: every setting of one evolutionary search (§3.1, A.2, A.4)."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+SEARCH_LAYERS = ("block0", "block1", "block2", "logits")  # ℓ = 0, 1, 2, 3
+BLOCKS = SEARCH_LAYERS[:3]
+
+
+def _at_least(owner: object, low: float, **values: float) -> None:
+    for name, value in values.items():
+        if not value >= low:
+            raise ValueError(f"{name} must be at least {low}, not {value} ({type(owner).__name__})")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """How one search layer evolves (A.2, "Evolution schedule")."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (read by pydantic, which the core does not import)
+
+    generations: int
+    alpha: float  # mutation strength α, in units of the parents' standard deviation
+    boost: float  # explorers mutate with α · boost
+    blur: int  # passes of 3 × 3 average pooling; none for logits
+
+    def __post_init__(self) -> None:
+        _at_least(self, 0, generations=self.generations, alpha=self.alpha, boost=self.boost, blur=self.blur)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a search. `layers` has one entry a search layer: block 0, 1, 2, logits.
+
+    The readings (noise … start) are what the paper leaves open; `docs/readings.md` says what each value means.
+    Raises ValueError, naming the field, for a value out of range.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    layers: tuple[Layer, Layer, Layer, Layer]
+    population: int = 240
+    parents: int = 20
+    explorers: int = 100  # the other population - parents - explorers children are refiners
+    initial_noise: float = 0.3  # R9: in units of the input's standard deviation by channel
+    noise: Literal["channel", "element"] = "channel"  # R1
+    smooth: Literal["child", "noise"] = "child"  # R2
+    batch_norm: Literal["frozen", "batch"] = "frozen"  # R3
+    count_padding: bool = True  # R10
+    refine_from: Literal["parents+explorers", "parents"] = "parents+explorers"  # R11
+    start: Literal["best", "population"] = "best"  # R16: the population that opens layers 1, 2, 3
+    normalise_start: bool = True  # R17: a layer's first population is normalised, as every child is
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, population=self.population, parents=self.parents)
+        _at_least(self, 0, explorers=self.explorers, initial_noise=self.initial_noise, seed=self.seed)
+        if len(self.layers) != len(SEARCH_LAYERS):
+            raise ValueError(f"layers must have {len(SEARCH_LAYERS)} entries (block 0, 1, 2, logits)")
+        if self.parents + self.explorers > self.population:
+            raise ValueError(
+                f"parents ({self.parents}) and explorers ({self.explorers}) exceed the population ({self.population})"
+            )
+        if self.seed >= 2**64:
+            raise ValueError(f"seed must be below 2^64, not {self.seed}")
+
+    @property
+    def refiners(self) -> int:
+        return self.population - self.parents - self.explorers
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, as JSON would hold them."""
+        plain = asdict(self)
+        plain["layers"] = [dict(layer) for layer in plain["layers"]]
+        return plain
+
+
+def scaled_population(recipe: dict[str, Any], population: int) -> dict[str, Any]:
+    """The recipe with another population, its parts in proportion (R12: 20 : 100 : 120 of 240 in the paper)."""
+    parents = max(1, round(population * recipe["parents"] / recipe["population"]))
+    explorers = min(population - parents, round(population * recipe["explorers"] / recipe["population"]))
+    return {**recipe, "population": population, "parents": parents, "explorers": explorers}
+
+
+def scaled_generations(recipe: dict[str, Any], generations: int) -> dict[str, Any]:
+    """The recipe with `generations` at layer 0 and the other layers in proportion, at least 1 each (§4.4)."""
+    factor = generations / recipe["layers"][0]["generations"]
+    layers = [
+        {**layer, "generations": max(1, round(layer["generations"] * factor)) if layer["generations"] else 0}
+        for layer in recipe["layers"]
+    ]
+    return {**recipe, "layers": layers}
