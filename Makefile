@@ -1,0 +1,30 @@
+# make demo: everything, small, in minutes · make test: the tests · make lint: the linters
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := $(BIN)/snakemake --configfile workflow/presets/demo.yaml
+
+.PHONY: demo test lint
+
+demo: .venv/installed
+	$(DEMO) all
+	@echo "Tables:  results/demo/tables"
+	@echo "Figures: results/demo/figures"
+	@echo "Report:  results/demo/report.md"
+	@echo "Logs:    results/demo/logs"
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+	$(BIN)/mypy
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@

@@ -1,0 +1,3 @@
+from repsearch.cli import main
+
+main()

@@ -1,0 +1,221 @@
+"""Commands: one a stage. Each parses, calls the stage and leaves the files; `python -m repsearch STAGE --help`.
+
+The workflow calls these; settings come as JSON so that what a rule tracks is just what its stage gets.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from repsearch.errors import UserError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+log = logging.getLogger(__name__)
+
+Settings = Annotated[str, typer.Option(help="The stage's settings, as JSON.")]
+Out = Annotated[Path, typer.Option(help="File (or folder) to write.")]
+Log = Annotated[Path | None, typer.Option(help="Log file; messages also go to standard error.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Threads = Annotated[int, typer.Option(help="CPU threads.")]
+Data = Annotated[Path, typer.Option("--dataset", help="Prepared data set (npz).")]
+NetworkFile = Annotated[Path, typer.Option("--network", help="Search network (pt).")]
+
+
+def _settings(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"--settings is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError("--settings must be a JSON object")
+    return value
+
+
+def _start(log_file: Path | None) -> None:
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if log_file is not None:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(log_file, mode="w"))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True)
+
+
+@app.command()
+def prepare(settings: Settings, out: Out, data: Path = Path("data"), log: Log = None) -> None:
+    """Prepare a data set: download or read it, split it, write one npz file."""
+    _start(log)
+    from repsearch import datasets
+    from repsearch.files import unchanged
+    from repsearch.provenance import code_version
+
+    given = _settings(settings)
+    key = {"settings": given, "code": code_version("datasets")}
+    if not unchanged(out.with_suffix(".json"), key):
+        datasets.prepare(folder=data, out=out, key=key, **given)
+
+
+@app.command()
+def network(settings: Settings, dataset: Data, out: Out, log: Log = None, threads: Threads = 1) -> None:
+    """Initialise a data set's search network and freeze its BatchNorm statistics."""
+    _start(log)
+    from repsearch import stage_network
+    from repsearch.device import choose
+
+    choose("cpu", threads)
+    stage_network.make(dataset, out, **_settings(settings))
+
+
+@app.command()
+def search(
+    settings: Settings,
+    dataset: Data,
+    network: NetworkFile,
+    out: Out,
+    manifest: Path,
+    log: Log = None,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Search one shard of images: settings has recipe, start and stop."""
+    _start(log)
+    from repsearch import stage_search
+    from repsearch.config import parse
+    from repsearch.device import choose
+    from repsearch.recipe import Recipe
+
+    given = _settings(settings)
+    recipe = parse(Recipe, given["recipe"], "recipe")
+    where = choose(device, threads)
+    stage_search.make(dataset, network, recipe, given["start"], given["stop"], out, manifest, where)
+
+
+@app.command()
+def fitness(
+    settings: Settings,
+    dataset: Data,
+    network: NetworkFile,
+    out: Out,
+    log: Log = None,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Figure 2's probe: evolve one block alone. Settings has recipe, layer and images."""
+    _start(log)
+    from repsearch import stage_probes
+    from repsearch.config import parse
+    from repsearch.device import choose
+    from repsearch.recipe import Recipe
+
+    given = _settings(settings)
+    recipe = parse(Recipe, given["recipe"], "recipe")
+    stage_probes.fitness(dataset, network, recipe, given["layer"], given["images"], out, choose(device, threads))
+
+
+@app.command()
+def diversity(
+    settings: Settings,
+    dataset: Data,
+    network: NetworkFile,
+    out: Out,
+    log: Log = None,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Figure 3's probe: independent runs. Settings has recipe, images and runs."""
+    _start(log)
+    from repsearch import stage_probes
+    from repsearch.config import parse
+    from repsearch.device import choose
+    from repsearch.recipe import Recipe
+
+    given = _settings(settings)
+    recipe = parse(Recipe, given["recipe"], "recipe")
+    stage_probes.diversity(dataset, network, recipe, given["images"], given["runs"], out, choose(device, threads))
+
+
+@app.command()
+def train(
+    settings: Settings,
+    dataset: Data,
+    out: Out,
+    network: Annotated[Path | None, typer.Option(help="Search network that the targets must come from.")] = None,
+    targets: Annotated[
+        list[Path] | None, typer.Option(help="Manifests of the shards, each with its own --targets.")
+    ] = None,
+    log: Log = None,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Train one network and test the epoch that validation chose."""
+    _start(log)
+    from repsearch import stage_train
+    from repsearch.config import parse
+    from repsearch.device import choose
+
+    run = parse(stage_train.RunSettings, _settings(settings), "run")
+    stage_train.make(run, dataset, network, targets or [], out, choose(device, threads))
+
+
+@app.command()
+def table(
+    number: int,
+    runs: Annotated[list[Path], typer.Argument(help="The runs' summaries.")],
+    out: Annotated[Path, typer.Option(help="The table's CSV; .md, .png and _all_depths.csv are written beside it.")],
+    log: Log = None,
+) -> None:
+    """Table 1 or 2 from its runs."""
+    _start(log)
+    from repsearch import tables
+    from repsearch.files import atomic, write_text
+
+    frame = tables.table(number, runs)
+    with atomic(out.with_name(f"{out.stem}_all_depths.csv")) as temporary:
+        tables.all_depths(number, runs).to_csv(temporary, index=False)
+    with atomic(out) as temporary:
+        frame.to_csv(temporary, index=False)
+    write_text(out.with_suffix(".md"), tables.to_markdown(number, frame))
+    tables.draw(number, out, out.with_suffix(".png"))
+
+
+@app.command()
+def figure(
+    number: int,
+    inputs: Annotated[list[Path], typer.Argument(help="The probes' CSVs (2, 3) or the runs' summaries (4 to 7).")],
+    out: Annotated[Path, typer.Option(help="The figure's CSV; .png and .md (its caption) are written beside it.")],
+    settings: Settings = "{}",
+    log: Log = None,
+) -> None:
+    """Figures 2 to 7 from their probes or runs. Settings: what the figure's function takes."""
+    _start(log)
+    from repsearch import figures
+    from repsearch.files import atomic
+
+    frame = figures.build(number, inputs, **_settings(settings))
+    with atomic(out) as temporary:
+        frame.to_csv(temporary, index=False)
+    figures.draw(number, out, out.with_suffix(".png"), out.with_suffix(".md"))
+
+
+@app.command()
+def report(results: Path, out: Out, log: Log = None) -> None:
+    """One page with all tables and figures of a results folder."""
+    _start(log)
+    from repsearch.files import write_text
+    from repsearch.report import report as page
+
+    def files(folder: str, pattern: str) -> list[Path]:
+        return sorted((results / folder).glob(pattern))
+
+    figures, captions = files("figures", "figure?.png"), files("figures", "figure?.md")
+    write_text(out, page(results, files("tables", "table?.md"), figures, captions))
+
+
+def main() -> None:
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        log.error("error: %s", error)
+        sys.exit(1)

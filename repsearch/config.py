@@ -1,0 +1,256 @@
+"""The configuration: its schema, its defaults and its checks. `config.yaml` says what each key means."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from repsearch.errors import UserError
+from repsearch.files import digest
+from repsearch.recipe import Recipe, scaled_generations, scaled_population
+from repsearch.settings import Training, Variant
+
+T = TypeVar("T")
+Count = Annotated[int, Field(ge=1)]
+
+
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ValueError("a name must be letters, digits, '-' and '_' (it becomes a folder)")
+    return name
+
+
+def _inside(path: str) -> str:
+    parts = Path(path).parts
+    if Path(path).is_absolute() or ".." in parts or parts[:1] != ("results",):
+        raise ValueError("must be 'results' or a folder below it, such as 'results/mine'")
+    return path
+
+
+Name = Annotated[str, AfterValidator(_plain_name)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Dataset(Section):
+    """One data set: where it comes from, how much of it to use, and what is special about it."""
+
+    source: str
+    label: str
+    paper: Literal["MNIST", "CIFAR-10", "CIFAR-100"] | None = None
+    images: Count | None = None  # training images kept, held-out ones included; None: all
+    test_images: Count | None = None
+    validation_images: Count
+    flip: bool
+    pad: Annotated[int, Field(ge=0)]
+    recipe: Name
+    search_depth: Count = 3
+    training: dict[str, Any] = {}
+
+
+class NetworkSettings(Section):
+    width: Count = 256
+    seed: Annotated[int, Field(ge=0)] = 0
+    calibration_images: Count = 2000
+    head_bias: bool = False
+
+
+class VariantSettings(Section):
+    learns: Literal["labels", "targets"]
+    blocks: list[int] = []
+    depths: list[Count] | None = None  # None: the data set's search_depth
+    training: dict[str, Any] = {}
+
+
+class Table(Section):
+    datasets: list[Name]
+    variants: list[Name]
+
+
+class Figure2(Section):
+    dataset: Name
+    images: Count
+    populations: list[Count]
+    generations: list[Count]
+
+
+class Figure3(Section):
+    dataset: Name
+    images: Count
+    runs: Count
+
+
+class Figure4(Section):
+    dataset: Name
+    variant: Name
+    populations: list[Count]
+    generations: list[Count]
+    seeds: Count
+
+
+class Trajectories(Section):
+    dataset: Name
+    variants: list[Name]
+    depth: Count
+    seeds: Count
+
+
+class Config(Section):
+    results: Annotated[str, AfterValidator(_inside)] = "results"
+    data: str = "data"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Count = 1
+    shard_images: Count = 2500
+    seeds: Count = 3
+    network: NetworkSettings
+    datasets: dict[Name, Dataset]
+    recipes: dict[Name, dict[str, Any]]
+    training: dict[str, Any]
+    variants: dict[Name, VariantSettings]
+    table1: Table
+    table2: Table
+    figure2: Figure2
+    figure3: Figure3
+    figure4: Figure4
+    trajectories: Trajectories
+
+    @cached_property
+    def all_recipes(self) -> dict[str, Recipe]:
+        """Recipes by name: the configured ones and figure 4's sweeps, `<base>-population-N`, `<base>-generations-N`."""
+        plain = {name: self._resolved(name) for name in self.recipes}
+        base = self.datasets[self.figure4.dataset].recipe
+        for count in self.figure4.populations:
+            plain[f"{base}-population-{count}"] = scaled_population(plain[base], count)
+        for count in self.figure4.generations:
+            plain[f"{base}-generations-{count}"] = scaled_generations(plain[base], count)
+        return {name: parse(Recipe, settings, f"recipes.{name}") for name, settings in plain.items()}
+
+    def _resolved(self, name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+        """A recipe with its `base` filled in."""
+        own = dict(self.recipes[name])
+        base = own.pop("base", None)
+        if base is None:
+            return parse(Recipe, own, f"recipes.{name}").to_dict()
+        if base not in self.recipes or base in (*seen, name):
+            raise UserError(
+                f"recipes.{name}.base: {base!r} is not another recipe (there are {', '.join(self.recipes)})"
+            )
+        return {**self._resolved(base, (*seen, name)), **own}
+
+    def sweep(self) -> dict[str, list[str]]:
+        """Figure 4's recipes by panel; the point that equals the base recipe is the base recipe."""
+        base = self.datasets[self.figure4.dataset].recipe
+        recipe = self.all_recipes[base]
+
+        def names(panel: str, counts: list[int], own: int) -> list[str]:
+            return [base if count == own else f"{base}-{panel}-{count}" for count in counts]
+
+        return {
+            "population": names("population", self.figure4.populations, recipe.population),
+            "generations": names("generations", self.figure4.generations, recipe.layers[0].generations),
+        }
+
+    def run_training(self, dataset: str, variant: str) -> Training:
+        """The training settings of a run: the common ones, overridden by the variant's, then by the data set's."""
+        merged = {**self.training, **self.variants[variant].training, **self.datasets[dataset].training}
+        return parse(Training, merged, f"training (of {dataset}, {variant})")
+
+    def run_variant(self, variant: str) -> Variant:
+        settings = self.variants[variant]
+        plain = {"learns": settings.learns, "blocks": settings.blocks}
+        return parse(Variant, plain, f"variants.{variant}")
+
+    def depths(self, dataset: str, variant: str) -> list[int]:
+        return self.variants[variant].depths or [self.datasets[dataset].search_depth]
+
+
+def load(raw: Mapping[str, Any]) -> Config:
+    """Validate a configuration. Raises UserError: one line a mistake, each naming the key."""
+    config = parse(Config, raw, "")
+    known: list[tuple[str, list[str], Mapping[str, Any]]] = [
+        ("table1.datasets", config.table1.datasets, config.datasets),
+        ("table2.datasets", config.table2.datasets, config.datasets),
+        ("table1.variants", config.table1.variants, config.variants),
+        ("table2.variants", config.table2.variants, config.variants),
+        ("figure2.dataset", [config.figure2.dataset], config.datasets),
+        ("figure3.dataset", [config.figure3.dataset], config.datasets),
+        ("figure4.dataset", [config.figure4.dataset], config.datasets),
+        ("figure4.variant", [config.figure4.variant], config.variants),
+        ("trajectories.dataset", [config.trajectories.dataset], config.datasets),
+        ("trajectories.variants", config.trajectories.variants, config.variants),
+        *[(f"datasets.{name}.recipe", [entry.recipe], config.recipes) for name, entry in config.datasets.items()],
+    ]
+    for key, names, there in known:
+        for name in names:
+            if name not in there:
+                raise UserError(f"{key}: {name!r} is not defined (there are {', '.join(there)})")
+    if config.run_variant(config.figure4.variant).learns != "targets":
+        raise UserError("figure4.variant: must be a variant that learns targets")
+    for dataset in config.datasets:
+        for variant in config.variants:
+            config.run_training(dataset, variant)
+    for name, recipe in config.all_recipes.items():
+        replace(recipe)  # its own checks
+        _plain_name(name)
+    return config
+
+
+def parse(kind: type[T], raw: Any, where: str) -> T:
+    """`raw` as a `kind` (a model or dataclass), or UserError with one line a mistake, each naming the key."""
+    try:
+        return TypeAdapter(kind).validate_json(_json(raw), strict=True)
+    except ValidationError as error:
+        lines = []
+        for mistake in error.errors():
+            key = ".".join([where, *map(str, mistake["loc"])] if where else map(str, mistake["loc"]))
+            problem = "unknown key" if mistake["type"] in _UNKNOWN else mistake["msg"].removeprefix("Value error, ")
+            given = (
+                "" if isinstance(mistake["input"], dict) or problem == "unknown key" else f" (got {mistake['input']!r})"
+            )
+            lines.append(f"{key}: {problem[0].lower()}{problem[1:]}{given}")
+        raise UserError("configuration: " + "\n".join(lines)) from None
+
+
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
+
+def _json(raw: Any) -> str:
+    """As JSON, whose lists serve as tuples in strict mode, while '3' is no number."""
+    try:
+        return json.dumps(raw)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"configuration: only numbers, strings, lists and mappings are allowed ({error})") from None
+
+
+def read(*paths: Path) -> Config:
+    """The configuration of YAML files, later ones laid over earlier ones, as Snakemake does it."""
+    merged: dict[str, Any] = {}
+    for path in paths:
+        try:
+            layer = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UserError(f"{path} can't be read as YAML: {str(error).splitlines()[0]}") from None
+        if not isinstance(layer, dict):
+            raise UserError(f"{path} must hold a mapping of settings")
+        merged = _overlay(merged, layer)
+    return load(merged)
+
+
+def _overlay(base: dict[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in layer.items():
+        nested = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = _overlay(result[key], value) if nested else value
+    return result
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    return digest(recipe.to_dict())

@@ -1,0 +1,260 @@
+"""Data sets: three kinds of source, brought to one prepared file."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from repsearch.errors import UserError
+from repsearch.files import atomic, file_digest, finish, read_json
+
+log = logging.getLogger(__name__)
+
+TORCHVISION = {"MNIST": 60_000, "CIFAR10": 50_000, "CIFAR100": 50_000}  # name: training images
+DIGITS = 1797
+ATTEMPTS = 3
+DIGITS_TEST = 297  # scikit-learn's digits have no official split: the last ones, by other writers, are the test set
+SPLIT_SEED = 0
+
+
+class Raw(NamedTuple):
+    """uint8 images [N, C, H, W], int64 labels [N] in 0 … classes-1, and the classes' names."""
+
+    x_train: NDArray[np.uint8]
+    y_train: NDArray[np.int64]
+    x_test: NDArray[np.uint8]
+    y_test: NDArray[np.int64]
+    classes: list[str]
+
+
+@dataclass
+class Prepared:
+    """A prepared data set. images: every kept training image; train, validation: the fixed split, indices into them.
+
+    mean, std: [C], of the training part's pixels in [0, 1].
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    manifest: dict[str, Any]
+
+    @property
+    def classes(self) -> int:
+        return len(self.manifest["classes"])
+
+    def normalised(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Zero mean, unit variance by channel over the training part. [N, C, H, W] float32."""
+        scaled = images.astype(np.float32) / 255
+        return (scaled - self.mean[:, None, None]) / self.std[:, None, None]
+
+
+def prepare(
+    source: str,
+    folder: Path,
+    out: Path,
+    validation_images: int,
+    images: int | None = None,
+    test_images: int | None = None,
+    key: dict[str, Any] | None = None,
+) -> None:
+    """Write `out` (npz) and, beside it, its manifest (`.json`).
+
+    images, test_images: keep that many, drawn at random with a fixed seed; validation_images of the kept training images
+    are held out (A.3: 4000 of 50,000). Raises UserError for a source that is unknown, malformed or too small.
+    """
+    raw = load(source, folder)
+    random = np.random.default_rng(SPLIT_SEED)
+    kept = _sample(random, len(raw.x_train), images, "images", source)
+    kept_test = _sample(random, len(raw.x_test), test_images, "test_images", source)
+    if validation_images >= len(kept):
+        raise UserError(
+            f"validation_images ({validation_images}) leaves none of {source}'s {len(kept)} images to train on"
+        )
+    order = random.permutation(len(kept))
+    validation, train = np.sort(order[:validation_images]), np.sort(order[validation_images:])
+    x = raw.x_train[kept]
+    pixels = x[train].astype(np.float64) / 255
+    mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
+    if not (std > 0).all():
+        raise UserError(f"{source}: a channel is constant over all training images")
+    with atomic(out) as temporary, temporary.open("wb") as opened:
+        np.savez(
+            opened,
+            images=x,
+            labels=raw.y_train[kept],
+            train=train,
+            validation=validation,
+            test_images=raw.x_test[kept_test],
+            test_labels=raw.y_test[kept_test],
+            mean=mean.astype(np.float32),
+            std=std.astype(np.float32),
+        )
+    manifest = {
+        "source": source,
+        "classes": raw.classes,
+        "shape": list(x.shape[1:]),
+        "train_images": len(train),
+        "validation_images": len(validation),
+        "test_images": len(kept_test),
+        "sha256": file_digest(out),
+    }
+    finish(out.with_suffix(".json"), key or {}, [out], manifest)
+
+
+def _sample(random: np.random.Generator, count: int, wanted: int | None, key: str, source: str) -> NDArray[np.int64]:
+    if wanted is None:
+        return np.arange(count)
+    if wanted > count:
+        raise UserError(f"{key}: {wanted} asked for, but {source} has {count}")
+    return np.sort(random.permutation(count)[:wanted])
+
+
+def read(path: Path) -> Prepared:
+    """A file that `prepare` wrote. Raises UserError where it is missing, truncated or not what its manifest says."""
+    manifest = read_json(path.with_suffix(".json"))
+    if not path.exists() or file_digest(path) != manifest.get("sha256"):
+        raise UserError(
+            f"{path} is missing or not what {path.with_suffix('.json')} says: delete both, run snakemake again"
+        )
+    with np.load(path, allow_pickle=False) as arrays:
+        return Prepared(**{name: arrays[name] for name in arrays.files}, manifest=manifest)
+
+
+def training_images(source: str) -> int:
+    """How many training images a source has, held-out ones included; nothing is downloaded. Raises UserError."""
+    kind, _, name = source.partition(":")
+    if kind == "torchvision" and name in TORCHVISION:
+        return TORCHVISION[name]
+    if source == "sklearn:digits":
+        return DIGITS - DIGITS_TEST
+    return len(load(source, Path()).y_train)
+
+
+def load(source: str, folder: Path) -> Raw:
+    """`torchvision:<name>`, `npz:<path>` or `sklearn:digits`, checked. folder: where downloads go."""
+    kind, _, name = source.partition(":")
+    if kind == "torchvision" and name in TORCHVISION:
+        raw = _torchvision(name, folder)
+    elif kind == "npz" and name:
+        raw = _npz(Path(name))
+    elif source == "sklearn:digits":
+        raw = _digits()
+    else:
+        raise UserError(
+            f"unknown source {source!r}: use torchvision:{'|'.join(TORCHVISION)}, npz:PATH or sklearn:digits"
+        )
+    return raw
+
+
+def _torchvision(name: str, folder: Path) -> Raw:
+    import torchvision
+
+    kind = getattr(torchvision.datasets, name)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            train, test = (kind(folder, train=part, download=True) for part in (True, False))
+            break
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # URLError is an OSError; torchvision raises RuntimeError on a bad checksum
+            if attempt == ATTEMPTS:
+                raise UserError(
+                    f"torchvision:{name} can't be downloaded ({error}): check the network, or put the files that "
+                    f"torchvision.datasets.{name} reads into {Path(folder).resolve()}"
+                ) from None
+            log.warning("download of %s failed (%s), trying again", name, error)
+            time.sleep(2**attempt)
+    return checked(
+        np.asarray(train.data), np.asarray(train.targets), np.asarray(test.data), np.asarray(test.targets),
+        f"torchvision:{name}", list(train.classes),
+    )  # fmt: skip
+
+
+def _npz(path: Path) -> Raw:
+    wanted = ("x_train", "y_train", "x_test", "y_test")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = [name for name in wanted if name not in arrays.files]
+            if missing:
+                raise UserError(f"{path}: no array {', '.join(missing)} (it needs {', '.join(wanted)})")
+            parts = [arrays[name] for name in wanted]
+            classes = [str(name) for name in arrays["classes"]] if "classes" in arrays.files else None
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: check the data set's source, npz:PATH") from None
+    except Exception as error:  # zipfile, zlib and numpy each have their own for a damaged file
+        raise UserError(f"{path} can't be read as an npz file without pickled objects ({error})") from None
+    return checked(*parts, str(path), classes)
+
+
+def checked(
+    x_train: NDArray[Any],
+    y_train: NDArray[Any],
+    x_test: NDArray[Any],
+    y_test: NDArray[Any],
+    source: str,
+    classes: list[str] | None,
+) -> Raw:
+    """Arrays as a `Raw`: images become [N, C, H, W]. Raises UserError naming source and array."""
+    images = []
+    for name, x in (("x_train", x_train), ("x_test", x_test)):
+        if x.dtype != np.uint8:
+            raise UserError(f"{source}: {name} must be uint8 (0 … 255), not {x.dtype}")
+        if x.ndim == 3:
+            x = x[:, None]
+        elif x.ndim == 4 and x.shape[3] in (1, 3):
+            x = x.transpose(0, 3, 1, 2)
+        elif not (x.ndim == 4 and x.shape[1] in (1, 3)):
+            raise UserError(
+                f"{source}: {name} must be [N, H, W], [N, H, W, 1 or 3] or [N, 1 or 3, H, W], not {list(x.shape)}"
+            )
+        if x.shape[2] != x.shape[3] or x.shape[2] < 9:
+            raise UserError(
+                f"{source}: {name} must be square and at least 9 × 9 pixels, not {x.shape[2]} × {x.shape[3]}"
+            )
+        images.append(np.ascontiguousarray(x))
+    if images[0].shape[1:] != images[1].shape[1:]:
+        raise UserError(
+            f"{source}: x_train is {list(images[0].shape[1:])} an image, x_test {list(images[1].shape[1:])}"
+        )
+    labels = []
+    for name, y, x in (("y_train", y_train, images[0]), ("y_test", y_test, images[1])):
+        if not np.issubdtype(y.dtype, np.integer) or y.shape != (len(x),):
+            raise UserError(f"{source}: {name} must hold {len(x)} integers, not {y.dtype} {list(y.shape)}")
+        if not len(y):
+            raise UserError(f"{source}: {name} is empty")
+        labels.append(y.astype(np.int64))
+    count = len(classes) if classes else int(labels[0].max()) + 1
+    for name, y in zip(("y_train", "y_test"), labels, strict=True):
+        if y.min() < 0 or y.max() >= count:
+            raise UserError(f"{source}: {name} has a label outside 0 … {count - 1}")
+    if count < 2:
+        raise UserError(f"{source}: there must be at least two classes")
+    return Raw(images[0], labels[0], images[1], labels[1], classes or [str(i) for i in range(count)])
+
+
+def _digits() -> Raw:
+    """1797 real handwritten digits, 8 × 8 and 17 grey levels, enlarged to 28 × 28 by bilinear interpolation."""
+    import torch
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    small = torch.from_numpy(bunch.images).float()[:, None] * (255 / 16)
+    large = torch.nn.functional.interpolate(small, (28, 28), mode="bilinear").round().clamp(0, 255).byte().numpy()
+    y = bunch.target
+    cut = len(y) - DIGITS_TEST
+    return checked(
+        large[:cut], y[:cut], large[cut:], y[cut:], "sklearn:digits", [str(name) for name in bunch.target_names]
+    )

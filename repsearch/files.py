@@ -1,0 +1,102 @@
+"""Writing whole files or none, and digests of what is in them."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from repsearch.errors import UserError
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, with its suffix, that takes its place when the block ends without an error.
+
+    A killed or failed writer leaves no `path` behind, or the former one. Raises UserError where the folder can't be
+    written or the disk is full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise UserError(f"can't write to {path.parent}: {error.strerror}; check its permissions") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes the file private
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"no space left while writing {path}: free some, then run again") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path, remedy: str = "delete it and run snakemake again") -> dict[str, Any]:
+    """Raises UserError, naming the file, where it is missing, unreadable or not a JSON object."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run snakemake to make it") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read as JSON ({error}): {remedy}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is not a JSON object: {remedy}")
+    return value
+
+
+def digest(value: Any) -> str:
+    """Twelve hex digits of the SHA-256 of plain data, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with Path(path).open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def unchanged(manifest: Path, key: dict[str, Any]) -> bool:
+    """Whether a stage's outputs are there, whole and made from just this: then the stage has nothing to do.
+
+    manifest: a JSON file with what its outputs were made from (`key`) and their digests (`files`, by name, beside it).
+    Snakemake runs a stage again when an input was made again; this is how a stage finds that the input is the same.
+    """
+    if not manifest.exists():
+        return False
+    try:
+        stated = read_json(manifest)
+    except UserError:
+        return False
+    files = stated.get("files")
+    return (
+        stated.get("key") == key
+        and isinstance(files, dict)
+        and all((manifest.parent / n).exists() and file_digest(manifest.parent / n) == d for n, d in files.items())
+    )
+
+
+def finish(manifest: Path, key: dict[str, Any], files: list[Path], facts: dict[str, Any]) -> None:
+    """Write the manifest of a stage's finished outputs, its last act."""
+    write_json(manifest, {**facts, "key": key, "files": {path.name: file_digest(path) for path in files}})

@@ -1,0 +1,66 @@
+"""Stage: initialise a data set's search network; read it back."""
+
+import logging
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from repsearch import datasets
+from repsearch.errors import UserError
+from repsearch.files import atomic, file_digest, finish, read_json, unchanged
+from repsearch.network import Network, Shape
+from repsearch.provenance import code_version
+from repsearch.search_network import SearchNetwork, initialise
+
+log = logging.getLogger(__name__)
+
+
+def make(dataset: Path, out: Path, width: int, seed: int, calibration_images: int, head_bias: bool) -> None:
+    """Write the search network of a prepared data set (weights, whitening, frozen statistics) and its manifest.
+
+    Always computed on the CPU in float32, so that the file does not depend on the device.
+    """
+    settings = {"width": width, "seed": seed, "calibration_images": calibration_images, "head_bias": head_bias}
+    key: dict[str, Any] = {
+        "settings": settings,
+        "code": code_version("stage_network"),
+        "dataset": read_json(dataset.with_suffix(".json"))["sha256"],
+    }
+    manifest = out.with_suffix(".json")
+    if unchanged(manifest, key):
+        log.info("%s is up to date: its inputs did not change", out)
+        return
+    data = datasets.read(dataset)
+    channels, size, _ = data.manifest["shape"]
+    shape = Shape(channels, size, data.classes, width, head_bias=head_bias)
+    images = torch.from_numpy(data.normalised(data.images[data.train]))
+    network = initialise(shape, images, seed, calibration_images)
+    with atomic(out) as temporary:
+        torch.save(
+            {
+                "shape": asdict(shape),
+                "weights": network.network.state_dict(),
+                "statistics": network.statistics,
+            },
+            temporary,
+        )
+    finish(manifest, key, [out], {"shape": asdict(shape), "sha256": file_digest(out)})
+    log.info("search network: %s, %d images calibrate", shape, min(calibration_images, len(images)))
+
+
+def read(path: Path) -> tuple[SearchNetwork, str]:
+    """The network and its digest. Raises UserError where the file is missing, damaged or not what its manifest says."""
+    stated = read_json(path.with_suffix(".json")).get("sha256")
+    if not path.exists() or file_digest(path) != stated:
+        raise UserError(f"{path} is missing or not what its manifest says: delete both, then run snakemake again")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        shape = Shape(**saved["shape"])
+        network = Network(shape, saved["weights"]["whiten.weight"])
+        network.load_state_dict(saved["weights"])
+    except (KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} is not a search network ({error}): delete it and run snakemake again") from None
+    return SearchNetwork(network, saved["statistics"]), str(stated)

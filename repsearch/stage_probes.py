@@ -1,0 +1,127 @@
+"""Stages: the probes of §3.2. Fitness (figure 2): one search layer alone. Diversity (figure 3): many independent runs."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from repsearch import datasets, stage_network
+from repsearch.errors import UserError
+from repsearch.files import atomic, digest, finish, read_json, unchanged
+from repsearch.measures import cosine_gram, effective_number
+from repsearch.progress import bar
+from repsearch.provenance import code_version
+from repsearch.recipe import BLOCKS, Recipe
+from repsearch.search import search_one_layer
+from repsearch.stage_search import batch_images, search_images, seeded
+
+log = logging.getLogger(__name__)
+QUALIFIES = 0.5  # §3.2: a candidate counts if its probability of the correct class exceeds this
+PROBE_SEED = 1  # of the random choice of images
+
+
+def _key(dataset: Path, network: Path, recipe: Recipe, **settings: Any) -> dict[str, Any]:
+    return {
+        "recipe": recipe.to_dict(),
+        **settings,
+        "code": code_version("stage_probes"),
+        "dataset": read_json(dataset.with_suffix(".json"))["sha256"],
+        "network": read_json(network.with_suffix(".json"))["sha256"],
+    }
+
+
+def _random_images(data: datasets.Prepared, count: int) -> NDArray[np.int64]:
+    if count > len(data.train):
+        raise UserError(f"images: {count} asked for, but there are {len(data.train)} training images")
+    return np.sort(np.random.default_rng(PROBE_SEED).permutation(data.train)[:count])
+
+
+def _write(out: Path, frame: pd.DataFrame, recipe: Recipe, key: dict[str, Any]) -> None:
+    frame = frame.assign(recipe_digest=digest(recipe.to_dict()), code_version=key["code"])
+    with atomic(out) as temporary:
+        frame.to_csv(temporary, index=False)
+    finish(out.with_suffix(".json"), key, [out], {})
+
+
+def fitness(
+    dataset: Path, network: Path, recipe: Recipe, layer: int, images: int, out: Path, device: torch.device
+) -> None:
+    """Figure 2: evolve block `layer` alone for random training images; write its cross-entropy by generation.
+
+    CSV: block, population, generation (0 is the initial population), mean and std over images, n images.
+    """
+    key = _key(dataset, network, recipe, layer=layer, images=images)
+    if unchanged(out.with_suffix(".json"), key):
+        log.info("%s is up to date: its inputs did not change", out)
+        return
+    data = datasets.read(dataset)
+    net = stage_network.read(network)[0].to(device)
+    indices, size, parts = _random_images(data, images), batch_images(net, recipe, device), []
+    for start in bar(range(0, images, size), f"fitness of {BLOCKS[layer]}", unit="batch"):
+        chosen = indices[start : start + size]
+        x = torch.from_numpy(data.normalised(data.images[chosen])).to(device)
+        labels, numbers = (torch.from_numpy(values).to(device) for values in (data.labels[chosen], chosen))
+        parts.append(search_one_layer(net, x, labels, recipe, numbers, layer).cpu())
+    history = torch.cat(parts).double()
+    frame = pd.DataFrame(
+        {
+            "block": BLOCKS[layer],
+            "population": recipe.population,
+            "generation": range(history.shape[1]),
+            "mean": history.mean(0).numpy(),
+            "std": history.std(0).numpy() if images > 1 else np.nan,
+            "n": images,
+        }
+    )
+    _write(out, frame, recipe, key)
+
+
+def diversity(
+    dataset: Path, network: Path, recipe: Recipe, images: int, runs: int, out: Path, device: torch.device
+) -> None:
+    """Figure 3: `runs` independent searches of each image; N_eff of the best candidates of the first r, by block.
+
+    A run searches all layers; its candidate of a block counts if the correct class's probability at the end of that
+    block's evolution exceeds ½. CSV: block, runs, mean and std over the n images with a candidate that counts, accepted
+    (share of candidates that count).
+    """
+    key = _key(dataset, network, recipe, images=images, runs=runs)
+    if unchanged(out.with_suffix(".json"), key):
+        log.info("%s is up to date: its inputs did not change", out)
+        return
+    data = datasets.read(dataset)
+    net = stage_network.read(network)[0].to(device)
+    indices = _random_images(data, images)
+    maps: dict[str, list[torch.Tensor]] = {block: [] for block in BLOCKS}
+    good: dict[str, list[torch.Tensor]] = {block: [] for block in BLOCKS}
+    for run in bar(range(runs), "independent runs", unit="run"):
+        found = list(search_images(net, data, indices, seeded(recipe, run), device, f"run {run}"))
+        for block in BLOCKS:
+            maps[block].append(torch.cat([part.targets[block] for part in found]).half().cpu())
+            loss = torch.cat([part.history[block][:, -1] for part in found]).cpu()
+            good[block].append(torch.exp(-loss) > QUALIFIES)
+    rows: list[dict[str, Any]] = []
+    for block in BLOCKS:
+        candidates, counts = torch.stack(maps[block], 1), torch.stack(good[block], 1)  # [images, runs, …]
+        grams = [cosine_gram(candidates[i]) for i in range(images)]
+        for used in range(1, runs + 1):
+            numbers = [
+                effective_number(g[:used, :used][k][:, k])
+                for g, c in zip(grams, counts, strict=True)
+                if (k := c[:used]).any()
+            ]
+            rows.append(
+                {
+                    "block": block,
+                    "runs": used,
+                    "mean": np.mean(numbers) if numbers else np.nan,
+                    "std": np.std(numbers, ddof=1) if len(numbers) > 1 else np.nan,
+                    "n": len(numbers),
+                    "accepted": float(counts[:, :used].float().mean()),
+                }
+            )
+    _write(out, pd.DataFrame(rows), recipe, key)

@@ -1,0 +1,158 @@
+"""Stage: one training run, from prepared data and searched targets to a summary, a trace by epoch and the weights."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from repsearch import datasets
+from repsearch.device import fits
+from repsearch.errors import UserError
+from repsearch.files import atomic, digest, finish, read_json, unchanged
+from repsearch.network import Network, Shape, whitening_filters
+from repsearch.progress import bar
+from repsearch.provenance import code_version
+from repsearch.recipe import SEARCH_LAYERS, Recipe
+from repsearch.settings import Training, Variant
+from repsearch.targets import Targets
+from repsearch.training import Split, train
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """All that fixes a run beside its input files. recipe is None for a run that has no targets to learn or trace."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    dataset: str
+    label: str
+    paper: str | None
+    augmentation: Literal["plain", "augmented"]
+    flip: bool
+    pad: int
+    variant_name: str
+    variant: Variant
+    depth: int
+    recipe_name: str
+    recipe: Recipe | None
+    seed: int
+    width: int
+    head_bias: bool
+    training: Training
+
+
+def make(
+    settings: RunSettings,
+    dataset: Path,
+    network: Path | None,
+    manifests: Sequence[Path],
+    out: Path,
+    device: torch.device,
+) -> None:
+    """Train and write `epochs.csv`, `weights.pt` and `summary.json` into the folder `out`, the summary last.
+
+    A run with targets is traced: cosine distance to them and collision entropies on the validation set, every epoch.
+    """
+    version = code_version("stage_train")
+    summary = out / "summary.json"
+    key: dict[str, Any] = {
+        "settings": asdict(settings),
+        "code": version,
+        "dataset": read_json(dataset.with_suffix(".json"))["sha256"],
+        "targets": [read_json(path)["sha256"] for path in manifests],
+    }
+    key = {"digest": digest(key)}
+    if unchanged(summary, key):
+        log.info("%s is up to date: its inputs did not change", out)
+        return
+    data = datasets.read(dataset)
+    found: dict[str, NDArray[np.float16]] = {}
+    searched_by = ""
+    if settings.recipe is not None:
+        expected: dict[str, Any] = {"recipe_digest": digest(settings.recipe.to_dict())}
+        if network is not None:
+            expected["network"] = read_json(network.with_suffix(".json"))["sha256"]
+        found = Targets(manifests, len(data.images), expected).arrays
+        searched_by = str(read_json(manifests[0]).get("code_version"))
+    elif settings.variant.learns == "targets":
+        raise UserError(f"variant {settings.variant_name} learns targets, but the run names no recipe")
+    images = torch.from_numpy(data.normalised(data.images[data.train]))
+    channels, size, _ = data.manifest["shape"]
+    shape = Shape(channels, size, data.classes, settings.width, 2 * settings.depth, settings.head_bias)
+    model = Network(shape, whitening_filters(images, seed=settings.seed), settings.seed)
+    test = Split(
+        torch.from_numpy(data.normalised(data.test_images)).to(device),
+        torch.from_numpy(data.test_labels).to(device),
+        {},
+    )
+    try:
+        run = train(
+            model,
+            _split(data, data.train, found, device),
+            _split(data, data.validation, found, device),
+            test,
+            settings.training,
+            settings.variant,
+            settings.seed,
+            flip=settings.flip and settings.augmentation == "augmented",
+            pad=settings.pad if settings.augmentation == "augmented" else 0,
+            progress=lambda epochs: bar(epochs, f"{settings.dataset} {settings.variant_name}", unit="epoch"),
+        )
+    except FloatingPointError as error:
+        raise UserError(f"{settings.dataset}, {settings.variant_name}: {error}") from None
+    with atomic(out / "epochs.csv") as temporary:
+        pd.DataFrame(run.epochs).to_csv(temporary, index=False)
+    with atomic(out / "weights.pt") as temporary:
+        torch.save({"shape": asdict(shape), "weights": run.weights}, temporary)
+    facts = {
+        "dataset": settings.dataset,
+        "label": settings.label,
+        "paper": settings.paper,
+        "augmentation": settings.augmentation,
+        "variant": settings.variant_name,
+        "depth": settings.depth,
+        "recipe": settings.recipe_name,
+        "recipe_digest": digest(settings.recipe.to_dict()) if settings.recipe else "",
+        "population": settings.recipe.population if settings.recipe else 0,
+        "generations": settings.recipe.layers[0].generations if settings.recipe else 0,
+        "seed": settings.seed,
+        "epochs": settings.training.epochs,
+        "epoch_chosen": run.epoch_chosen,
+        "validation_accuracy": run.validation_accuracy,
+        "test_accuracy": run.test_accuracy,
+        "train_images": len(data.train),
+        "validation_images": len(data.validation),
+        "test_images": len(data.test_labels),
+        "width": settings.width,
+        "training": asdict(settings.training),
+        "settings_digest": digest([asdict(settings.training), asdict(settings.variant), settings.head_bias]),
+        "code_version": digest([version, searched_by]),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "torch": torch.__version__,
+    }
+    finish(summary, key, [out / "epochs.csv", out / "weights.pt"], facts)
+    log.info("validation %.4f (epoch %d), test %.4f", run.validation_accuracy, run.epoch_chosen, run.test_accuracy)
+
+
+def _split(
+    data: datasets.Prepared, indices: NDArray[np.int64], found: dict[str, NDArray[np.float16]], device: torch.device
+) -> Split:
+    """Images, labels and targets of a part of the data; targets stay in the host's memory where the device's is short."""
+    targets = {}
+    for layer in SEARCH_LAYERS if found else ():
+        values = torch.from_numpy(found[layer][indices])
+        if fits(values, device):
+            targets[layer] = values.to(device)
+        else:
+            log.info("targets of %s stream from the host: they don't fit on the device", layer)
+            targets[layer] = values.pin_memory()
+    images = torch.from_numpy(data.normalised(data.images[indices])).to(device)
+    return Split(images, torch.from_numpy(data.labels[indices]).to(device), targets)

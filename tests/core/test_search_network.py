@@ -1,0 +1,89 @@
+import pytest
+import torch
+from torch import nn
+
+from repsearch.network import Network
+from repsearch.operators import normalise
+from repsearch.search_network import SearchNetwork, initialise
+
+from . import reference, small
+
+
+@pytest.fixture
+def net() -> SearchNetwork:
+    return small.search_network(head_bias=True)
+
+
+def test_all_convolutions_but_the_first_are_skipped(net: SearchNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skipped, they change nothing; and they are skipped."""
+    maps = torch.randn(3, 2, 6, 8, 8)
+    skipped = net.logits(maps, 0, True), net.next_map(maps[:, 0], 0, True)
+    monkeypatch.setattr(net, "_identities", set())
+    dense = net.logits(maps, 0, True), net.next_map(maps[:, 0], 0, True)
+    for one, other in zip(skipped, dense, strict=True):
+        torch.testing.assert_close(one, other)
+
+    fresh, calls = small.search_network(), []
+    for module in fresh.network.blocks.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda module, *_: calls.append(module))
+    fresh.logits(fresh.first_map(small.images(2), True)[:, None], 0, True)
+    assert calls == [fresh.network.blocks[0][0].conv1]
+
+
+def test_a_changed_network_takes_the_dense_path() -> None:
+    plain, changed = small.search_network(), small.shaken(small.search_network())
+    maps = torch.randn(3, 1, 6, 8, 8)
+    assert not torch.allclose(plain.logits(maps, 0, True), changed.logits(maps, 0, True), atol=1e-3)
+
+
+def test_batch_statistics_make_it_the_network_that_learns(net: SearchNetwork) -> None:
+    images = small.images(5)
+    out = net.network.train()(images)
+    first = net.first_map(images, False)
+    torch.testing.assert_close(first, out.maps[0])
+    torch.testing.assert_close(net.next_map(first, 0, False), out.maps[1])
+    torch.testing.assert_close(net.logits(first[:, None], 0, False)[:, 0], out.logits)
+    torch.testing.assert_close(net.logits(out.maps[2][:, None], 2, False)[:, 0], out.logits)
+
+
+def test_frozen_statistics_are_those_of_the_reference() -> None:
+    net = small.search_network().to("cpu", torch.float64)
+    expected = reference.calibrate(net.network, small.images(20).double())
+    assert {name: kept.shape for name, kept in net.statistics.items()} == {
+        "input": (2, 2, 6),
+        "block0": (4, 2, 6),
+        "block1": (2, 2, 6),
+    }
+    for name, kept in net.statistics.items():
+        torch.testing.assert_close(kept, expected[name], rtol=1e-4, atol=1e-5)  # taken in float32
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_on_the_calibration_set_each_batchnorm_gives_mean_0_and_variance_1(
+    net: SearchNetwork, layer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For candidates of the layer's own kind, normalised; shown by what enters each GELU."""
+    maps = net.first_map(small.images(20), True)
+    if layer == 1:
+        maps = net.next_map(normalise(maps), 0, True)
+    seen, gelu = [], torch.nn.functional.gelu
+    monkeypatch.setattr(torch.nn.functional, "gelu", lambda x: seen.append(x) or gelu(x))
+    net.logits(normalise(maps)[:, None], layer, True)
+    assert len(seen) == 2 * (2 - layer)
+    for x in seen:
+        torch.testing.assert_close(x.mean((0, 2, 3)), torch.zeros(6), rtol=0, atol=1e-4)
+        torch.testing.assert_close(x.var((0, 2, 3), correction=0), torch.ones(6), rtol=0, atol=1e-2)
+
+
+def test_only_the_calibration_images_calibrate() -> None:
+    shape, images = small.network().shape, small.images(20)
+    some = initialise(shape, images, seed=0, calibration=10)
+    network = Network(shape, some.network.whiten.weight, 0)
+    expected = reference.calibrate(network, images[:10])
+    for name, kept in some.statistics.items():
+        torch.testing.assert_close(kept, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_it_does_not_learn(net: SearchNetwork) -> None:
+    assert not any(parameter.requires_grad for parameter in net.network.parameters())

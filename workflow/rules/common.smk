@@ -1,0 +1,279 @@
+# Paths, settings and inputs by wildcards. Rules ask here; nothing here runs a stage.
+import json
+import sys
+from dataclasses import asdict
+
+from repsearch.config import load
+from repsearch.datasets import training_images
+from repsearch.errors import UserError
+from repsearch.provenance import code_version
+from repsearch.recipe import BLOCKS
+from snakemake.exceptions import WorkflowError
+
+PYTHON = sys.executable
+
+try:
+    CONFIG = load(config)
+    RECIPES = CONFIG.all_recipes
+except UserError as error:
+    raise WorkflowError(str(error))
+
+RESULTS = CONFIG.results
+THREADS = CONFIG.threads
+GPU = 0 if CONFIG.device == "cpu" else 1  # GPUs that a search or training job asks for
+DATASET = f"{RESULTS}/data/{{dataset}}"
+NETWORK = f"{RESULTS}/network/{{dataset}}"
+TARGETS = f"{RESULTS}/targets/{{dataset}}/{{recipe}}/shard-{{shard}}"
+RUN = f"{RESULTS}/runs/{{dataset}}/{{augmentation}}/{{variant}}/{{recipe}}/depth{{depth}}/seed{{seed}}"
+RUN_FILES = ("summary.json", "epochs.csv", "weights.pt")
+
+
+wildcard_constraints:
+    dataset="|".join(CONFIG.datasets),
+    recipe="|".join(["none", *RECIPES]),
+    variant="|".join(CONFIG.variants),
+    augmentation="plain|augmented",
+    layer="[012]",
+    shard=r"\d{4}",
+    depth=r"\d+",
+    seed=r"\d+",
+    number=r"\d",
+
+
+def as_json(value):
+    """Settings for a stage: what a rule tracks is what the stage gets. Keys sorted, so that their order is no change."""
+    return json.dumps(value, sort_keys=True)
+
+
+# Data sets
+
+
+def dataset_settings(wildcards):
+    entry = CONFIG.datasets[wildcards.dataset]
+    keys = ("source", "validation_images", "images", "test_images")
+    return as_json({key: getattr(entry, key) for key in keys})
+
+
+def image_count(dataset):
+    """Training images, held-out ones included, known before anything is downloaded."""
+    entry = CONFIG.datasets[dataset]
+    try:
+        return entry.images or training_images(entry.source)
+    except UserError as error:
+        raise WorkflowError(str(error))
+
+
+# Shards
+
+
+def shards(dataset):
+    return [
+        f"{shard:04d}"
+        for shard in range(-(-image_count(dataset) // CONFIG.shard_images))
+    ]
+
+
+def shard_settings(wildcards):
+    start = int(wildcards.shard) * CONFIG.shard_images
+    stop = min(start + CONFIG.shard_images, image_count(wildcards.dataset))
+    return as_json(
+        {"recipe": RECIPES[wildcards.recipe].to_dict(), "start": start, "stop": stop}
+    )
+
+
+def manifests(dataset, recipe):
+    return [
+        f"{TARGETS}.json".format(dataset=dataset, recipe=recipe, shard=shard)
+        for shard in shards(dataset)
+    ]
+
+
+def stores(dataset, recipe):
+    return [
+        manifest.removesuffix(".json") + ".zarr.zip"
+        for manifest in manifests(dataset, recipe)
+    ]
+
+
+# Probes
+
+
+def fitness_settings(wildcards):
+    recipe = fitness_recipe(int(wildcards.population))
+    return as_json(
+        {
+            "recipe": recipe,
+            "layer": int(wildcards.layer),
+            "images": CONFIG.figure2.images,
+        }
+    )
+
+
+def fitness_recipe(population):
+    """The data set's recipe with another population; block generations as figure 2 needs them."""
+    from repsearch.recipe import scaled_population
+
+    base = RECIPES[CONFIG.datasets[CONFIG.figure2.dataset].recipe].to_dict()
+    generations = max(CONFIG.figure2.generations)
+    layers = [{**layer, "generations": generations} for layer in base["layers"]]
+    return scaled_population({**base, "layers": layers}, population)
+
+
+def diversity_settings(wildcards):
+    recipe = RECIPES[CONFIG.datasets[CONFIG.figure3.dataset].recipe].to_dict()
+    return as_json(
+        {"recipe": recipe, "images": CONFIG.figure3.images, "runs": CONFIG.figure3.runs}
+    )
+
+
+# Runs
+
+
+def run_settings(wildcards):
+    dataset, recipe = wildcards.dataset, wildcards.recipe
+    entry = CONFIG.datasets[dataset]
+    return as_json(
+        {
+            "dataset": dataset,
+            "label": entry.label,
+            "paper": entry.paper,
+            "augmentation": wildcards.augmentation,
+            "flip": entry.flip,
+            "pad": entry.pad,
+            "variant_name": wildcards.variant,
+            "variant": asdict(CONFIG.run_variant(wildcards.variant)),
+            "depth": int(wildcards.depth),
+            "recipe_name": recipe,
+            "recipe": None if recipe == "none" else RECIPES[recipe].to_dict(),
+            "seed": int(wildcards.seed),
+            "width": CONFIG.network.width,
+            "head_bias": CONFIG.network.head_bias,
+            "training": asdict(CONFIG.run_training(dataset, wildcards.variant)),
+        }
+    )
+
+
+def run_inputs(wildcards):
+    """A run that learns from targets, or is compared with them, waits for all shards; others need the data alone."""
+    dataset, recipe = wildcards.dataset, wildcards.recipe
+    inputs = {"dataset": f"{DATASET}.npz", "facts": f"{DATASET}.json"}
+    if recipe != "none":
+        inputs["network"] = f"{NETWORK}.json"
+        inputs["manifests"] = manifests(dataset, recipe)
+        inputs["stores"] = ancient(
+            stores(dataset, recipe)
+        )  # the manifests say whether a store's content changed
+    return inputs
+
+
+def runs(dataset, augmentation, variant, depths, seeds, recipe=None):
+    """Folders of the runs of one variant. recipe: None for the data set's own, and none for a variant that learns labels."""
+    if recipe is None:
+        learns = CONFIG.variants[variant].learns
+        recipe = CONFIG.datasets[dataset].recipe if learns == "targets" else "none"
+    return expand(
+        RUN,
+        dataset=dataset,
+        augmentation=augmentation,
+        variant=variant,
+        recipe=recipe,
+        depth=depths,
+        seed=range(seeds),
+    )
+
+
+def table_runs(number):
+    table, augmentation = {
+        1: (CONFIG.table1, "plain"),
+        2: (CONFIG.table2, "augmented"),
+    }[int(number)]
+    return [
+        run
+        for dataset in table.datasets
+        for variant in table.variants
+        for run in runs(
+            dataset,
+            augmentation,
+            variant,
+            CONFIG.depths(dataset, variant),
+            CONFIG.seeds,
+        )
+    ]
+
+
+def scaling_runs():
+    figure = CONFIG.figure4
+    names = sorted({name for panel in CONFIG.sweep().values() for name in panel})
+    depths = CONFIG.depths(figure.dataset, figure.variant)
+    return [
+        run
+        for name in names
+        for run in runs(
+            figure.dataset, "plain", figure.variant, depths, figure.seeds, name
+        )
+    ]
+
+
+def trajectory_runs():
+    chosen = CONFIG.trajectories
+    recipe = CONFIG.datasets[
+        chosen.dataset
+    ].recipe  # SGD's distance to the targets is traced too
+    return [
+        run
+        for variant in chosen.variants
+        for run in runs(
+            chosen.dataset, "plain", variant, [chosen.depth], chosen.seeds, recipe
+        )
+    ]
+
+
+def summaries(folders):
+    return [f"{folder}/summary.json" for folder in folders]
+
+
+# What `all` asks for
+
+
+def every_run():
+    folders = sorted(
+        {*table_runs(1), *table_runs(2), *scaling_runs(), *trajectory_runs()}
+    )
+    return [f"{folder}/{name}" for folder in folders for name in RUN_FILES]
+
+
+def every_shard():
+    wanted = {
+        (CONFIG.figure4.dataset, name)
+        for panel in CONFIG.sweep().values()
+        for name in panel
+    }
+    wanted.add(
+        (
+            CONFIG.trajectories.dataset,
+            CONFIG.datasets[CONFIG.trajectories.dataset].recipe,
+        )
+    )
+    for table in (CONFIG.table1, CONFIG.table2):
+        if any(
+            CONFIG.variants[variant].learns == "targets" for variant in table.variants
+        ):
+            wanted |= {
+                (dataset, CONFIG.datasets[dataset].recipe) for dataset in table.datasets
+            }
+    return [
+        path for pair in sorted(wanted) for path in (*manifests(*pair), *stores(*pair))
+    ]
+
+
+def every_result():
+    tables = expand(
+        f"{RESULTS}/tables/table{{n}}.{{kind}}", n=(1, 2), kind=("csv", "md", "png")
+    )
+    depths = expand(f"{RESULTS}/tables/table{{n}}_all_depths.csv", n=(1, 2))
+    figures = expand(
+        f"{RESULTS}/figures/figure{{n}}.{{kind}}",
+        n=range(2, 8),
+        kind=("csv", "md", "png"),
+    )
+    return tables + depths + figures

@@ -1,0 +1,41 @@
+rule prepare_dataset:
+    output:
+        dataset=update(f"{DATASET}.npz"),
+        facts=update(f"{DATASET}.json"),
+    log:
+        f"{RESULTS}/logs/data/{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/data/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=dataset_settings,
+        code=code_version("datasets"),
+    shell:
+        "{PYTHON:q} -m repsearch prepare --settings {params.settings:q} --data {CONFIG.data:q}"
+        " --out {output.dataset:q} --log {log:q}"
+
+
+rule initialise_network:
+    input:
+        dataset=f"{DATASET}.npz",
+        facts=f"{DATASET}.json",
+    output:
+        network=update(f"{NETWORK}.pt"),
+        facts=update(f"{NETWORK}.json"),
+    log:
+        f"{RESULTS}/logs/network/{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/network/{{dataset}}.tsv"
+    threads: 1
+    resources:
+        mem_mb=16000,
+        runtime=30,
+    params:
+        settings=as_json(CONFIG.network.model_dump()),
+        code=code_version("stage_network"),
+    shell:
+        "{PYTHON:q} -m repsearch network --settings {params.settings:q} --dataset {input.dataset:q}"
+        " --out {output.network:q} --log {log:q} --threads {threads}"
