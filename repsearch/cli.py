@@ -74,7 +74,7 @@ def search(
     dataset: Data,
     network: NetworkFile,
     out: Out,
-    manifest: Path,
+    manifest: Annotated[Path, typer.Option(help="JSON file to write: what vouches for the store's content.")],
     log: Log = None,
     device: Device = "auto",
     threads: Threads = 1,

@@ -60,6 +60,7 @@ class NetworkSettings(Section):
     width: Count = 256
     seed: Annotated[int, Field(ge=0)] = 0
     calibration_images: Count = 2000
+    calibration_noise: Annotated[float, Field(ge=0, le=100)] = 0.3
     head_bias: bool = False
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 WHITENING_EPSILON = 5e-4  # lineage; keeps near-zero eigenvalues (MNIST's constant borders) from exploding
+CONSTANT_VARIANCE = 1e-4  # below it a channel counts as constant
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class ConvGroup(nn.Module):
         super().__init__()
         self.pool = pool
         self.conv1, self.conv2 = _convolution(inputs, outputs), _convolution(outputs, outputs)
-        self.norm1, self.norm2 = _norm(outputs), _norm(outputs)
+        self.norm1, self.norm2 = BatchNorm(outputs), BatchNorm(outputs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The group's output and the same before its last GELU."""
@@ -103,11 +104,23 @@ def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
     return convolution
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
-    """Weight fixed at 1, bias trained (lineage). A.3's momentum 0.6 is without effect: no running statistics."""
-    norm = nn.BatchNorm2d(channels, track_running_stats=False)
-    norm.weight.requires_grad_(False)
-    return norm
+class BatchNorm(nn.BatchNorm2d):
+    """Weight fixed at 1, bias trained (lineage). A.3's momentum 0.6 is without effect: no running statistics.
+
+    A channel that is constant over the batch sends no gradient back. Its 1/√ε of 316 would grow from layer to layer and
+    drown all others: on MNIST the blank border wins every max-pool of the channels where ink is dark, and the first
+    gradient of a six-convolution network was infinite.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, track_running_stats=False)
+        self.weight.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            constant = x.detach().float().var((0, 2, 3), correction=0) < CONSTANT_VARIANCE
+            x = torch.where(constant[:, None, None], x.detach(), x)
+        return super().forward(x)
 
 
 class Network(nn.Module):

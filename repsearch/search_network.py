@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repsearch.network import ConvGroup, Network, Shape, whitening_filters
-from repsearch.operators import normalise
+from repsearch.operators import channel_std, mutation_noise, normalise
 from repsearch.recipe import BLOCKS
 
 BATCH_NORM_EPSILON = 1e-5
@@ -100,16 +100,20 @@ def is_identity(convolution: nn.Conv2d) -> bool:
 
 
 @torch.no_grad()
-def initialise(shape: Shape, images: Tensor, seed: int, calibration: int) -> SearchNetwork:
+def initialise(shape: Shape, images: Tensor, seed: int, calibration: int, noise: float) -> SearchNetwork:
     """A fresh search network (§3.1): whitening, Dirac and Kaiming initialisation, statistics frozen on a calibration set.
 
     images: [N, C, H, W] normalised training images, of which the first `calibration` calibrate. R3 `frozen`: each search
-    layer's statistics come from its own initial candidates, normalised as every child is; the maps of layer ℓ+1 are
-    those that follow from layer ℓ's.
+    layer's statistics come from its own initial candidates, one an image, normalised as every child is; the maps of
+    layer ℓ+1 are those that follow from layer ℓ's. noise: of those candidates, in standard deviations of the input by
+    channel (R9): without it a channel that is blank in every image would have no variance to divide a candidate's by.
     """
     network = SearchNetwork(Network(shape, whitening_filters(images, seed=seed), seed), {})
     inputs: list[Tensor] = []
-    maps = network._block(0, network.network.stem(images[:calibration]), None, inputs)
+    chosen = images[:calibration]
+    normals = torch.randn(*chosen.shape[:2], 1, 1, generator=torch.Generator().manual_seed(seed))
+    noisy = chosen + mutation_noise(normals, channel_std(chosen), noise)
+    maps = network._block(0, network.network.stem(noisy), None, inputs)
     network.statistics["input"] = torch.stack(inputs)
     for layer in range(len(BLOCKS) - 1):
         maps = normalise(maps)

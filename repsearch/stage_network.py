@@ -18,14 +18,15 @@ from repsearch.search_network import SearchNetwork, initialise
 log = logging.getLogger(__name__)
 
 
-def make(dataset: Path, out: Path, width: int, seed: int, calibration_images: int, head_bias: bool) -> None:
+def make(
+    dataset: Path, out: Path, width: int, seed: int, calibration_images: int, calibration_noise: float, head_bias: bool
+) -> None:
     """Write the search network of a prepared data set (weights, whitening, frozen statistics) and its manifest.
 
     Always computed on the CPU in float32, so that the file does not depend on the device.
     """
-    settings = {"width": width, "seed": seed, "calibration_images": calibration_images, "head_bias": head_bias}
     key: dict[str, Any] = {
-        "settings": settings,
+        "settings": [width, seed, calibration_images, calibration_noise, head_bias],
         "code": code_version("stage_network"),
         "dataset": read_json(dataset.with_suffix(".json"))["sha256"],
     }
@@ -37,7 +38,7 @@ def make(dataset: Path, out: Path, width: int, seed: int, calibration_images: in
     channels, size, _ = data.manifest["shape"]
     shape = Shape(channels, size, data.classes, width, head_bias=head_bias)
     images = torch.from_numpy(data.normalised(data.images[data.train]))
-    network = initialise(shape, images, seed, calibration_images)
+    network = initialise(shape, images, seed, calibration_images, calibration_noise)
     with atomic(out) as temporary:
         torch.save(
             {

@@ -113,7 +113,9 @@ class Reference:
                 population = [kept + new for (kept, _), new in zip(parents, children, strict=True)]
                 loss = [kept + new for (_, kept), new in zip(parents, fresh, strict=True)]
                 history.append([min(each) for each in loss])
-            best = [each[min(range(len(each)), key=lambda i, b=b: float(loss[b][i]))] for b, each in enumerate(population)]
+            best = [
+                each[min(range(len(each)), key=lambda i, b=b: float(loss[b][i]))] for b, each in enumerate(population)
+            ]
             targets[name] = torch.stack(best)
             histories[name] = torch.tensor(history, dtype=torch.float64).T
             if layer < 3:

@@ -51,4 +51,6 @@ def test_class_entropies_without_pairs_are_nan() -> None:
 def test_cosine_distance() -> None:
     first = torch.tensor([1.0, 2.0, 0.0, 0.0]).reshape(1, 1, 2, 2).repeat(3, 1, 1, 1)
     second = torch.stack([4 * first[0], torch.tensor([[[0.0, 0.0], [5.0, 1.0]]]), -first[2]])
-    torch.testing.assert_close(measures.cosine_distance(first, second), torch.tensor([0.0, 1.0, 2.0]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        measures.cosine_distance(first, second), torch.tensor([0.0, 1.0, 2.0]), rtol=0, atol=1e-6
+    )

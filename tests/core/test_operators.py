@@ -39,7 +39,9 @@ def test_normalise_by_candidate_over_channels_and_space() -> None:
     mean, variance = maps.mean((2, 3, 4), keepdim=True), maps.var((2, 3, 4), correction=0, keepdim=True)
     torch.testing.assert_close(done, (maps - mean) / (variance + 1e-5).sqrt())
     torch.testing.assert_close(done.mean((2, 3, 4)), torch.zeros(2, 5, dtype=torch.float64), rtol=0, atol=1e-12)
-    torch.testing.assert_close(done.var((2, 3, 4), correction=0), torch.ones(2, 5, dtype=torch.float64), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        done.var((2, 3, 4), correction=0), torch.ones(2, 5, dtype=torch.float64), rtol=0, atol=1e-4
+    )
     assert not torch.allclose(done.var((3, 4)), torch.ones(1, dtype=torch.float64))  # the channels keep their contrast
 
 

@@ -109,7 +109,9 @@ def test_batch_statistics_do_depend_on_the_batch(net: SearchNetwork) -> None:
 def test_seed_and_index_choose_the_random_numbers(net: SearchNetwork, change: dict) -> None:
     images, labels = small.images(1), torch.tensor([2])
     one = search(net, images, labels, small.recipe(), torch.tensor([0]))
-    other = search(net, images, labels, small.recipe(seed=change.get("seed", 0)), torch.tensor([change.get("index", 0)]))
+    other = search(
+        net, images, labels, small.recipe(seed=change.get("seed", 0)), torch.tensor([change.get("index", 0)])
+    )
     assert not torch.equal(one.targets["block0"], other.targets["block0"])
 
 
@@ -178,9 +180,7 @@ def test_one_layer_at_block_0_is_the_search_s_first_layer(net: SearchNetwork) ->
 def test_a_larger_population_s_start_holds_the_smaller_s(net: SearchNetwork) -> None:
     """So that figure 2's curves over the population share their candidates: the start can only be better."""
     images, labels, indices = small.images(3), small.labels(3), torch.arange(3)
-    starts = [
-        search_one_layer(net, images, labels, small.recipe(population=n), indices, 1)[:, 0] for n in (6, 12, 24)
-    ]
+    starts = [search_one_layer(net, images, labels, small.recipe(population=n), indices, 1)[:, 0] for n in (6, 12, 24)]
     assert (starts[0] >= starts[1]).all() and (starts[1] >= starts[2]).all()
 
 

@@ -1,0 +1,163 @@
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from repsearch import tables
+from repsearch.errors import UserError
+from repsearch.summaries import read_csv
+
+from .made_up import run
+
+
+def test_mean_and_sample_std_by_hand(tmp_path):
+    runs = [run(tmp_path, seed=s, test_accuracy=a, validation_accuracy=0.6) for s, a in enumerate((0.50, 0.52, 0.57))]
+    (row,) = tables.accuracies(runs).to_dict("records")
+    assert row["mean"] == pytest.approx(53)
+    assert row["std"] == pytest.approx(math.sqrt((9 + 1 + 16) / 2))
+    assert (row["n"], row["validation_mean"], row["validation_std"]) == (3, pytest.approx(60), pytest.approx(0))
+    assert (row["recipe_digest"], row["code_version"]) == ("111111111111", "12e456789012")
+
+
+def test_one_run_has_no_std(tmp_path):
+    frame = tables.table(1, [run(tmp_path)])
+    assert math.isnan(frame.loc[0, "std"])
+    assert "50.0 (n = 1)" in tables.to_markdown(1, frame)
+    assert "±" not in tables.to_markdown(1, frame).split("\n\n")[1]
+
+
+def test_validation_not_test_chooses_the_depth(tmp_path):
+    sgd = {"variant": "sgd", "recipe": "none", "recipe_digest": "", "population": 0, "generations": 0}
+    runs = [
+        run(tmp_path, **sgd, depth=1, validation_accuracy=0.61, test_accuracy=0.59),
+        run(tmp_path, **sgd, depth=2, validation_accuracy=0.63, test_accuracy=0.58),  # chosen, worst on test
+        run(tmp_path, **sgd, depth=3, validation_accuracy=0.62, test_accuracy=0.64),
+    ]
+    assert tables.table(1, runs)[["depth", "mean"]].to_numpy().tolist() == [[2, pytest.approx(58)]]
+    assert tables.all_depths(1, runs)["depth"].tolist() == [1, 2, 3]
+    assert "SGD, depth 3" in tables.to_markdown(1, tables.all_depths(1, runs))
+
+
+def test_of_equal_depths_the_smaller(tmp_path):
+    runs = [run(tmp_path, depth=depth) for depth in (3, 1, 2)]
+    assert tables.table(1, runs)["depth"].tolist() == [1]
+
+
+@pytest.mark.parametrize("column", ["recipe_digest", "code_version", "settings_digest"])
+def test_runs_that_differ_are_not_averaged(tmp_path, column):
+    runs = [run(tmp_path, seed=0), run(tmp_path, seed=1, **{column: "999999999999"})]
+    with pytest.raises(UserError, match="run snakemake again so that all are made alike") as error:
+        tables.accuracies(runs)
+    assert column in str(error.value)
+    assert all(str(path) in str(error.value) for path in runs)
+    assert "\n" not in str(error.value)
+
+
+def test_a_seed_counts_once(tmp_path):
+    with pytest.raises(UserError, match="seed 0 would count twice"):
+        tables.accuracies([run(tmp_path), run(tmp_path)])
+
+
+def test_other_points_may_differ(tmp_path):
+    assert len(tables.accuracies([run(tmp_path), run(tmp_path, variant="sgd", code_version="other")])) == 2
+
+
+def test_damaged_summaries(tmp_path):
+    path = run(tmp_path)
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "test_accuracy": "0.5"}))
+    with pytest.raises(UserError, match="test_accuracy must be numbers"):
+        tables.accuracies([path])
+    del values["width"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(UserError, match=r"summary\.json lacks width"):
+        tables.accuracies([path])
+    with pytest.raises(UserError, match="no training runs"):
+        tables.accuracies([])
+
+
+def test_rows_in_the_papers_order(tmp_path):
+    runs = [
+        run(tmp_path, augmentation="augmented", dataset=dataset, variant=variant)
+        for dataset in ("b", "a")
+        for variant in ("mine", "search-all", "search-skip0", "sgd")
+    ]
+    frame = tables.table(2, runs)
+    order = ["sgd", "search-skip0", "search-all", "mine"]
+    assert list(zip(frame["dataset"], frame["variant"], strict=True)) == [(d, v) for d in "ba" for v in order]
+    assert list(frame.columns[:9]) == [
+        *("dataset", "variant", "depth", "mean", "std", "n", "paper_mean", "paper_std", "difference")
+    ]
+
+
+def test_the_papers_numbers(tmp_path):
+    assert len(tables.PAPER) == 12
+    frame = tables.table(1, [run(tmp_path, paper="CIFAR-100", seed=s) for s in (0, 1)])
+    assert frame.loc[0, ["paper_mean", "paper_std"]].tolist() == [61.6, 0.2]
+    assert frame.loc[0, "difference"] == pytest.approx(50 - 61.6)
+    assert "50.0 ± 0.0 (n = 2)<br>[61.6 ± 0.2]" in tables.to_markdown(1, frame)
+
+
+def test_each_table_has_its_own_runs(tmp_path):
+    with pytest.raises(UserError, match="table 2 is with data augmentation"):
+        tables.table(2, [run(tmp_path)])
+    with pytest.raises(UserError, match="no table 3"):
+        tables.table(3, [run(tmp_path)])
+
+
+def test_markdown(tmp_path):
+    runs = [run(tmp_path, dataset=d, label=d.upper(), seed=s) for d in "ab" for s in (0, 1)]
+    caption, body = tables.to_markdown(1, tables.table(1, [*runs, run(tmp_path, dataset="a", label="A", variant="x")]))[
+        :-1
+    ].split("\n\n")
+    for words in ("46,000 training images", "width 256", "4 epochs", "small 111111111111", "12e456789012"):
+        assert words in caption
+    assert body.splitlines() == [
+        "|  | A | B |",
+        "| --- | :---: | :---: |",
+        "| Search-based Learning | 50.0 ± 0.0 (n = 2) | 50.0 ± 0.0 (n = 2) |",
+        "| x | 50.0 (n = 1) | – |",
+    ]
+
+
+def test_drawn_from_the_csv_alone(tmp_path):
+    frame = tables.table(1, [run(tmp_path, paper="MNIST", seed=s) for s in (0, 1)])
+    csv, png = tmp_path / "table1.csv", tmp_path / "table1.png"
+    frame.to_csv(csv, index=False)
+    again = read_csv(csv, tables.COLUMNS)
+    assert tables.to_markdown(1, again) == tables.to_markdown(1, frame)
+    tables.draw(1, csv, png)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    words = [text.get_text() for text in tables.picture(1, again).axes[0].texts]
+    assert {"Toy (made up)", "Search-based Learning", "50.0 ± 0.0 (n = 2)\n[99.0 ± 0.1]"} <= set(words)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "can't be read as CSV"),
+        ("dataset\n", "has no column"),
+        (",".join(tables.COLUMNS) + "\n", "has no rows"),
+        (",".join(tables.COLUMNS) + "\n" + ",".join("x" for _ in tables.COLUMNS) + "\n", "other than numbers in depth"),
+    ],
+)
+def test_csvs_that_can_not_serve(tmp_path, text, message):
+    csv = tmp_path / "table1.csv"
+    csv.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        tables.draw(1, csv, tmp_path / "table1.png")
+    assert str(csv) in str(error.value)
+    assert not (tmp_path / "table1.png").exists()
+
+
+def test_missing_csv(tmp_path):
+    with pytest.raises(UserError, match="is missing"):
+        read_csv(tmp_path / "none.csv", [])
+
+
+def test_digests_stay_text(tmp_path):
+    pd.DataFrame({"recipe_digest": ["012345678901", ""], "mean": [1.5, None]}).to_csv(tmp_path / "a.csv", index=False)
+    frame = read_csv(tmp_path / "a.csv", ["recipe_digest", "mean"])
+    assert frame["recipe_digest"].tolist() == ["012345678901", ""]
+    assert math.isnan(frame.loc[1, "mean"])
