@@ -200,17 +200,20 @@ def figure(
 
 
 @app.command()
-def report(results: Path, out: Out, log: Log = None) -> None:
-    """One page with all tables and figures of a results folder."""
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Tables (.md) and figures (.png, .md); others are ignored.")],
+    out: Out,
+    log: Log = None,
+) -> None:
+    """One page with all tables and figures."""
     _start(log)
     from repsearch.files import write_text
     from repsearch.report import report as page
 
-    def files(folder: str, pattern: str) -> list[Path]:
-        return sorted((results / folder).glob(pattern))
+    def files(kind: str, suffix: str) -> list[Path]:
+        return [path for path in results if path.name.startswith(kind) and path.suffix == suffix]
 
-    figures, captions = files("figures", "figure?.png"), files("figures", "figure?.md")
-    write_text(out, page(results, files("tables", "table?.md"), figures, captions))
+    write_text(out, page(out.parent, files("table", ".md"), files("figure", ".png"), files("figure", ".md")))
 
 
 def main() -> None:

@@ -54,8 +54,8 @@ class Prepared:
 
     def normalised(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Zero mean, unit variance by channel over the training part. [N, C, H, W] float32."""
-        scaled = images.astype(np.float32) / 255
-        return (scaled - self.mean[:, None, None]) / self.std[:, None, None]
+        scaled = images.astype(np.float32) / np.float32(255)
+        return np.asarray((scaled - self.mean[:, None, None]) / self.std[:, None, None], np.float32)
 
 
 def prepare(
@@ -69,8 +69,8 @@ def prepare(
 ) -> None:
     """Write `out` (npz) and, beside it, its manifest (`.json`).
 
-    images, test_images: keep that many, drawn at random with a fixed seed; validation_images of the kept training images
-    are held out (A.3: 4000 of 50,000). Raises UserError for a source that is unknown, malformed or too small.
+    images, test_images: keep that many, drawn with a fixed seed; validation_images of the kept training images are
+    held out (A.3: 4000 of 50,000). Raises UserError for a source that is unknown, malformed or too small.
     """
     raw = load(source, folder)
     random = np.random.default_rng(SPLIT_SEED)
@@ -188,7 +188,7 @@ def _npz(path: Path) -> Raw:
             missing = [name for name in wanted if name not in arrays.files]
             if missing:
                 raise UserError(f"{path}: no array {', '.join(missing)} (it needs {', '.join(wanted)})")
-            parts = [arrays[name] for name in wanted]
+            x_train, y_train, x_test, y_test = (arrays[name] for name in wanted)
             classes = [str(name) for name in arrays["classes"]] if "classes" in arrays.files else None
     except UserError:
         raise
@@ -196,7 +196,7 @@ def _npz(path: Path) -> Raw:
         raise UserError(f"{path} does not exist: check the data set's source, npz:PATH") from None
     except Exception as error:  # zipfile, zlib and numpy each have their own for a damaged file
         raise UserError(f"{path} can't be read as an npz file without pickled objects ({error})") from None
-    return checked(*parts, str(path), classes)
+    return checked(x_train, y_train, x_test, y_test, str(path), classes)
 
 
 def checked(

@@ -14,7 +14,7 @@ def crossover(first: Tensor, second: Tensor) -> Tensor:
 
 
 def channel_std(maps: Tensor) -> Tensor:
-    """σ_{b,c}: standard deviation over space, [..., C, H, W] → [..., C]. The paper's "per-channel standard deviation"."""
+    """σ_{b,c}, "per-channel standard deviation": over space, [..., C, H, W] → [..., C]."""
     return maps.std((-2, -1), correction=0)
 
 

@@ -18,8 +18,8 @@ LOGITS = len(BLOCKS)
 class Found:
     """What a search found for B images.
 
-    targets: search layer → [B, …], the kept candidate. history: search layer → [B, generations + 1], cross-entropy (nats)
-    of the best candidate before the first generation and after each. initial: [B], cross-entropy of the untouched image.
+    targets: search layer → [B, …], the kept candidate. history: search layer → [B, generations + 1], cross-entropy
+    (nats) of the best candidate before the first generation and after each. initial: [B], that of the untouched image.
     """
 
     targets: dict[str, Tensor]
@@ -58,7 +58,7 @@ def search_one_layer(
 ) -> Tensor:
     """Figure 2 (§3.2): evolve H⁽ℓ⁾ alone, from noisy inputs propagated to block ℓ.
 
-    Returns [B, generations + 1]: cross-entropy of the best candidate; column g is what a search of g generations ends at.
+    Returns [B, generations + 1]: cross-entropy of the best candidate; column g is where g generations end.
     """
     evolution = _Evolution(network, labels, recipe, indices)
     return evolution.evolve(evolution.initial_population(images, layer), layer)[1]

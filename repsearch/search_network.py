@@ -78,7 +78,9 @@ class SearchNetwork:
             scale = torch.rsqrt(variance + BATCH_NORM_EPSILON)
             return x * scale[:, None, None] - (mean * scale)[:, None, None]
 
-        for group in self.network.blocks[index]:  # type: ignore[union-attr]
+        groups = self.network.blocks[index]
+        assert isinstance(groups, nn.ModuleList)
+        for group in groups:
             assert isinstance(group, ConvGroup)
             x = self._convolve(group.conv1, x)
             if group.pool:
@@ -101,11 +103,11 @@ def is_identity(convolution: nn.Conv2d) -> bool:
 
 @torch.no_grad()
 def initialise(shape: Shape, images: Tensor, seed: int, calibration: int, noise: float) -> SearchNetwork:
-    """A fresh search network (§3.1): whitening, Dirac and Kaiming initialisation, statistics frozen on a calibration set.
+    """A fresh search network (§3.1): whitening, Dirac and Kaiming initialisation, frozen statistics.
 
-    images: [N, C, H, W] normalised training images, of which the first `calibration` calibrate. R3 `frozen`: each search
-    layer's statistics come from its own initial candidates, one an image, normalised as every child is; the maps of
-    layer ℓ+1 are those that follow from layer ℓ's. noise: of those candidates, in standard deviations of the input by
+    images: [N, C, H, W] normalised training images, of which the first `calibration` calibrate. R3 `frozen`: each
+    search layer's statistics come from its own initial candidates, one an image, normalised as every child is; the maps
+    of layer ℓ+1 are those that follow from layer ℓ's. noise: of those candidates, in units of the input's deviation by
     channel (R9): without it a channel that is blank in every image would have no variance to divide a candidate's by.
     """
     network = SearchNetwork(Network(shape, whitening_filters(images, seed=seed), seed), {})

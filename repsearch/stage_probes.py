@@ -1,4 +1,4 @@
-"""Stages: the probes of §3.2. Fitness (figure 2): one search layer alone. Diversity (figure 3): many independent runs."""
+"""Stages: the probes of §3.2. Fitness (figure 2): one search layer alone. Diversity (figure 3): independent runs."""
 
 import logging
 from pathlib import Path

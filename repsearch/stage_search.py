@@ -61,7 +61,7 @@ def make(
     manifest: Path,
     device: torch.device,
 ) -> None:
-    """Search images start … stop-1 (held-out ones included, DESIGN of figure 5) and write the shard and its manifest."""
+    """Search images start … stop-1 (held-out ones included: figure 5) and write the shard and its manifest."""
     version = code_version("stage_search")
     key: dict[str, Any] = {
         "recipe": recipe.to_dict(),

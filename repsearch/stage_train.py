@@ -145,7 +145,7 @@ def make(
 def _split(
     data: datasets.Prepared, indices: NDArray[np.int64], found: dict[str, NDArray[np.float16]], device: torch.device
 ) -> Split:
-    """Images, labels and targets of a part of the data; targets stay in the host's memory where the device's is short."""
+    """Images, labels and targets of a part of the data; targets stay on the host where the device is full."""
     targets = {}
     for layer in SEARCH_LAYERS if found else ():
         values = torch.from_numpy(found[layer][indices])

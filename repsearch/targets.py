@@ -28,8 +28,8 @@ def write(store: Path, manifest: Path, arrays: Arrays, attributes: dict[str, Any
     """Write one shard whole: the store, then the manifest that vouches for its content.
 
     arrays: `targets/<layer>` [n, …] float16, `history/<layer>` [n, generations + 1] float32, labels, indices and the
-    cross-entropies, all with the same n. attributes: recipe, network digest and so on. key: what the shard was made from.
-    The store is one zip file, so that it appears at once and a cluster's file system holds one file a shard.
+    cross-entropies, all with the same n. attributes: recipe, network digest and so on. key: what it was made from. The
+    store is one zip file, so that it appears at once and a cluster's file system holds one file a shard.
     """
     with atomic(store) as temporary:
         temporary.unlink()
@@ -56,7 +56,7 @@ def content_digest(arrays: Arrays) -> str:
 
 
 def read(store: Path, manifest: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """One shard's arrays and attributes. Raises UserError, naming the shard, if missing, truncated, altered or foreign."""
+    """One shard's arrays and attributes. Raises UserError, naming it, if missing, truncated or altered."""
     stated = read_json(manifest)
     if not store.exists():
         raise UserError(f"{store} is missing, but {manifest} is there: run snakemake again, asking for {store}")

@@ -1,4 +1,4 @@
-"""One training run (§4.2, A.3): a variant learns from labels (SGD) or from searched targets; validation picks the epoch."""
+"""One training run (§4.2, A.3): from labels (SGD) or from searched targets; validation picks the epoch."""
 
 import copy
 import logging

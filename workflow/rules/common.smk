@@ -1,7 +1,9 @@
 # Paths, settings and inputs by wildcards. Rules ask here; nothing here runs a stage.
 import json
+import shlex
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 from repsearch.config import load
 from repsearch.datasets import training_images
@@ -10,7 +12,10 @@ from repsearch.provenance import code_version
 from repsearch.recipe import BLOCKS
 from snakemake.exceptions import WorkflowError
 
-PYTHON = sys.executable
+# Stages run with the Python that runs Snakemake, whether or not its environment was activated.
+shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+    [str(Path(sys.executable).parent), os.environ["PATH"]]
+)
 
 try:
     CONFIG = load(config)
@@ -166,6 +171,19 @@ def run_inputs(wildcards):
     return inputs
 
 
+def target_options(wildcards, input):
+    """The stage's options for a run's targets; none for a run that has no recipe."""
+    if wildcards.recipe == "none":
+        return ""
+    network = input.network.removesuffix(".json") + ".pt"
+    return " ".join(
+        [
+            f"--network {network}",
+            *(f"--targets {manifest}" for manifest in input.manifests),
+        ]
+    )
+
+
 def runs(dataset, augmentation, variant, depths, seeds, recipe=None):
     """Folders of the runs of one variant. recipe: None for the data set's own, and none for a variant that learns labels."""
     if recipe is None:
@@ -230,6 +248,46 @@ def trajectory_runs():
 
 def summaries(folders):
     return [f"{folder}/summary.json" for folder in folders]
+
+
+# Figures
+
+
+def figure_inputs(wildcards):
+    """What a figure is drawn from: probes (2, 3) or runs (4 to 7)."""
+    number = int(wildcards.number)
+    if number == 2:
+        path = f"{RESULTS}/probes/fitness/block{{layer}}-population{{population}}.csv"
+        return expand(path, layer=range(len(BLOCKS)), population=fitness_populations())
+    if number == 3:
+        return [f"{RESULTS}/probes/diversity.csv"]
+    return summaries(scaling_runs() if number == 4 else trajectory_runs())
+
+
+def fitness_populations():
+    base = RECIPES[CONFIG.datasets[CONFIG.figure2.dataset].recipe].population
+    return sorted({*CONFIG.figure2.populations, base})
+
+
+def figure_settings(wildcards):
+    """The arguments of the figure's function in repsearch.figures, beside its inputs."""
+    number = int(wildcards.number)
+    if number == 2:
+        base = RECIPES[CONFIG.datasets[CONFIG.figure2.dataset].recipe].population
+        chosen = CONFIG.figure2
+        return as_json(
+            {
+                "populations": chosen.populations,
+                "generations": chosen.generations,
+                "base_population": base,
+                "label": CONFIG.datasets[chosen.dataset].label,
+            }
+        )
+    if number == 3:
+        return as_json({"label": CONFIG.datasets[CONFIG.figure3.dataset].label})
+    if number == 4:
+        return as_json({"base": CONFIG.datasets[CONFIG.figure4.dataset].recipe})
+    return as_json({})
 
 
 # What `all` asks for

@@ -6,15 +6,18 @@ rule prepare_dataset:
         f"{RESULTS}/logs/data/{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/data/{{dataset}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
     params:
         settings=dataset_settings,
+        data=CONFIG.data,
         code=code_version("datasets"),
     shell:
-        "{PYTHON:q} -m repsearch prepare --settings {params.settings:q} --data {CONFIG.data:q}"
+        "python -m repsearch prepare --settings {params.settings:q} --data {params.data:q}"
         " --out {output.dataset:q} --log {log:q}"
 
 
@@ -29,6 +32,8 @@ rule initialise_network:
         f"{RESULTS}/logs/network/{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/network/{{dataset}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=16000,
@@ -37,5 +42,5 @@ rule initialise_network:
         settings=as_json(CONFIG.network.model_dump()),
         code=code_version("stage_network"),
     shell:
-        "{PYTHON:q} -m repsearch network --settings {params.settings:q} --dataset {input.dataset:q}"
+        "python -m repsearch network --settings {params.settings:q} --dataset {input.dataset:q}"
         " --out {output.network:q} --log {log:q} --threads {threads}"

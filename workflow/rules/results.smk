@@ -4,43 +4,6 @@ localrules:
     assemble_report,
 
 
-def figure_inputs(wildcards):
-    """What a figure is drawn from: probes (2, 3) or runs (4 to 7)."""
-    number = int(wildcards.number)
-    if number == 2:
-        path = f"{RESULTS}/probes/fitness/block{{layer}}-population{{population}}.csv"
-        return expand(path, layer=range(len(BLOCKS)), population=fitness_populations())
-    if number == 3:
-        return [f"{RESULTS}/probes/diversity.csv"]
-    return summaries(scaling_runs() if number == 4 else trajectory_runs())
-
-
-def fitness_populations():
-    base = RECIPES[CONFIG.datasets[CONFIG.figure2.dataset].recipe].population
-    return sorted({*CONFIG.figure2.populations, base})
-
-
-def figure_settings(wildcards):
-    """The arguments of the figure's function in repsearch.figures, beside its inputs."""
-    number = int(wildcards.number)
-    if number == 2:
-        base = RECIPES[CONFIG.datasets[CONFIG.figure2.dataset].recipe].population
-        chosen = CONFIG.figure2
-        return as_json(
-            {
-                "populations": chosen.populations,
-                "generations": chosen.generations,
-                "base_population": base,
-                "label": CONFIG.datasets[chosen.dataset].label,
-            }
-        )
-    if number == 3:
-        return as_json({"label": CONFIG.datasets[CONFIG.figure3.dataset].label})
-    if number == 4:
-        return as_json({"base": CONFIG.datasets[CONFIG.figure4.dataset].recipe})
-    return as_json({})
-
-
 rule table:
     input:
         lambda wildcards: summaries(table_runs(wildcards.number)),
@@ -53,6 +16,8 @@ rule table:
         f"{RESULTS}/logs/tables/table{{number}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/tables/table{{number}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -60,7 +25,7 @@ rule table:
     params:
         code=code_version("tables"),
     shell:
-        "{PYTHON:q} -m repsearch table {wildcards.number} {input:q} --out {output.csv:q} --log {log:q}"
+        "python -m repsearch table {wildcards.number} {input:q} --out {output.csv:q} --log {log:q}"
 
 
 rule figure:
@@ -74,6 +39,8 @@ rule figure:
         f"{RESULTS}/logs/figures/figure{{number}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/figures/figure{{number}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -82,7 +49,7 @@ rule figure:
         settings=figure_settings,
         code=code_version("figures"),
     shell:
-        "{PYTHON:q} -m repsearch figure {wildcards.number} {input:q} --settings {params.settings:q}"
+        "python -m repsearch figure {wildcards.number} {input:q} --settings {params.settings:q}"
         " --out {output.csv:q} --log {log:q}"
 
 
@@ -95,6 +62,8 @@ rule assemble_report:
         f"{RESULTS}/logs/report.log",
     benchmark:
         f"{RESULTS}/benchmarks/report.tsv"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -102,4 +71,4 @@ rule assemble_report:
     params:
         code=code_version("report"),
     shell:
-        "{PYTHON:q} -m repsearch report {RESULTS:q} --out {output:q} --log {log:q}"
+        "python -m repsearch report {input:q} --out {output:q} --log {log:q}"

@@ -11,18 +11,21 @@ rule search_shard:
         f"{RESULTS}/logs/search/{{dataset}}/{{recipe}}/{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/search/{{dataset}}/{{recipe}}/{{shard}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: THREADS
     resources:
         gpu=GPU,
+        device=CONFIG.device,  # not a param: it has no bearing on the results
         mem_mb=16000,
         runtime=240,
     params:
         settings=shard_settings,
         code=code_version("stage_search"),
     shell:
-        "{PYTHON:q} -m repsearch search --settings {params.settings:q} --dataset {input.dataset:q}"
+        "python -m repsearch search --settings {params.settings:q} --dataset {input.dataset:q}"
         " --network {input.network:q} --out {output.store:q} --manifest {output.manifest:q}"
-        " --log {log:q} --device {CONFIG.device} --threads {threads}"
+        " --log {log:q} --device {resources.device} --threads {threads}"
 
 
 rule probe_fitness:
@@ -42,18 +45,21 @@ rule probe_fitness:
         f"{RESULTS}/logs/probes/fitness-block{{layer}}-population{{population}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/probes/fitness-block{{layer}}-population{{population}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: THREADS
     resources:
         gpu=GPU,
+        device=CONFIG.device,  # not a param: it has no bearing on the results
         mem_mb=16000,
         runtime=240,
     params:
         settings=fitness_settings,
         code=code_version("stage_probes"),
     shell:
-        "{PYTHON:q} -m repsearch fitness --settings {params.settings:q} --dataset {input.dataset:q}"
+        "python -m repsearch fitness --settings {params.settings:q} --dataset {input.dataset:q}"
         " --network {input.network:q} --out {output.table:q}"
-        " --log {log:q} --device {CONFIG.device} --threads {threads}"
+        " --log {log:q} --device {resources.device} --threads {threads}"
 
 
 rule probe_diversity:
@@ -69,15 +75,18 @@ rule probe_diversity:
         f"{RESULTS}/logs/probes/diversity.log",
     benchmark:
         f"{RESULTS}/benchmarks/probes/diversity.tsv"
+    conda:
+        "../../environment.yml"
     threads: THREADS
     resources:
         gpu=GPU,
+        device=CONFIG.device,  # not a param: it has no bearing on the results
         mem_mb=16000,
         runtime=240,
     params:
         settings=diversity_settings,
         code=code_version("stage_probes"),
     shell:
-        "{PYTHON:q} -m repsearch diversity --settings {params.settings:q} --dataset {input.dataset:q}"
+        "python -m repsearch diversity --settings {params.settings:q} --dataset {input.dataset:q}"
         " --network {input.network:q} --out {output.table:q}"
-        " --log {log:q} --device {CONFIG.device} --threads {threads}"
+        " --log {log:q} --device {resources.device} --threads {threads}"

@@ -1,16 +1,3 @@
-def target_options(wildcards, input):
-    """The stage's options for a run's targets; none for a run that has no recipe."""
-    if wildcards.recipe == "none":
-        return ""
-    network = input.network.removesuffix(".json") + ".pt"
-    return " ".join(
-        [
-            f"--network {network}",
-            *(f"--targets {manifest}" for manifest in input.manifests),
-        ]
-    )
-
-
 rule train:
     input:
         unpack(run_inputs),
@@ -22,9 +9,12 @@ rule train:
         f"{RESULTS}/logs/runs/{{dataset}}/{{augmentation}}/{{variant}}/{{recipe}}/depth{{depth}}/seed{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/runs/{{dataset}}/{{augmentation}}/{{variant}}/{{recipe}}/depth{{depth}}/seed{{seed}}.tsv"
+    conda:
+        "../../environment.yml"
     threads: THREADS
     resources:
         gpu=GPU,
+        device=CONFIG.device,  # not a param: it has no bearing on the results
         mem_mb=32000,
         runtime=240,
     params:
@@ -33,5 +23,5 @@ rule train:
         folder=subpath(output.summary, parent=True),
         code=code_version("stage_train"),
     shell:
-        "{PYTHON:q} -m repsearch train --settings {params.settings:q} --dataset {input.dataset:q} {params.targets}"
-        " --out {params.folder:q} --log {log:q} --device {CONFIG.device} --threads {threads}"
+        "python -m repsearch train --settings {params.settings:q} --dataset {input.dataset:q} {params.targets}"
+        " --out {params.folder:q} --log {log:q} --device {resources.device} --threads {threads}"
