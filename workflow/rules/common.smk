@@ -14,8 +14,6 @@ from snakemake.exceptions import WorkflowError
 
 # Stages run with the Python that runs Snakemake, whether or not its environment was activated.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
-    [str(Path(sys.executable).parent), os.environ["PATH"]]
-)
 
 try:
     CONFIG = load(config)
@@ -72,32 +70,21 @@ def image_count(dataset):
 
 
 def shards(dataset):
-    return [
-        f"{shard:04d}"
-        for shard in range(-(-image_count(dataset) // CONFIG.shard_images))
-    ]
+    return [f"{shard:04d}" for shard in range(-(-image_count(dataset) // CONFIG.shard_images))]
 
 
 def shard_settings(wildcards):
     start = int(wildcards.shard) * CONFIG.shard_images
     stop = min(start + CONFIG.shard_images, image_count(wildcards.dataset))
-    return as_json(
-        {"recipe": RECIPES[wildcards.recipe].to_dict(), "start": start, "stop": stop}
-    )
+    return as_json({"recipe": RECIPES[wildcards.recipe].to_dict(), "start": start, "stop": stop})
 
 
 def manifests(dataset, recipe):
-    return [
-        f"{TARGETS}.json".format(dataset=dataset, recipe=recipe, shard=shard)
-        for shard in shards(dataset)
-    ]
+    return [f"{TARGETS}.json".format(dataset=dataset, recipe=recipe, shard=shard) for shard in shards(dataset)]
 
 
 def stores(dataset, recipe):
-    return [
-        manifest.removesuffix(".json") + ".zarr.zip"
-        for manifest in manifests(dataset, recipe)
-    ]
+    return [manifest.removesuffix(".json") + ".zarr.zip" for manifest in manifests(dataset, recipe)]
 
 
 # Probes
@@ -126,9 +113,7 @@ def fitness_recipe(population):
 
 def diversity_settings(wildcards):
     recipe = RECIPES[CONFIG.datasets[CONFIG.figure3.dataset].recipe].to_dict()
-    return as_json(
-        {"recipe": recipe, "images": CONFIG.figure3.images, "runs": CONFIG.figure3.runs}
-    )
+    return as_json({"recipe": recipe, "images": CONFIG.figure3.images, "runs": CONFIG.figure3.runs})
 
 
 # Runs
@@ -165,9 +150,7 @@ def run_inputs(wildcards):
     if recipe != "none":
         inputs["network"] = f"{NETWORK}.json"
         inputs["manifests"] = manifests(dataset, recipe)
-        inputs["stores"] = ancient(
-            stores(dataset, recipe)
-        )  # the manifests say whether a store's content changed
+        inputs["stores"] = ancient(stores(dataset, recipe))  # the manifests say whether a store's content changed
     return inputs
 
 
@@ -223,26 +206,16 @@ def scaling_runs():
     figure = CONFIG.figure4
     names = sorted({name for panel in CONFIG.sweep().values() for name in panel})
     depths = CONFIG.depths(figure.dataset, figure.variant)
-    return [
-        run
-        for name in names
-        for run in runs(
-            figure.dataset, "plain", figure.variant, depths, figure.seeds, name
-        )
-    ]
+    return [run for name in names for run in runs(figure.dataset, "plain", figure.variant, depths, figure.seeds, name)]
 
 
 def trajectory_runs():
     chosen = CONFIG.trajectories
-    recipe = CONFIG.datasets[
-        chosen.dataset
-    ].recipe  # SGD's distance to the targets is traced too
+    recipe = CONFIG.datasets[chosen.dataset].recipe  # SGD's distance to the targets is traced too
     return [
         run
         for variant in chosen.variants
-        for run in runs(
-            chosen.dataset, "plain", variant, [chosen.depth], chosen.seeds, recipe
-        )
+        for run in runs(chosen.dataset, "plain", variant, [chosen.depth], chosen.seeds, recipe)
     ]
 
 
@@ -294,18 +267,12 @@ def figure_settings(wildcards):
 
 
 def every_run():
-    folders = sorted(
-        {*table_runs(1), *table_runs(2), *scaling_runs(), *trajectory_runs()}
-    )
+    folders = sorted({*table_runs(1), *table_runs(2), *scaling_runs(), *trajectory_runs()})
     return [f"{folder}/{name}" for folder in folders for name in RUN_FILES]
 
 
 def every_shard():
-    wanted = {
-        (CONFIG.figure4.dataset, name)
-        for panel in CONFIG.sweep().values()
-        for name in panel
-    }
+    wanted = {(CONFIG.figure4.dataset, name) for panel in CONFIG.sweep().values() for name in panel}
     wanted.add(
         (
             CONFIG.trajectories.dataset,
@@ -313,21 +280,13 @@ def every_shard():
         )
     )
     for table in (CONFIG.table1, CONFIG.table2):
-        if any(
-            CONFIG.variants[variant].learns == "targets" for variant in table.variants
-        ):
-            wanted |= {
-                (dataset, CONFIG.datasets[dataset].recipe) for dataset in table.datasets
-            }
-    return [
-        path for pair in sorted(wanted) for path in (*manifests(*pair), *stores(*pair))
-    ]
+        if any(CONFIG.variants[variant].learns == "targets" for variant in table.variants):
+            wanted |= {(dataset, CONFIG.datasets[dataset].recipe) for dataset in table.datasets}
+    return [path for pair in sorted(wanted) for path in (*manifests(*pair), *stores(*pair))]
 
 
 def every_result():
-    tables = expand(
-        f"{RESULTS}/tables/table{{n}}.{{kind}}", n=(1, 2), kind=("csv", "md", "png")
-    )
+    tables = expand(f"{RESULTS}/tables/table{{n}}.{{kind}}", n=(1, 2), kind=("csv", "md", "png"))
     depths = expand(f"{RESULTS}/tables/table{{n}}_all_depths.csv", n=(1, 2))
     figures = expand(
         f"{RESULTS}/figures/figure{{n}}.{{kind}}",

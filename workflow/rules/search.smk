@@ -35,12 +35,8 @@ rule probe_fitness:
         network=f"{NETWORK}.pt".format(dataset=CONFIG.figure2.dataset),
         network_facts=f"{NETWORK}.json".format(dataset=CONFIG.figure2.dataset),
     output:
-        table=update(
-            f"{RESULTS}/probes/fitness/block{{layer}}-population{{population}}.csv"
-        ),
-        facts=update(
-            f"{RESULTS}/probes/fitness/block{{layer}}-population{{population}}.json"
-        ),
+        table=update(f"{RESULTS}/probes/fitness/block{{layer}}-population{{population}}.csv"),
+        facts=update(f"{RESULTS}/probes/fitness/block{{layer}}-population{{population}}.json"),
     log:
         f"{RESULTS}/logs/probes/fitness-block{{layer}}-population{{population}}.log",
     benchmark:
