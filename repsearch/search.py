@@ -72,17 +72,17 @@ class _Evolution:
         self.frozen = recipe.batch_norm == "frozen"
 
     def untouched(self, images: Tensor) -> Tensor:
-        return self.network.first_map(images, self.frozen)[:, None]
+        return self.network.first_map(images[:, None], self.frozen)
 
     def initial_population(self, images: Tensor, layer: int) -> Tensor:
         """§3.1: population noisy variants of the input, propagated to `layer`. [B, C, H, W] → [B, n, …].
 
         The noise is channel-wise and scaled to the input's standard deviation by channel (R9).
         """
-        maps = self.network.first_map(self.noisy(images, layer).flatten(0, 1), self.frozen)
+        maps = self.network.first_map(self.noisy(images, layer), self.frozen)
         for block in range(layer):
             maps = self.network.next_map(maps, block, self.frozen)
-        return maps.unflatten(0, (len(images), -1))
+        return maps
 
     def noisy(self, x: Tensor, layer: int) -> Tensor:
         """[B, …] → [B, population, …]: channel-wise noise (for logits, element-wise) around x."""
@@ -97,7 +97,7 @@ class _Evolution:
         """[B, n, …] at search layer ℓ → the same candidates at layer ℓ+1."""
         if layer == LOGITS - 1:
             return self.network.logits(candidates, layer, self.frozen)
-        return self.network.next_map(candidates.flatten(0, 1), layer, self.frozen).unflatten(0, candidates.shape[:2])
+        return self.network.next_map(candidates, layer, self.frozen)
 
     def cross_entropy(self, candidates: Tensor, layer: int) -> Tensor:
         """[B, n, …] → [B, n]: the candidates' loss by the rest of the network; fitness is its negative."""

@@ -38,22 +38,25 @@ class SearchNetwork:
         return self
 
     def first_map(self, images: Tensor, frozen: bool) -> Tensor:
-        """Images [M, C, H, W] → block 0's output [M, 256, 15, 15]."""
-        return self._block(0, self.network.stem(images), self._norms("input", 0) if frozen else None)
+        """Images [M, n, C, H, W] → block 0's output [M, n, 256, 15, 15]."""
+        norms = self._norms("input", 0) if frozen else None
+        each = images.shape[1]
+        stem = F.gelu(self._convolve(self.network.whiten, images.flatten(0, 1), each))
+        return self._block(0, stem, each, norms).unflatten(0, images.shape[:2])
 
     def next_map(self, maps: Tensor, layer: int, frozen: bool) -> Tensor:
-        """Block ℓ's output [M, …] → block ℓ+1's output."""
-        return self._block(layer + 1, maps, self._norms(BLOCKS[layer], layer + 1) if frozen else None)
+        """Block ℓ's output [M, n, …] → block ℓ+1's output."""
+        norms = self._norms(BLOCKS[layer], layer + 1) if frozen else None
+        return self._block(layer + 1, maps.flatten(0, 1), maps.shape[1], norms).unflatten(0, maps.shape[:2])
 
     def logits(self, maps: Tensor, layer: int, frozen: bool) -> Tensor:
         """Candidates of block ℓ, [M, n, C, H, W] → logits [M, n, K] by the rest of the network (M images, n each)."""
-        images = len(maps)
+        images, each = maps.shape[:2]
         x = maps.flatten(0, 1)
         for block in range(layer + 1, len(BLOCKS)):
-            x = self._block(block, x, self._norms(BLOCKS[layer], block) if frozen else None)
-        # One product an image: its shape, and so its rounding, does not depend on how many images there are.
+            x = self._block(block, x, each, self._norms(BLOCKS[layer], block) if frozen else None)
         features = x.flatten(1).unflatten(0, (images, -1))
-        logits = torch.bmm(features, self.network.head.weight.T.expand(images, -1, -1))
+        logits = torch.bmm(features, self.network.head.weight.T.expand(images, -1, -1))  # one product an image
         return logits if self.network.head.bias is None else logits + self.network.head.bias
 
     def _norms(self, start: str, block: int) -> Sequence[Tensor]:
@@ -63,9 +66,12 @@ class SearchNetwork:
         return list(self.statistics[start][(block - first) * each :][:each])
 
     def _block(
-        self, index: int, x: Tensor, norms: Sequence[Tensor] | None, record: list[Tensor] | None = None
+        self, index: int, x: Tensor, each: int, norms: Sequence[Tensor] | None, record: list[Tensor] | None = None
     ) -> Tensor:
-        """One block. norms: frozen statistics in order, or None for those of x itself, which `record` then collects."""
+        """One block of x [M·n, …]; each: n.
+
+        norms: frozen statistics in order, or None for those of x itself, which `record` then collects.
+        """
         steps: Iterator[Tensor] | None = iter(norms) if norms is not None else None
 
         def batch_norm(x: Tensor) -> Tensor:
@@ -82,15 +88,18 @@ class SearchNetwork:
         assert isinstance(groups, nn.ModuleList)
         for group in groups:
             assert isinstance(group, ConvGroup)
-            x = self._convolve(group.conv1, x)
+            x = self._convolve(group.conv1, x, each)
             if group.pool:
                 x = F.max_pool2d(x, 2)
             x = F.gelu(batch_norm(x))
-            x = F.gelu(batch_norm(self._convolve(group.conv2, x)))
+            x = F.gelu(batch_norm(self._convolve(group.conv2, x, each)))
         return x
 
-    def _convolve(self, convolution: nn.Conv2d, x: Tensor) -> Tensor:
-        return x if convolution in self._identities else convolution(x)
+    def _convolve(self, convolution: nn.Conv2d, x: Tensor, each: int) -> Tensor:
+        """One call an image: its shape, and so its rounding, does not depend on how many images there are."""
+        if convolution in self._identities:
+            return x
+        return torch.cat([convolution(part) for part in x.split(each)])
 
 
 def is_identity(convolution: nn.Conv2d) -> bool:
@@ -115,14 +124,14 @@ def initialise(shape: Shape, images: Tensor, seed: int, calibration: int, noise:
     chosen = images[:calibration]
     normals = torch.randn(*chosen.shape[:2], 1, 1, generator=torch.Generator().manual_seed(seed))
     noisy = chosen + mutation_noise(normals, channel_std(chosen), noise)
-    maps = network._block(0, network.network.stem(noisy), None, inputs)
+    maps = network._block(0, network.network.stem(noisy), len(noisy), None, inputs)
     network.statistics["input"] = torch.stack(inputs)
     for layer in range(len(BLOCKS) - 1):
         maps = normalise(maps)
         record: list[Tensor] = []
         x = maps
         for block in range(layer + 1, len(BLOCKS)):
-            x = network._block(block, x, None, record)
+            x = network._block(block, x, len(x), None, record)
         network.statistics[BLOCKS[layer]] = torch.stack(record)
-        maps = network.next_map(maps, layer, frozen=True)
+        maps = network.next_map(maps[None], layer, frozen=True)[0]
     return network

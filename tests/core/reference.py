@@ -1,4 +1,4 @@
-"""The paper's pseudocode (§3.1, A.4) as literally as possible: one image and one candidate at a time, every convolution.
+"""The paper's pseudocode (§3.1, A.4) taken literally: one image and one candidate at a time, every convolution.
 
 It shares with the package only the random numbers (`Stream`) and the weights.
 """
@@ -55,8 +55,14 @@ def block(network: Network, index: int, x: Tensor, norm: Norm) -> Tensor:
     return x
 
 
+def noisy_inputs(images: Tensor, seed: int, noise: float) -> Tensor:
+    """One noisy variant of each image: a shift of each channel by `noise` of its deviation."""
+    normals = torch.randn(*images.shape[:2], 1, 1, generator=torch.Generator().manual_seed(seed))
+    return images + noise * spread(images.flatten(2))[..., None, None] * normals
+
+
 def calibrate(network: Network, images: Tensor) -> dict[str, Tensor]:
-    """R3: each layer's statistics, from that layer's own normalised maps of the calibration images."""
+    """R3: each layer's statistics, from that layer's own normalised maps of the (noisy) calibration images."""
     found: dict[str, list[Tensor]] = {"input": [], "block0": [], "block1": []}
     maps = block(network, 0, stem(network, images), lambda x: norm_of_batch(x, found["input"]))
     for layer in (0, 1):
@@ -159,10 +165,8 @@ class Reference:
         noise = alpha * sigma * normals
         passes = recipe.layers[layer].blur
         if recipe.smooth == "child":
-            child = self.smooth(child + noise, passes)
-        else:
-            child = child + self.smooth(noise, passes)
-        return normalise(child)
+            return normalise(self.smooth(child + noise, passes))
+        return normalise(child + self.smooth(noise, passes))
 
     def smooth(self, maps: Tensor, passes: int) -> Tensor:
         for _ in range(passes):

@@ -95,9 +95,9 @@ def test_one_image_alone_is_searched_as_in_company(dense: bool) -> None:
     whole = _run(net, list(range(9)), {})
     for which in range(9):
         part = _run(net, [which], {})
-        assert torch.equal(part.initial[0], whole.initial[which])
         for name in SEARCH_LAYERS:
             assert torch.equal(part.targets[name][0], whole.targets[name][which]), name
+        assert torch.equal(part.initial[0], whole.initial[which]), "initial"
 
 
 def test_batch_statistics_do_depend_on_the_batch(net: SearchNetwork) -> None:

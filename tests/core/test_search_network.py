@@ -1,12 +1,16 @@
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from repsearch.network import Network
 from repsearch.operators import normalise
 from repsearch.search_network import SearchNetwork, initialise
 
 from . import reference, small
+
+
+def _noisy(count: int) -> Tensor:
+    return reference.noisy_inputs(small.images(count), seed=0, noise=small.NOISE)
 
 
 @pytest.fixture
@@ -17,9 +21,9 @@ def net() -> SearchNetwork:
 def test_all_convolutions_but_the_first_are_skipped(net: SearchNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     """Skipped, they change nothing; and they are skipped."""
     maps = torch.randn(3, 2, 6, 8, 8)
-    skipped = net.logits(maps, 0, True), net.next_map(maps[:, 0], 0, True)
+    skipped = net.logits(maps, 0, True), net.next_map(maps, 0, True)
     monkeypatch.setattr(net, "_identities", set())
-    dense = net.logits(maps, 0, True), net.next_map(maps[:, 0], 0, True)
+    dense = net.logits(maps, 0, True), net.next_map(maps, 0, True)
     for one, other in zip(skipped, dense, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -27,7 +31,7 @@ def test_all_convolutions_but_the_first_are_skipped(net: SearchNetwork, monkeypa
     for module in fresh.network.blocks.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(lambda module, *_: calls.append(module))
-    fresh.logits(fresh.first_map(small.images(2), True)[:, None], 0, True)
+    fresh.logits(fresh.first_map(small.images(2)[None], True), 0, True)
     assert calls == [fresh.network.blocks[0][0].conv1]
 
 
@@ -40,16 +44,16 @@ def test_a_changed_network_takes_the_dense_path() -> None:
 def test_batch_statistics_make_it_the_network_that_learns(net: SearchNetwork) -> None:
     images = small.images(5)
     out = net.network.train()(images)
-    first = net.first_map(images, False)
+    first = net.first_map(images[:, None], False)[:, 0]
     torch.testing.assert_close(first, out.maps[0])
-    torch.testing.assert_close(net.next_map(first, 0, False), out.maps[1])
+    torch.testing.assert_close(net.next_map(first[:, None], 0, False)[:, 0], out.maps[1])
     torch.testing.assert_close(net.logits(first[:, None], 0, False)[:, 0], out.logits)
     torch.testing.assert_close(net.logits(out.maps[2][:, None], 2, False)[:, 0], out.logits)
 
 
 def test_frozen_statistics_are_those_of_the_reference() -> None:
     net = small.search_network().to("cpu", torch.float64)
-    expected = reference.calibrate(net.network, small.images(20).double())
+    expected = reference.calibrate(net.network, _noisy(20).double())
     assert {name: kept.shape for name, kept in net.statistics.items()} == {
         "input": (2, 2, 6),
         "block0": (4, 2, 6),
@@ -64,9 +68,9 @@ def test_on_the_calibration_set_each_batchnorm_gives_mean_0_and_variance_1(
     net: SearchNetwork, layer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For candidates of the layer's own kind, normalised; shown by what enters each GELU."""
-    maps = net.first_map(small.images(20), True)
+    maps = net.first_map(_noisy(20)[:, None], True)[:, 0]
     if layer == 1:
-        maps = net.next_map(normalise(maps), 0, True)
+        maps = net.next_map(normalise(maps)[:, None], 0, True)[:, 0]
     seen, gelu = [], torch.nn.functional.gelu
     monkeypatch.setattr(torch.nn.functional, "gelu", lambda x: seen.append(x) or gelu(x))
     net.logits(normalise(maps)[:, None], layer, True)
@@ -78,11 +82,22 @@ def test_on_the_calibration_set_each_batchnorm_gives_mean_0_and_variance_1(
 
 def test_only_the_calibration_images_calibrate() -> None:
     shape, images = small.network().shape, small.images(20)
-    some = initialise(shape, images, seed=0, calibration=10)
+    some = initialise(shape, images, seed=0, calibration=10, noise=small.NOISE)
     network = Network(shape, some.network.whiten.weight, 0)
-    expected = reference.calibrate(network, images[:10])
+    expected = reference.calibrate(network, reference.noisy_inputs(images[:10], 0, small.NOISE))
     for name, kept in some.statistics.items():
         torch.testing.assert_close(kept, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_channel_that_is_blank_in_every_image_is_calibrated_on_noise() -> None:
+    """Without the noise its variance would be 0, and a candidate's divided by nearly nothing."""
+    shape, images = small.network().shape, small.images(20).clone()
+    images[:, 1:] = 0.3 * images[:, :1]  # three channels that say the same: two blank directions
+    least = [
+        min(float(kept[:, 1].min()) for kept in initialise(shape, images, 0, 20, noise).statistics.values())
+        for noise in (0.0, small.NOISE)
+    ]
+    assert least[1] > 1e-4 and least[1] > least[0]
 
 
 def test_it_does_not_learn(net: SearchNetwork) -> None:
