@@ -18,6 +18,7 @@ from repsearch.settings import Training, Variant
 
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=1)]
+Counts = Annotated[list[Count], Field(min_length=1)]
 
 
 def _plain_name(name: str) -> str:
@@ -34,6 +35,7 @@ def _inside(path: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_plain_name)]
+Names = Annotated[list[Name], Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -67,20 +69,20 @@ class NetworkSettings(Section):
 class VariantSettings(Section):
     learns: Literal["labels", "targets"]
     blocks: list[int] = []
-    depths: list[Count] | None = None  # None: the data set's search_depth
+    depths: Counts | None = None  # None: the data set's search_depth
     training: dict[str, Any] = {}
 
 
 class Table(Section):
-    datasets: list[Name]
-    variants: list[Name]
+    datasets: Names
+    variants: Names
 
 
 class Figure2(Section):
     dataset: Name
     images: Count
-    populations: list[Count]
-    generations: list[Count]
+    populations: Counts
+    generations: Counts
 
 
 class Figure3(Section):
@@ -92,14 +94,14 @@ class Figure3(Section):
 class Figure4(Section):
     dataset: Name
     variant: Name
-    populations: list[Count]
-    generations: list[Count]
+    populations: Counts
+    generations: Counts
     seeds: Count
 
 
 class Trajectories(Section):
     dataset: Name
-    variants: list[Name]
+    variants: Names
     depth: Count
     seeds: Count
 
@@ -131,20 +133,22 @@ class Config(Section):
         for count in self.figure4.populations:
             plain[f"{base}-population-{count}"] = scaled_population(plain[base], count)
         for count in self.figure4.generations:
-            plain[f"{base}-generations-{count}"] = scaled_generations(plain[base], count)
+            try:
+                plain[f"{base}-generations-{count}"] = scaled_generations(plain[base], count)
+            except ValueError as error:
+                raise UserError(f"figure4.generations: {error}") from None
         return {name: parse(Recipe, settings, f"recipes.{name}") for name, settings in plain.items()}
 
     def _resolved(self, name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         """A recipe with its `base` filled in."""
         own = dict(self.recipes[name])
         base = own.pop("base", None)
-        if base is None:
-            return parse(Recipe, own, f"recipes.{name}").to_dict()
-        if base not in self.recipes or base in (*seen, name):
-            raise UserError(
-                f"recipes.{name}.base: {base!r} is not another recipe (there are {', '.join(self.recipes)})"
-            )
-        return {**self._resolved(base, (*seen, name)), **own}
+        if base is not None:
+            if base not in self.recipes or base in (*seen, name):
+                known = ", ".join(self.recipes)
+                raise UserError(f"recipes.{name}.base: {base!r} is not another recipe (there are {known})")
+            own = {**self._resolved(base, (*seen, name)), **own}
+        return parse(Recipe, own, f"recipes.{name}").to_dict()
 
     def sweep(self) -> dict[str, list[str]]:
         """Figure 4's recipes by panel; the point that equals the base recipe is the base recipe."""

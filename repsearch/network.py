@@ -133,7 +133,7 @@ class Network(nn.Module):
         super().__init__()
         self.shape = shape
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             self.whiten = nn.Conv2d(shape.channels, len(whitening), 2, bias=True)
             self.blocks = nn.ModuleList()
             inputs = len(whitening)

@@ -84,6 +84,8 @@ def scaled_population(recipe: dict[str, Any], population: int) -> dict[str, Any]
 
 def scaled_generations(recipe: dict[str, Any], generations: int) -> dict[str, Any]:
     """The recipe with `generations` at layer 0 and the other layers in proportion, at least 1 each (§4.4)."""
+    if recipe["layers"][0]["generations"] < 1:
+        raise ValueError("generations of block 0 must be at least 1 to scale them")
     factor = generations / recipe["layers"][0]["generations"]
     layers = [
         {**layer, "generations": max(1, round(layer["generations"] * factor)) if layer["generations"] else 0}

@@ -72,7 +72,8 @@ class _Evolution:
         self.frozen = recipe.batch_norm == "frozen"
 
     def untouched(self, images: Tensor) -> Tensor:
-        return self.network.first_map(images[:, None], self.frozen)
+        maps = self.network.first_map(images[:, None], self.frozen)
+        return op.normalise(maps) if self.recipe.normalise_start else maps
 
     def initial_population(self, images: Tensor, layer: int) -> Tensor:
         """§3.1: population noisy variants of the input, propagated to `layer`. [B, C, H, W] → [B, n, …].
@@ -130,6 +131,8 @@ class _Evolution:
     def reproduce(self, pool: Tensor, layer: int, stream: Stream, slots: range, alpha: float) -> Tensor:
         """A.4: children of random pairs of the pool. [B, p, …] → [B, len(slots), …]; slots key the random numbers."""
         settings: Layer = self.recipe.layers[layer]
+        if not len(slots):
+            return pool[:, :0]
         pairs = stream.pairs(slots, pool.shape[1])
         first, second = (_take(pool, pairs[..., parent]) for parent in (0, 1))
         crossed = op.crossover(first, second)

@@ -202,9 +202,10 @@ def _outputs(network: Network, images: Tensor, settings: Training) -> Outputs:
     parts = []
     for members in fixed_batches(len(images), settings.evaluation_batch, None):
         out = _forward(network, images[members.to(images.device)], settings)
-        parts.append(Outputs([m.float() for m in out.maps], [], out.logits.float()))
+        parts.append(Outputs([m.float() for m in out.maps], [m.float() for m in out.before], out.logits.float()))
     maps = [torch.cat([part.maps[block] for part in parts]) for block in range(len(BLOCKS))]
-    return Outputs(maps, [], torch.cat([part.logits for part in parts]))
+    before = [torch.cat([part.before[block] for part in parts]) for block in range(len(BLOCKS))]
+    return Outputs(maps, before, torch.cat([part.logits for part in parts]))
 
 
 @torch.no_grad()
@@ -231,9 +232,10 @@ def _evaluate(network: Network, split: Split, settings: Training, variant: Varia
 
 def _traces(outputs: Outputs, split: Split, settings: Training) -> dict[str, float]:
     traces = {}
-    for name, maps in zip(BLOCKS, outputs.maps, strict=True):
+    for name, maps, before in zip(BLOCKS, outputs.maps, outputs.before, strict=True):
         targets = split.targets[name].to(maps.device)
-        traces[f"validation_{name}"] = float(block_losses([maps], [targets], settings.squared_norm)[0].mean())
+        compared = maps if settings.compare == "after_gelu" else before  # R8
+        traces[f"validation_{name}"] = float(block_losses([compared], [targets], settings.squared_norm)[0].mean())
         traces[f"cosine_distance_{name}"] = float(measures.cosine_distance(maps, targets).mean())
         within, between = measures.class_collision_entropies(measures.cosine_gram(maps), split.labels)
         traces[f"within_class_{name}"], traces[f"between_class_{name}"] = within, between

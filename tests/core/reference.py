@@ -126,7 +126,10 @@ class Reference:
             histories[name] = torch.tensor(history, dtype=torch.float64).T
             if layer < 3:
                 population = self.next_maps([[x] for x in best], layer)
-        initial = self.losses(self.first_maps([[x] for x in images]), 0)
+        untouched = self.first_maps([[x] for x in images])
+        if recipe.normalise_start:
+            untouched = [[normalise(each) for each in maps] for maps in untouched]
+        initial = self.losses(untouched, 0)
         return targets, histories, torch.tensor([each[0] for each in initial], dtype=torch.float64)
 
     def start_noise(self, b: int, x: Tensor, layer: int) -> Iterator[Tensor]:

@@ -16,6 +16,7 @@ def test_the_defaults_are_the_papers() -> None:
 def test_scaled_population(population: int) -> None:
     scaled = Recipe(**{**scaled_population(PAPER.to_dict(), population), "layers": LAYERS})
     assert scaled.parents + scaled.explorers + scaled.refiners == scaled.population == population
+    assert scaled.parents == 1 or abs(scaled.parents - population * 20 / 240) <= 0.5
     assert scaled.parents >= 1
     for part, of_240 in ((scaled.parents, 20), (scaled.explorers, 100), (scaled.refiners, 120)):
         assert abs(part - population * of_240 / 240) <= 1
