@@ -124,7 +124,7 @@ def diversity(
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
-    """Figure 3's probe: independent runs. Settings has recipe, images and runs."""
+    """Figure 3's probe: independent runs. Settings has recipe, images, runs and probability."""
     _start(log)
     from repsearch import stage_probes
     from repsearch.config import parse
@@ -133,7 +133,8 @@ def diversity(
 
     given = _settings(settings)
     recipe = parse(Recipe, given["recipe"], "recipe")
-    stage_probes.diversity(dataset, network, recipe, given["images"], given["runs"], out, choose(device, threads))
+    where = choose(device, threads)
+    stage_probes.diversity(dataset, network, recipe, given["images"], given["runs"], given["probability"], out, where)
 
 
 @app.command()

@@ -89,6 +89,7 @@ class Figure3(Section):
     dataset: Name
     images: Count
     runs: Count
+    probability: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
 class Figure4(Section):

@@ -29,7 +29,7 @@ RUN = ["variant", "depth", "dataset", "label", "augmentation", "recipe", "train_
 RUN += ["width", "epochs", *MADE]
 COLUMNS = {  # what a figure's CSV must have
     2: ["panel", "block", "x", *POINT, *MADE, "population", "generation", "label"],
-    3: ["block", "runs", *POINT, "accepted", *MADE, "label"],
+    3: ["block", "runs", *POINT, "probability", "accepted", *MADE, "label"],
     4: ["panel", "x", *POINT, *RUN],
 }
 TRACES = ["series", "block", "kind", "epoch", *POINT, *RUN]
@@ -206,7 +206,7 @@ def _shown(number: int, frame: pd.DataFrame) -> str:
         return (
             f"Diversity grows with compute{on}: effective number of solutions N_eff against the number of independent "
             "runs; grey: each run adds a solution orthogonal to all others. Share of runs that count, their candidate "
-            f"giving the correct class a probability above 0.5: {shares}."
+            f"giving the correct class a probability above {several(final['probability'])}: {shares}."
         )
     if number == 4:
         return (

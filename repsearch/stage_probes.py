@@ -20,7 +20,6 @@ from repsearch.search import search_one_layer
 from repsearch.stage_search import batch_images, search_images, seeded
 
 log = logging.getLogger(__name__)
-QUALIFIES = 0.5  # §3.2: a candidate counts if its probability of the correct class exceeds this
 PROBE_SEED = 1  # of the random choice of images
 
 
@@ -81,15 +80,22 @@ def fitness(
 
 
 def diversity(
-    dataset: Path, network: Path, recipe: Recipe, images: int, runs: int, out: Path, device: torch.device
+    dataset: Path,
+    network: Path,
+    recipe: Recipe,
+    images: int,
+    runs: int,
+    probability: float,
+    out: Path,
+    device: torch.device,
 ) -> None:
     """Figure 3: `runs` independent searches of each image; N_eff of the best candidates of the first r, by block.
 
     A run searches all layers; its candidate of a block counts if the correct class's probability at the end of that
-    block's evolution exceeds ½. CSV: block, runs, mean and std over the n images with a candidate that counts, accepted
-    (share of candidates that count).
+    block's evolution exceeds `probability` (½ in §3.2). CSV: block, runs, mean and std over the n images with a candidate
+    that counts, accepted (share of candidates that count).
     """
-    key = _key(dataset, network, recipe, images=images, runs=runs)
+    key = _key(dataset, network, recipe, images=images, runs=runs, probability=probability)
     if unchanged(out.with_suffix(".json"), key):
         log.info("%s is up to date: its inputs did not change", out)
         return
@@ -103,7 +109,7 @@ def diversity(
         for block in BLOCKS:
             maps[block].append(torch.cat([part.targets[block] for part in found]).half().cpu())
             loss = torch.cat([part.history[block][:, -1] for part in found]).cpu()
-            good[block].append(torch.exp(-loss) > QUALIFIES)
+            good[block].append(torch.exp(-loss) > probability)
     rows: list[dict[str, Any]] = []
     for block in BLOCKS:
         candidates, counts = torch.stack(maps[block], 1), torch.stack(good[block], 1)  # [images, runs, …]
@@ -121,6 +127,7 @@ def diversity(
                     "mean": np.mean(numbers) if numbers else np.nan,
                     "std": np.std(numbers, ddof=1) if len(numbers) > 1 else np.nan,
                     "n": len(numbers),
+                    "probability": probability,
                     "accepted": float(counts[:, :used].float().mean()),
                 }
             )

@@ -80,7 +80,7 @@ def fitness_probe(folder: Path, block: int, population: int, last: int = 8, **ch
 def diversity_probe(folder: Path, runs: int = 5) -> Path:
     """N_eff = runs / (block + 1), std 0.2, over 10 images; one candidate in two counts."""
     rows = [
-        {"block": f"block{b}", "runs": r, "mean": r / (b + 1), "std": 0.2, "n": 10, "accepted": 0.5}
+        {"block": f"block{b}", "runs": r, "mean": r / (b + 1), "std": 0.2, "n": 10, "probability": 0.5, "accepted": 0.5}
         for b in range(3)
         for r in range(1, runs + 1)
     ]

@@ -113,7 +113,14 @@ def fitness_recipe(population):
 
 def diversity_settings(wildcards):
     recipe = RECIPES[CONFIG.datasets[CONFIG.figure3.dataset].recipe].to_dict()
-    return as_json({"recipe": recipe, "images": CONFIG.figure3.images, "runs": CONFIG.figure3.runs})
+    return as_json(
+        {
+            "recipe": recipe,
+            "images": CONFIG.figure3.images,
+            "runs": CONFIG.figure3.runs,
+            "probability": CONFIG.figure3.probability,
+        }
+    )
 
 
 # Runs
