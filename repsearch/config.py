@@ -145,7 +145,7 @@ class Config(Section):
         own = dict(self.recipes[name])
         base = own.pop("base", None)
         if base is not None:
-            if base not in self.recipes or base in (*seen, name):
+            if not isinstance(base, str) or base not in self.recipes or base in (*seen, name):
                 known = ", ".join(self.recipes)
                 raise UserError(f"recipes.{name}.base: {base!r} is not another recipe (there are {known})")
             own = {**self._resolved(base, (*seen, name)), **own}
@@ -200,6 +200,8 @@ def load(raw: Mapping[str, Any]) -> Config:
                 raise UserError(f"{key}: {name!r} is not defined (there are {', '.join(there)})")
     if config.run_variant(config.figure4.variant).learns != "targets":
         raise UserError("figure4.variant: must be a variant that learns targets")
+    for variant in config.variants:
+        config.run_variant(variant)
     for dataset in config.datasets:
         for variant in config.variants:
             config.run_training(dataset, variant)

@@ -92,8 +92,8 @@ def diversity(
     """Figure 3: `runs` independent searches of each image; N_eff of the best candidates of the first r, by block.
 
     A run searches all layers; its candidate of a block counts if the correct class's probability at the end of that
-    block's evolution exceeds `probability` (½ in §3.2). CSV: block, runs, mean and std over the n images with a candidate
-    that counts, accepted (share of candidates that count).
+    block's evolution exceeds `probability` (½ in §3.2). CSV: block, runs, mean and std over the n images with one that
+    counts, accepted (share of candidates that count).
     """
     key = _key(dataset, network, recipe, images=images, runs=runs, probability=probability)
     if unchanged(out.with_suffix(".json"), key):

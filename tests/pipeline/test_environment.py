@@ -1,0 +1,25 @@
+"""environment.yml and pyproject.toml name the same dependencies."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CONDA_NAMES = {"pytorch": "torch", "snakemake-minimal": "snakemake"}
+CONDA_ONLY = {"python", "pip"}
+
+
+def _parts(requirement: str) -> tuple[str, str]:
+    name, version = re.fullmatch(r"([\w.-]+?)\s*(>=.*)?", requirement).groups()
+    return CONDA_NAMES.get(name, name), version or ""
+
+
+def test_both_files_name_the_same_packages_and_versions() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {_parts(each) for each in project["dependencies"] + project["optional-dependencies"]["dev"]}
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    given = {_parts(each) for each in conda if isinstance(each, str)}
+    assert {part for part in given if part[0] not in CONDA_ONLY} == wanted
+    assert ("python", project["requires-python"]) in given

@@ -1,0 +1,164 @@
+"""The workflow as a user runs it: snakemake in a folder of its own, at a tiny scale."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+LAYERS = [{"generations": 2, "alpha": alpha, "boost": 2.0, "blur": 1} for alpha in (0.3, 0.2, 0.1, 0.1)]
+TINY: dict[str, Any] = {
+    "results": "results/tiny",
+    "device": "cpu",
+    "shard_images": 30,
+    "seeds": 1,
+    "network": {"width": 4, "calibration_images": 30},
+    "datasets": {
+        "digits": {
+            "source": "sklearn:digits",
+            "label": "Digits",
+            "images": 60,
+            "test_images": 50,
+            "validation_images": 20,
+            "flip": False,
+            "pad": 1,
+            "recipe": "tiny",
+            "search_depth": 1,
+        }
+    },
+    "recipes": {"tiny": {"base": "paper", "population": 6, "parents": 2, "explorers": 2, "layers": LAYERS}},
+    "training": {"epochs": 2, "batch": 20, "precision": "float32"},
+    "variants": {"sgd": {"depths": [1]}},
+    "table1": {"datasets": ["digits"], "variants": ["sgd", "search-all"]},
+    "table2": {"datasets": ["digits"], "variants": ["search-skip0"]},
+    "figure2": {"dataset": "digits", "images": 5, "populations": [6], "generations": [1, 2]},
+    "figure3": {"dataset": "digits", "images": 4, "runs": 2, "probability": 0.0},
+    "figure4": {"dataset": "digits", "populations": [6], "generations": [2], "seeds": 1},
+    "trajectories": {"dataset": "digits", "depth": 1, "seeds": 1},
+}
+SHARD = "results/tiny/targets/digits/tiny/shard-0000"
+
+
+def snakemake(folder: Path, *arguments: str, **changes: Any) -> subprocess.CompletedProcess[str]:
+    """Run snakemake in `folder`, a checkout with the tiny scale and `changes` laid over it."""
+    for name in ("Snakefile", "config.yaml", "workflow", "profiles", "environment.yml"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY | changes))
+    command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", "tiny.yaml"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def planned(run: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """Jobs by rule of a dry run."""
+    assert run.returncode == 0, run.stdout + run.stderr
+    table = re.search(r"job +count\n[- ]+\n(.*?)\n\n", run.stdout + run.stderr, re.DOTALL)
+    return {line.split()[0]: int(line.split()[1]) for line in table[1].splitlines()} if table else {}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which everything was made."""
+    folder = tmp_path_factory.mktemp("tiny")
+    run = snakemake(folder, "all", "--cores", "2")
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    return folder
+
+
+def test_every_result_is_there(done: Path) -> None:
+    results = done / "results/tiny"
+    names = [f"tables/table{n}" for n in (1, 2)] + [f"figures/figure{n}" for n in range(2, 8)]
+    for name in names:
+        assert len(pd.read_csv(results / f"{name}.csv")) > 0, name
+        assert (results / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
+        assert (results / f"{name}.md").read_text(), name
+        assert f"{name}.png" in (results / "report.md").read_text() or name.startswith("tables")
+    table = pd.read_csv(results / "tables/table1.csv")
+    assert list(table["variant"]) == ["sgd", "search-all"]
+    summary = json.loads((results / "runs/digits/plain/sgd/none/depth1/seed0/summary.json").read_text())
+    assert table["mean"][0] == pytest.approx(100 * summary["test_accuracy"])
+    assert (table["n"] == 1).all()
+
+
+def test_a_second_run_has_nothing_to_do(done: Path) -> None:
+    run = snakemake(done, "all", "-n")
+    assert "Nothing to be done" in run.stdout + run.stderr
+
+
+def test_a_deleted_shard_comes_back_and_changes_nothing_else(done: Path) -> None:
+    runs = sorted((done / "results/tiny/runs").rglob("summary.json"))
+    before = {path: path.read_bytes() for path in runs}
+    manifest = done / f"{SHARD}.json"
+    stated = json.loads(manifest.read_text())["sha256"]
+    (done / f"{SHARD}.zarr.zip").unlink()
+    run = snakemake(done, "all", "--cores", "2")
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert json.loads(manifest.read_text())["sha256"] == stated
+    assert {path: path.read_bytes() for path in runs} == before
+    kept = done / "results/tiny/logs/runs/digits/plain/search-all/tiny/depth1/seed0.log"
+    assert "up to date" in kept.read_text()  # the training job looked, and had nothing to do
+
+
+def test_a_changed_mutation_strength_plans_its_search_and_what_follows_only(done: Path) -> None:
+    changed = [{**layer, "alpha": 0.25} for layer in LAYERS]
+    recipe = {**TINY["recipes"]["tiny"], "layers": changed}
+    jobs = planned(snakemake(done, "all", "-n", recipes={"tiny": recipe}))
+    assert jobs["search_shard"] == 2
+    assert (
+        jobs["train"] == 3
+    )  # search-all, search-skip0 and the SGD run that is traced against the targets; not plain SGD
+    assert jobs["probe_fitness"] == 3 and jobs["probe_diversity"] == 1
+    assert "prepare_dataset" not in jobs and "initialise_network" not in jobs
+
+
+def test_a_changed_epoch_count_searches_nothing_again(done: Path) -> None:
+    jobs = planned(snakemake(done, "all", "-n", training={**TINY["training"], "epochs": 3}))
+    assert jobs["train"] == 4
+    assert not jobs.keys() & {"prepare_dataset", "initialise_network", "search_shard", "probe_fitness"}
+
+
+def test_one_table_plans_only_what_it_needs(tmp_path: Path) -> None:
+    jobs = planned(snakemake(tmp_path, "results/tiny/tables/table2.csv", "-n"))
+    assert jobs == {
+        "prepare_dataset": 1, "initialise_network": 1, "search_shard": 2, "train": 1, "table": 1, "total": 6,
+    }  # fmt: skip
+
+
+def test_an_altered_shard_is_refused_by_name(done: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(done, folder, symlinks=True)
+    store = folder / f"{SHARD}.zarr.zip"
+    content = bytearray(store.read_bytes())
+    content[len(content) // 2] ^= 1
+    store.write_bytes(content)
+    summary = "results/tiny/runs/digits/plain/search-all/tiny/depth1/seed0/summary.json"
+    (folder / summary).unlink()
+    run = snakemake(folder, summary, "--cores", "1")
+    said = run.stdout + run.stderr
+    assert run.returncode != 0
+    assert re.search(rf"error: {SHARD}\.zarr\.zip .*delete it", said)
+    assert "Traceback" not in said
+    assert not (folder / summary).exists()
+
+
+def test_a_wrong_key_is_named(tmp_path: Path) -> None:
+    run = snakemake(tmp_path, "all", "-n", training={"epocs": 3})
+    assert run.returncode != 0
+    assert "epocs: unknown key" in run.stdout + run.stderr
+
+
+def test_the_papers_scale_is_planned_within_30_seconds(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "8", "all"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    jobs = planned(run)
+    assert jobs["search_shard"] >= 24 + 20 + 20  # fewer where the folder holds some already
+    assert jobs["total"] <= 300
