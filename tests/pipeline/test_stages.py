@@ -1,0 +1,177 @@
+"""Stages: cached by what they are made from, the same whatever the shards, whole or not at all; commands' errors."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from repsearch import datasets, provenance, stage_network, stage_search, stage_train, targets
+from repsearch.device import choose
+from repsearch.errors import UserError
+from repsearch.files import atomic, finish, unchanged
+from repsearch.recipe import SEARCH_LAYERS, Layer, Recipe
+from repsearch.settings import Training, Variant
+
+LAYER = Layer(generations=2, alpha=0.3, boost=2.0, blur=1)
+RECIPE = Recipe(layers=(LAYER, LAYER, LAYER, LAYER), population=8, parents=2, explorers=3)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a prepared data set, its search network and one shard of all 40 images."""
+    folder = tmp_path_factory.mktemp("made")
+    datasets.prepare("sklearn:digits", folder, folder / "d.npz", validation_images=10, images=40, test_images=20)
+    stage_network.make(folder / "d.npz", folder / "n.pt", 8, 0, 30, 0.3, False)
+    _search(folder, 0, 40, "whole")
+    return folder
+
+
+def _search(folder: Path, start: int, stop: int, name: str, recipe: Recipe = RECIPE) -> Path:
+    manifest = folder / f"{name}.json"
+    stage_search.make(folder / "d.npz", folder / "n.pt", recipe, start, stop, *targets.paths(manifest), CPU)
+    return manifest
+
+
+def test_targets_do_not_depend_on_the_shards(made: Path) -> None:
+    expected: dict[str, str] = {}
+    whole = targets.Targets([made / "whole.json"], 40, expected)
+    parts = targets.Targets([_search(made, a, b, f"p{a}") for a, b in ((0, 1), (1, 24), (24, 40))], 40, expected)
+    for layer in SEARCH_LAYERS:
+        assert np.array_equal(whole.arrays[layer], parts.arrays[layer]), layer
+
+
+def test_a_shard_is_searched_again_only_if_what_it_is_made_from_changed(made: Path) -> None:
+    manifest = _search(made, 0, 5, "cached")
+    store, _ = targets.paths(manifest)
+    before = store.stat().st_mtime_ns
+    _search(made, 0, 5, "cached")
+    assert store.stat().st_mtime_ns == before
+    _search(made, 0, 5, "cached", Recipe(**{**RECIPE.__dict__, "initial_noise": 0.5}))
+    assert store.stat().st_mtime_ns != before
+    store.write_bytes(b"damaged")
+    _search(made, 0, 5, "cached")
+    assert targets.read(store, manifest)
+
+
+def _settings(learns: str, recipe: Recipe | None, **training: float) -> stage_train.RunSettings:
+    return stage_train.RunSettings(
+        dataset="digits", label="Digits", paper=None, augmentation="plain", flip=False, pad=0, variant_name=learns,
+        variant=Variant("labels") if learns == "labels" else Variant("targets", (0, 1, 2)), depth=1,
+        recipe_name="none" if recipe is None else "tiny", recipe=recipe, seed=0, width=8, head_bias=False,
+        training=Training(epochs=2, batch=10, **training),  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_a_run_writes_its_three_files_and_is_cached(made: Path) -> None:
+    out = made / "run"
+    for _ in range(2):
+        stage_train.make(_settings("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], out, CPU)
+        stamps = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+        summary = json.loads((out / "summary.json").read_text())
+    assert set(stamps) == {"summary.json", "epochs.csv", "weights.pt"}
+    stage_train.make(_settings("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], out, CPU)
+    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == stamps
+    assert summary["train_images"] == 30 and 0 <= summary["test_accuracy"] <= 1
+
+
+def test_a_failed_run_leaves_nothing(made: Path) -> None:
+    out = made / "failed"
+    with pytest.raises(UserError, match=r"training loss is .*: lower learning_rate"):
+        stage_train.make(_settings("labels", None, learning_rate=1e30), made / "d.npz", None, [], out, CPU)
+    assert not out.exists() or not list(out.iterdir())
+
+
+def test_targets_of_another_network_are_refused(made: Path, tmp_path: Path) -> None:
+    stage_network.make(made / "d.npz", tmp_path / "other.pt", 8, 1, 30, 0.3, False)
+    with pytest.raises(UserError, match=r"whole\.zarr\.zip has network"):
+        stage_train.make(
+            _settings("targets", RECIPE), made / "d.npz", tmp_path / "other.pt", [made / "whole.json"], tmp_path, CPU
+        )
+
+
+def test_a_damaged_search_network_is_refused(made: Path, tmp_path: Path) -> None:
+    for name in ("n.pt", "n.json"):
+        (tmp_path / name).write_bytes((made / name).read_bytes())
+    (tmp_path / "n.pt").write_bytes(b"x" + (made / "n.pt").read_bytes())
+    with pytest.raises(UserError, match=r"n\.pt is missing or not what its manifest says"):
+        stage_network.read(tmp_path / "n.pt")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu_is_refused() -> None:
+    with pytest.raises(UserError, match="device: 'cuda' was asked for"):
+        choose("cuda", 1)
+
+
+def test_a_failed_writer_leaves_the_former_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("former")
+    with pytest.raises(RuntimeError), atomic(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "former" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"can't write to .*file"), atomic(tmp_path / "file" / "x.json"):
+        pass
+
+
+def test_outputs_are_kept_only_while_key_and_content_agree(tmp_path: Path) -> None:
+    (tmp_path / "out.csv").write_text("1")
+    finish(tmp_path / "out.json", {"a": 1}, [tmp_path / "out.csv"], {})
+    assert unchanged(tmp_path / "out.json", {"a": 1})
+    assert not unchanged(tmp_path / "out.json", {"a": 2})
+    (tmp_path / "out.csv").write_text("2")
+    assert not unchanged(tmp_path / "out.json", {"a": 1})
+
+
+def test_the_code_version_follows_what_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(one: str, two: str) -> str:
+        (tmp_path / "one.py").write_text(one)
+        (tmp_path / "two.py").write_text(two)
+        provenance._tree.cache_clear()
+        provenance.code_version.cache_clear()
+        return provenance.code_version("one")
+
+    monkeypatch.setattr(provenance, "_PACKAGE", tmp_path)
+    one, two = "from repsearch.two import f\nx = f(1)\n", 'def f(x):\n    """Doc."""\n    return x\n'
+    plain = version(one, two)
+    assert version("# comment\n" + one, two.replace("Doc.", "Other doc.")) == plain
+    assert version(one, two.replace("return x", "return x + 1")) != plain
+    assert version(one.replace("f(1)", "f(2)"), two) != plain
+    monkeypatch.undo()
+    provenance._tree.cache_clear()
+    provenance.code_version.cache_clear()
+
+
+def test_a_stage_depends_on_what_it_runs_alone() -> None:
+    closure = provenance._closure("stage_search")
+    assert {"search", "operators", "randomness", "recipe", "targets", "network"} <= closure
+    assert not closure & {"figures", "tables", "training", "config", "cli"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["prepare", "--settings", "{", "--out", "x.npz"], "--settings is not JSON"),
+        (
+            ["prepare", "--settings", '{"source": "no", "validation_images": 1}', "--out", "x.npz"],
+            "unknown source 'no'",
+        ),
+        (["table", "1", "none.json", "--out", "t.csv"], "none.json is missing"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_no_traceback(tmp_path: Path, arguments: list[str], said: str) -> None:
+    command = [sys.executable, "-m", "repsearch", *arguments]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1
+    assert said in run.stderr and "Traceback" not in run.stderr
+    assert len([line for line in run.stderr.splitlines() if "error" in line]) == 1
+    assert not list(tmp_path.iterdir())
