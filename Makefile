@@ -1,12 +1,11 @@
 # make demo: everything, small, in minutes · make test: the tests · make lint: the linters
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO := $(BIN)/snakemake --configfile workflow/presets/demo.yaml
 
 .PHONY: demo test lint
 
 demo: .venv/installed
-	$(DEMO) all
+	$(BIN)/snakemake all --configfile workflow/presets/demo.yaml
 	@echo "Tables:  results/demo/tables"
 	@echo "Figures: results/demo/figures"
 	@echo "Report:  results/demo/report.md"
