@@ -156,6 +156,14 @@ def test_a_wrong_key_is_named(tmp_path: Path) -> None:
     assert "epocs: unknown key" in run.stdout + run.stderr
 
 
+def test_a_results_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/tiny").write_text("a file")
+    run = snakemake(tmp_path, "all", "-n")
+    assert run.returncode != 0
+    assert "results/tiny is not a folder that can be written" in run.stdout + run.stderr
+
+
 def test_the_papers_scale_is_planned_within_30_seconds(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "snakemake", "-n", "--cores", "8", "all"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)

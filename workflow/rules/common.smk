@@ -8,6 +8,7 @@ from pathlib import Path
 from repsearch.config import load
 from repsearch.datasets import training_images
 from repsearch.errors import UserError
+from repsearch.files import check_writable
 from repsearch.provenance import code_version
 from repsearch.recipe import BLOCKS
 from snakemake.exceptions import WorkflowError
@@ -18,6 +19,7 @@ shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH
 try:
     CONFIG = load(config)
     RECIPES = CONFIG.all_recipes
+    check_writable(Path(CONFIG.results))
 except UserError as error:
     raise WorkflowError(str(error))
 
