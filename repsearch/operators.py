@@ -33,7 +33,7 @@ def mutation_noise(normals: Tensor, sigma: Tensor, alpha: float) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _pool_matrix(size: int, passes: int, count_padding: bool) -> Tensor:
+def pool_matrix(size: int, passes: int, count_padding: bool) -> Tensor:
     """A^passes, float64 [size, size]: one pass of 3-wide average pooling along one axis is the tridiagonal A."""
     step = torch.zeros(size, size, dtype=torch.float64)
     for offset in (-1, 0, 1):
@@ -51,7 +51,7 @@ def smooth(maps: Tensor, passes: int, count_padding: bool = True) -> Tensor:
     if passes == 0:
         return maps
     height, width = maps.shape[-2:]
-    rows, columns = _pool_matrix(height, passes, count_padding), _pool_matrix(width, passes, count_padding)
+    rows, columns = pool_matrix(height, passes, count_padding), pool_matrix(width, passes, count_padding)
     operator = torch.kron(rows, columns).to(maps)  # [HW, HW]
     return (maps.flatten(-2) @ operator.mT).unflatten(-1, (height, width))
 

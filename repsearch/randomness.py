@@ -56,15 +56,20 @@ class Stream:
         time = torch.tensor(self.time, device=device)
         return philox((block, slot[:, None], self.images[:, None, None], time), self.seed)
 
-    def normals(self, candidates: range, count: int) -> Tensor:
-        """[B, n, count] float32 standard normals for the candidates of that range (Box–Muller, 24-bit uniforms)."""
-        words = self._words(candidates, -(-count // 4), Purpose.NOISE)
+    def normals(self, candidates: range, channels: int, height: int = 1, width: int = 1) -> Tensor:
+        """[B, n, channels, height, width] float32 standard normals for the candidates of that range.
+
+        Box–Muller of 24-bit uniforms. Four neighbours in a row of a channel share a counter; the counters of a row follow
+        one another, then the rows, then the channels: so vectors of channels draw theirs side by side.
+        """
+        blocks = -(-width // 4)
+        words = self._words(candidates, channels * height * blocks, Purpose.NOISE)
         u = [((w >> 8).float() + 0.5) * 2.0**-24 for w in words]
         parts = []
         for u_radius, u_angle in (u[:2], u[2:]):
             radius, angle = torch.sqrt(-2.0 * torch.log(u_radius)), 2.0 * math.pi * u_angle
             parts += [radius * torch.cos(angle), radius * torch.sin(angle)]
-        return torch.stack(parts, -1).flatten(-2)[..., :count]
+        return torch.stack(parts, -1).unflatten(2, (channels, height, blocks)).flatten(-2)[..., :width]
 
     def pairs(self, candidates: range, pool: int) -> Tensor:
         """[B, n, 2] int64: two parents for each candidate, drawn uniformly and independently from `pool`."""

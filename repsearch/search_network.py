@@ -31,6 +31,16 @@ class SearchNetwork:
     def shape(self) -> Shape:
         return self.network.shape
 
+    @property
+    def later_blocks_are_identities(self) -> bool:
+        """Whether the blocks after the first compute without a convolution, as in the untrained network."""
+        convolutions = [module for module in self.network.blocks[1:].modules() if isinstance(module, nn.Conv2d)]
+        return all(module in self._identities for module in convolutions)
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.head.weight.device
+
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "SearchNetwork":
         """A move in place; float64 is for reference runs."""
         self.network.to(device=device, dtype=dtype)
