@@ -193,7 +193,7 @@ def moments(x, positions, mean, spread, total, squares):  # type: ignore[no-unty
 
 @reordering
 def head_logits(features, weights, logits):  # type: ignore[no-untyped-def]
-    """features [n, D] · weights [K, D]ᵀ → logits [n, K], n a multiple of 4: four rows share each read of the weights."""
+    """features [n, D] · weights [K, D]ᵀ → logits [n, K]; n a multiple of 4: four rows share a read of weights."""
     for n in range(0, features.shape[0], 4):
         for k in range(weights.shape[0]):
             a = b = c = d = F(0)

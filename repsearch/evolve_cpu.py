@@ -68,7 +68,7 @@ def evolve(
     cross-entropy after each generation [B, generations]. Images share `torch.get_num_threads()` threads.
     """
     settings = recipe.layers[layer]
-    batch, count, channels, side = parents.shape[:4]
+    batch, _, channels, side = parents.shape[:4]
     matrix = op.pool_matrix(side, settings.blur, recipe.count_padding)
     row = matrix.sum(1)
     plan = Plan(
@@ -98,7 +98,7 @@ def evolve(
 
     with ThreadPoolExecutor(min(batch, torch.get_num_threads())) as threads:
         list(threads.map(one, range(batch)))
-    found = torch.from_numpy(best).transpose(1, 2).reshape(batch, channels, side, side)
+    found = torch.from_numpy(best).transpose(1, 2).contiguous().unflatten(2, (side, side))
     return found, torch.from_numpy(history)
 
 

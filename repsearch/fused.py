@@ -15,15 +15,15 @@ from repsearch.errors import UserError
 from repsearch.recipe import BLOCKS, Recipe
 from repsearch.search_network import BATCH_NORM_EPSILON, SearchNetwork
 
-Path = Literal["auto", "dense", "fused"]
+SearchPath = Literal["auto", "dense", "fused"]
 Evolve = Callable[["Rest", Tensor, Recipe, Tensor, int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class Rest(NamedTuple):
     """The network after block ℓ, without its identity convolutions.
 
-    norms: [blocks, 2, 2, C]: scale and shift of the two BatchNorms of each later block. head: [K, positions, C] float32,
-    positions of the last map, row by row. bias: [K].
+    norms: [blocks, 2, 2, C]: scale and shift of the two BatchNorms of each later block. head: [K, positions, C],
+    positions of the last map, row by row. bias: [K]. All float32.
     """
 
     norms: Tensor
@@ -31,7 +31,7 @@ class Rest(NamedTuple):
     bias: Tensor
 
 
-def choose(network: SearchNetwork, recipe: Recipe, path: Path) -> Evolve | None:
+def choose(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> Evolve | None:
     """The fused path's `evolve` for the device that the network lies on; None for the dense path.
 
     `auto` is fused where that can serve. Raises UserError where `fused` is asked for and can't.

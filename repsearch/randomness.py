@@ -59,8 +59,8 @@ class Stream:
     def normals(self, candidates: range, channels: int, height: int = 1, width: int = 1) -> Tensor:
         """[B, n, channels, height, width] float32 standard normals for the candidates of that range.
 
-        Box–Muller of 24-bit uniforms. Four neighbours in a row of a channel share a counter; the counters of a row follow
-        one another, then the rows, then the channels: so vectors of channels draw theirs side by side.
+        Box–Muller of 24-bit uniforms. Four neighbours in a row of a channel share a counter; counters run
+        along the row, then the rows, then the channels, so that a vector of channels draws theirs side by side.
         """
         blocks = -(-width // 4)
         words = self._words(candidates, channels * height * blocks, Purpose.NOISE)

@@ -1,5 +1,6 @@
 """Evolutionary search over representations (§3.1). Read `search`, then `evolve`, beside the paper's pseudocode."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,11 +9,13 @@ from torch import Tensor
 
 from repsearch import fused
 from repsearch import operators as op
+from repsearch.fused import SearchPath
 from repsearch.randomness import Stream
 from repsearch.recipe import BLOCKS, SEARCH_LAYERS, Layer, Recipe
 from repsearch.search_network import SearchNetwork
 
 LOGITS = len(BLOCKS)
+START_NUMBERS = 2**26  # of the images' first populations that exist at a time, in numbers at the image's resolution
 
 
 @dataclass
@@ -35,7 +38,12 @@ class Found:
 
 @torch.no_grad()
 def search(
-    network: SearchNetwork, images: Tensor, labels: Tensor, recipe: Recipe, indices: Tensor, path: fused.Path = "auto"
+    network: SearchNetwork,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    indices: Tensor,
+    path: SearchPath = "auto",
 ) -> Found:
     """Evolve every search layer in turn, each image by itself (§3.1, "Layer-wise forward evolution").
 
@@ -43,16 +51,14 @@ def search(
     R3 `frozen`, an image's result does not depend on the others. path: how the generations are computed (`fused`).
     """
     evolution = _Evolution(network, labels, recipe, indices, path)
-    population = evolution.initial_population(images, 0)
     targets, history = {}, {}
     for layer, name in enumerate(SEARCH_LAYERS):
-        if layer > 0 and recipe.start == "population":  # R16
-            population = evolution.noisy(population[:, 0], layer)
-        best, history[name] = evolution.evolve(population, layer)
-        targets[name] = best
-        if layer < LOGITS:
-            population = evolution.propagate(best[:, None], layer)
-    return Found(targets, history, evolution.cross_entropy(evolution.untouched(images), 0)[:, 0])
+        if layer == 0:
+            parents, loss = evolution.open(images, 0)
+        else:
+            parents, loss = evolution.open_next(targets[SEARCH_LAYERS[layer - 1]], layer)
+        targets[name], history[name] = evolution.evolve(parents, loss, layer)
+    return Found(targets, history, evolution.untouched(images))
 
 
 @torch.no_grad()
@@ -63,78 +69,104 @@ def search_one_layer(
     recipe: Recipe,
     indices: Tensor,
     layer: int,
-    path: fused.Path = "auto",
+    path: SearchPath = "auto",
 ) -> Tensor:
     """Figure 2 (§3.2): evolve H⁽ℓ⁾ alone, from noisy inputs propagated to block ℓ.
 
     Returns [B, generations + 1]: cross-entropy of the best candidate; column g is where g generations end.
     """
     evolution = _Evolution(network, labels, recipe, indices, path)
-    return evolution.evolve(evolution.initial_population(images, layer), layer)[1]
+    return evolution.evolve(*evolution.open(images, layer), layer)[1]
 
 
 class _Evolution:
     """The search of one batch: what stays fixed from generation to generation."""
 
     def __init__(
-        self, network: SearchNetwork, labels: Tensor, recipe: Recipe, indices: Tensor, path: fused.Path
+        self, network: SearchNetwork, labels: Tensor, recipe: Recipe, indices: Tensor, path: SearchPath
     ) -> None:
         self.network, self.labels, self.recipe, self.indices = network, labels, recipe, indices
         self.frozen = recipe.batch_norm == "frozen"
         self.fused = fused.choose(network, recipe, path)
 
     def untouched(self, images: Tensor) -> Tensor:
+        """[B]: cross-entropy of the images as they are, scored as candidates of block 0."""
         maps = self.network.first_map(images[:, None], self.frozen)
-        return op.normalise(maps) if self.recipe.normalise_start else maps
+        return self.cross_entropy(op.normalise(maps) if self.recipe.normalise_start else maps, 0)[:, 0]
 
-    def initial_population(self, images: Tensor, layer: int) -> Tensor:
-        """§3.1: population noisy variants of the input, propagated to `layer`. [B, C, H, W] → [B, n, …].
+    def open(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """§3.1, "Population initialization": the first parents of block `layer` and their loss.
 
-        The noise is channel-wise and scaled to the input's standard deviation by channel (R9).
+        The population is made of noisy variants of the input, propagated to the block. The noise is channel-wise and
+        scaled to the input's standard deviation by channel (R9).
         """
-        maps = self.network.first_map(self.noisy(images, layer), self.frozen)
-        for block in range(layer):
-            maps = self.network.next_map(maps, block, self.frozen)
-        return maps
 
-    def noisy(self, x: Tensor, layer: int) -> Tensor:
-        """[B, …] → [B, population, …]: channel-wise noise (for logits, element-wise) around x."""
-        normals = Stream(self.recipe.seed, self.indices, layer, 0).normals(range(self.recipe.population), x.shape[1])
-        normals = normals.to(x.dtype)
+        def population(part: slice) -> Tensor:
+            maps = self.network.first_map(self.noisy(images[part], layer, part), self.frozen)
+            for block in range(layer):
+                maps = self.network.next_map(maps, block, self.frozen)
+            return maps
+
+        return self._select_parents(population, layer)
+
+    def open_next(self, kept: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """The first parents of layer ≥ 1 from the candidates [B, …] kept at the layer before (R16)."""
+
+        def population(part: slice) -> Tensor:
+            below = kept[part][:, None]
+            if layer == LOGITS:
+                here = self.network.logits(below, layer - 1, self.frozen)
+            else:
+                here = self.network.next_map(below, layer - 1, self.frozen)
+            return here if self.recipe.start == "best" else self.noisy(here[:, 0], layer, part)
+
+        return self._select_parents(population, layer)
+
+    def _select_parents(self, population: Callable[[slice], Tensor], layer: int) -> tuple[Tensor, Tensor]:
+        """Top k of a layer's first population: [B, k, …], best first, and their loss [B, k].
+
+        A few images' populations exist at a time: block 0's passes through 31 × 31 maps of every channel. Batch
+        statistics (R3 `batch`) need them all at once.
+        """
+        count, shape = len(self.labels), self.network.shape
+        step = max(1, START_NUMBERS // (self.recipe.population * shape.width * shape.size**2)) if self.frozen else count
+        chosen = []
+        for start in range(0, count, step):
+            part = slice(start, start + step)
+            candidates = population(part)
+            if self.recipe.normalise_start and layer < LOGITS:  # R17
+                candidates = op.normalise(candidates)
+            chosen.append(select(candidates, self.cross_entropy(candidates, layer, part), self.recipe.parents))
+        parents, losses = zip(*chosen, strict=True)
+        return torch.cat(parents), torch.cat(losses)
+
+    def noisy(self, x: Tensor, layer: int, part: slice) -> Tensor:
+        """[b, …] → [b, population, …]: channel-wise noise (for logits, element-wise) around x, the images `part`."""
+        stream = Stream(self.recipe.seed, self.indices[part], layer, 0)
+        normals = stream.normals(range(self.recipe.population), x.shape[1]).to(x.dtype)
         if x.dim() == 2:
             return x[:, None] + self.recipe.initial_noise * op.class_std(x)[:, None, None] * normals[..., 0, 0]
-        noise = op.mutation_noise(normals, op.channel_std(x)[:, None], self.recipe.initial_noise)
-        return x[:, None] + noise
+        return x[:, None] + op.mutation_noise(normals, op.channel_std(x)[:, None], self.recipe.initial_noise)
 
-    def propagate(self, candidates: Tensor, layer: int) -> Tensor:
-        """[B, n, …] at search layer ℓ → the same candidates at layer ℓ+1."""
-        if layer == LOGITS - 1:
-            return self.network.logits(candidates, layer, self.frozen)
-        return self.network.next_map(candidates, layer, self.frozen)
-
-    def cross_entropy(self, candidates: Tensor, layer: int) -> Tensor:
-        """[B, n, …] → [B, n]: the candidates' loss by the rest of the network; fitness is its negative."""
+    def cross_entropy(self, candidates: Tensor, layer: int, part: slice = slice(None)) -> Tensor:
+        """[b, n, …] → [b, n]: the candidates' loss by the rest of the network; fitness is its negative."""
         logits = candidates if layer == LOGITS else self.network.logits(candidates, layer, self.frozen)
-        labels = self.labels[:, None].expand(logits.shape[:2])
+        labels = self.labels[part, None].expand(logits.shape[:2])
         return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").unflatten(0, labels.shape)
 
-    def evolve(self, population: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """§3.1, "Evolution mechanics": returns the best candidate [B, …] and its history [B, generations + 1]."""
-        if self.recipe.normalise_start and layer < LOGITS:  # R17
-            population = op.normalise(population)
-        loss = self.cross_entropy(population, layer)
-        parents, parents_loss = select(population, loss, self.recipe.parents)
+    def evolve(self, parents: Tensor, loss: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """All generations of a layer from its first parents: best candidate [B, …], history [B, generations + 1]."""
         if not self.recipe.layers[layer].generations:
-            return parents[:, 0], parents_loss[:, :1]
+            return parents[:, 0], loss[:, :1]
         if layer < LOGITS and self.fused:
             rest = fused.rest(self.network, layer)
-            best, later = self.fused(rest, self.labels, self.recipe, self.indices, layer, parents, parents_loss)
+            best, later = self.fused(rest, self.labels, self.recipe, self.indices, layer, parents, loss)
         else:
-            best, later = self.generations(parents, parents_loss, layer)
-        return best, torch.cat([loss.amin(1, keepdim=True), later], 1)
+            best, later = self.generations(parents, loss, layer)
+        return best, torch.cat([loss[:, :1], later], 1)
 
     def generations(self, parents: Tensor, parents_loss: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """From the first parents [B, k, …], best first, with their loss [B, k], through all generations (≥ 1).
+        """§3.1, "Evolution mechanics": from the first parents [B, k, …], best first, through all generations (≥ 1).
 
         Returns the best candidate [B, …] and the loss of the best after each generation [B, generations].
         """

@@ -61,7 +61,7 @@ def test_deviations_by_hand() -> None:
 
 def test_mutation_has_alpha_sigma_as_its_deviation() -> None:
     sigma = torch.tensor([0.5, 2.0])
-    normals = Stream(0, torch.arange(40), 0, 1).normals(range(50), 2 * 3 * 3).unflatten(-1, (2, 3, 3))
+    normals = Stream(0, torch.arange(40), 0, 1).normals(range(50), 2, 3, 3)
     noise = op.mutation_noise(normals, sigma, alpha=0.3)
     torch.testing.assert_close(noise.std((0, 1, 3, 4)), 0.3 * sigma, rtol=0.03, atol=0)
     torch.testing.assert_close(noise.mean((0, 1, 3, 4)), torch.zeros(2), rtol=0, atol=0.02)
@@ -84,7 +84,7 @@ def test_what_is_smoothed() -> None:
 
 
 def test_logits_get_their_noise_and_are_recentred() -> None:
-    crossed, normals = torch.randn(3, 4, 10) + 5, Stream(0, torch.arange(3), 3, 1).normals(range(4), 10)
+    crossed, normals = torch.randn(3, 4, 10) + 5, Stream(0, torch.arange(3), 3, 1).normals(range(4), 10)[..., 0, 0]
     sigma = op.class_std(crossed)
     child = op.mutate_logits(crossed, normals, sigma, alpha=0.1)
     torch.testing.assert_close(child.mean(-1), torch.zeros(3, 4), rtol=0, atol=1e-6)

@@ -27,8 +27,8 @@ def test_philox_gives_the_known_answers(counter: list[int], key: list[int], expe
 
 
 def test_normals_are_standard_normal() -> None:
-    x = Stream(3, torch.arange(20), 1, 2).normals(range(50), 101).double()
-    assert x.shape == (20, 50, 101)
+    x = Stream(3, torch.arange(20), 1, 2).normals(range(50), 3, 5, 7).double()
+    assert x.shape == (20, 50, 3, 5, 7)
     n = x.numel()
     assert abs(float(x.mean())) < 4 / math.sqrt(n)
     assert abs(float(x.var()) - 1) < 4 * math.sqrt(2 / n)
@@ -39,10 +39,10 @@ def test_normals_are_standard_normal() -> None:
 
 
 def test_normals_of_one_block_are_uncorrelated() -> None:
-    """The four numbers of a Philox block, and neighbouring candidates, images, layers and generations."""
-    x = Stream(0, torch.arange(2000), 0, 1).normals(range(2), 4)
-    others = [Stream(0, torch.arange(2000), *time).normals(range(1), 1)[:, 0] for time in ((0, 2), (1, 1))]
-    columns = torch.cat([x.flatten(1), x[:, 0, :1].roll(1, 0), *others], 1)
+    """The numbers of one Philox block, and neighbouring channels, rows, candidates, images, layers and generations."""
+    x = Stream(0, torch.arange(2000), 0, 1).normals(range(2), 2, 2, 5).flatten(1)
+    others = [Stream(0, torch.arange(2000), *time).normals(range(1), 1).flatten(1) for time in ((0, 2), (1, 1))]
+    columns = torch.cat([x, x[:, :1].roll(1, 0), *others], 1)
     off_diagonal = torch.corrcoef(columns.T) - torch.eye(columns.shape[1])
     assert float(off_diagonal.abs().max()) < 5 / math.sqrt(2000)
 
@@ -64,14 +64,18 @@ def test_pairs_are_uniform_independent_and_in_range() -> None:
     seed=st.integers(0, 2**64 - 1),
     start=st.integers(0, 10),
     stop=st.integers(11, 30),
-    count=st.integers(1, 70),
+    channels=st.integers(1, 9),
+    height=st.integers(1, 5),
     image=st.integers(0, 2**31),
 )
-def test_a_number_depends_on_its_own_key_alone(seed: int, start: int, stop: int, count: int, image: int) -> None:
+def test_a_number_depends_on_its_own_key_alone(
+    seed: int, start: int, stop: int, channels: int, height: int, image: int
+) -> None:
     """Not on how many numbers, candidates or images are drawn with it."""
     one = Stream(seed, torch.tensor([image]), 2, 5)
     many = Stream(seed, torch.tensor([4, image, 9]), 2, 5)
-    assert torch.equal(one.normals(range(start, stop), count)[0], many.normals(range(40), 100)[1, start:stop, :count])
+    drawn = many.normals(range(40), 12, height, 6)[1, start:stop, :channels]
+    assert torch.equal(one.normals(range(start, stop), channels, height, 6)[0], drawn)
     assert torch.equal(one.pairs(range(start, stop), 12)[0], many.pairs(range(40), 12)[1, start:stop])
 
 
@@ -89,5 +93,5 @@ def test_each_part_of_the_key_matters(other: tuple[int, int, int, int]) -> None:
 
 def test_noise_and_pairs_are_drawn_from_separate_streams() -> None:
     stream = Stream(0, torch.arange(3000), 0, 1)
-    x = torch.cat([stream.normals(range(1), 4)[:, 0], stream.pairs(range(1), 1000)[:, 0].float()], 1)
+    x = torch.cat([stream.normals(range(1), 1, 1, 4).flatten(1), stream.pairs(range(1), 1000)[:, 0].float()], 1)
     assert float((torch.corrcoef(x.T) - torch.eye(6)).abs().max()) < 5 / math.sqrt(3000)

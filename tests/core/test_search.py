@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from repsearch.recipe import SEARCH_LAYERS, Layer
+from repsearch.reference import Reference
 from repsearch.search import Found, search, search_one_layer, select
 from repsearch.search_network import SearchNetwork
 
 from . import small
-from .reference import Reference
 
 READINGS = [
     {},
@@ -46,13 +46,17 @@ def test_search_is_the_papers_pseudocode(reading: dict, dense: bool) -> None:
     images, labels, indices = small.images(2).double(), torch.tensor([1, 3]), torch.tensor([7, 40_000])
     recipe = small.recipe(**reading)
     found = search(net, images, labels, recipe, indices)
-    targets, history, initial = Reference(net.network, net.statistics, labels, recipe, indices).search(images)
+    _assert_equal(found, Reference(net.network, net.statistics, labels, recipe, indices).search(images), 1e-9)
+
+
+def _assert_equal(found: Found, expected: tuple[dict, dict, Tensor], tolerance: float) -> None:
+    targets, history, initial = expected
     assert list(found.targets) == list(found.history) == list(SEARCH_LAYERS)
     for name in SEARCH_LAYERS:
-        torch.testing.assert_close(found.targets[name], targets[name], rtol=0, atol=1e-9)
-        torch.testing.assert_close(found.history[name], history[name], rtol=0, atol=1e-9)
-    torch.testing.assert_close(found.initial, initial, rtol=0, atol=1e-9)
-    torch.testing.assert_close(found.final, history["logits"][:, -1], rtol=0, atol=1e-9)
+        torch.testing.assert_close(found.targets[name].double(), targets[name], rtol=0, atol=tolerance)
+        torch.testing.assert_close(found.history[name].double(), history[name], rtol=0, atol=tolerance)
+    torch.testing.assert_close(found.initial.double(), initial, rtol=0, atol=tolerance)
+    torch.testing.assert_close(found.final.double(), history["logits"][:, -1], rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("reading", READINGS[1:], ids=str)

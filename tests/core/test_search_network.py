@@ -6,11 +6,11 @@ from repsearch.network import Network
 from repsearch.operators import normalise
 from repsearch.search_network import SearchNetwork, initialise
 
-from . import reference, small
+from . import calibration, small
 
 
 def _noisy(count: int) -> Tensor:
-    return reference.noisy_inputs(small.images(count), seed=0, noise=small.NOISE)
+    return calibration.noisy_inputs(small.images(count), seed=0, noise=small.NOISE)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_batch_statistics_make_it_the_network_that_learns(net: SearchNetwork) ->
 
 def test_frozen_statistics_are_those_of_the_reference() -> None:
     net = small.search_network().to("cpu", torch.float64)
-    expected = reference.calibrate(net.network, _noisy(20).double())
+    expected = calibration.calibrate(net.network, _noisy(20).double())
     assert {name: kept.shape for name, kept in net.statistics.items()} == {
         "input": (2, 2, 6),
         "block0": (4, 2, 6),
@@ -84,7 +84,7 @@ def test_only_the_calibration_images_calibrate() -> None:
     shape, images = small.network().shape, small.images(20)
     some = initialise(shape, images, seed=0, calibration=10, noise=small.NOISE)
     network = Network(shape, some.network.whiten.weight, 0)
-    expected = reference.calibrate(network, reference.noisy_inputs(images[:10], 0, small.NOISE))
+    expected = calibration.calibrate(network, calibration.noisy_inputs(images[:10], 0, small.NOISE))
     for name, kept in some.statistics.items():
         torch.testing.assert_close(kept, expected[name], rtol=1e-4, atol=1e-5)
 

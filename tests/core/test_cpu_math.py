@@ -1,0 +1,82 @@
+"""The compiled arithmetic against torch's."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from repsearch import cpu_math
+from repsearch import operators as op
+from repsearch.randomness import Purpose, Stream
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**64 - 1),
+    image=st.integers(0, 2**31),
+    candidate=st.integers(0, 300),
+    layer=st.integers(0, 3),
+    channels=st.integers(1, 40),
+    side=st.integers(1, 15),
+)
+def test_normals_are_those_of_the_stream(
+    seed: int, image: int, candidate: int, layer: int, channels: int, side: int
+) -> None:
+    stream = Stream(seed, torch.tensor([image]), layer, 7)
+    expected = stream.normals(range(candidate, candidate + 1), channels, side, side)[0, 0].flatten(1).T
+    out = np.full((side * side + 3, channels), np.nan, np.float32)
+    words = candidate * len(Purpose) + Purpose.NOISE, image, stream.time, seed & 0xFFFFFFFF, seed >> 32
+    cpu_math.normals(out, side, side, *map(np.uint64, words))
+    torch.testing.assert_close(torch.from_numpy(out[: side * side]), expected, rtol=0, atol=4e-6)
+
+
+def test_two_norms_and_gelus() -> None:
+    x = torch.linspace(-12, 12, 5000).repeat(2, 1)
+    scale, shift, again, later = torch.rand(4, 5000)
+    expected = F.gelu(F.gelu(x.double() * scale + shift) * again + later)
+    out = x.numpy().copy()
+    cpu_math.norm_gelu_twice(out, 1, *(t.numpy() for t in (scale, shift, again, later)))
+    torch.testing.assert_close(torch.from_numpy(out[0]).double(), expected[0], rtol=0, atol=4e-6)
+    assert np.array_equal(out[1], x[1].numpy())  # beyond `count`
+
+
+@pytest.mark.parametrize("side", [15, 13, 7, 6, 3, 2])
+@pytest.mark.parametrize("passes", [1, 5])
+@pytest.mark.parametrize("count_padding", [False, True])
+def test_smooth_is_repeated_average_pooling(side: int, passes: int, count_padding: bool) -> None:
+    maps = torch.randn(5, side, side)
+    expected = maps
+    for _ in range(passes):
+        expected = F.avg_pool2d(expected, 3, 1, 1, count_include_pad=count_padding)
+    x = maps.flatten(1).T.contiguous().numpy()
+    matrix = op.pool_matrix(side, passes, count_padding).float().numpy()
+    cpu_math.smooth(x, x, np.empty_like(x), matrix, min(passes, side - 1), side)
+    torch.testing.assert_close(torch.from_numpy(x.T).unflatten(1, (side, side)), expected)
+
+
+@pytest.mark.parametrize("side", [15, 13, 8, 7, 2])
+def test_max_pool(side: int) -> None:
+    maps = torch.randn(5, side, side)
+    half = side // 2
+    out = np.empty((half * half, 5), np.float32)
+    cpu_math.max_pool(maps.flatten(1).T.contiguous().numpy(), side, out, half)
+    assert torch.equal(torch.from_numpy(out).T.unflatten(1, (half, half)), F.max_pool2d(maps, 2))
+
+
+@pytest.mark.parametrize("positions", [225, 169, 49, 36, 9, 4])
+def test_moments_keep_a_small_spread_about_a_large_mean(positions: int) -> None:
+    x = 100 + 1e-3 * torch.randn(positions, 20)
+    mean, spread, *space = np.empty((4, 20), np.float32)
+    cpu_math.moments(x.numpy(), positions, mean, spread, *space)
+    variance, average = torch.var_mean(x.double(), 0, correction=0)
+    torch.testing.assert_close(torch.from_numpy(mean).double(), average, rtol=1e-7, atol=0)
+    torch.testing.assert_close(torch.from_numpy(spread).double(), variance, rtol=1e-3, atol=0)
+
+
+def test_head_logits() -> None:
+    features, weights = torch.randn(8, 37), torch.randn(3, 37)
+    logits = np.empty((8, 3), np.float32)
+    cpu_math.head_logits(features.numpy(), weights.numpy(), logits)
+    torch.testing.assert_close(torch.from_numpy(logits), features @ weights.T)
