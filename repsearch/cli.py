@@ -20,6 +20,7 @@ Settings = Annotated[str, typer.Option(help="The stage's settings, as JSON.")]
 Out = Annotated[Path, typer.Option(help="File (or folder) to write.")]
 Log = Annotated[Path | None, typer.Option(help="Log file; messages also go to standard error.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+SearchPath = Annotated[str, typer.Option(help="auto, fused or dense: how the search computes.")]
 Threads = Annotated[int, typer.Option(help="CPU threads.")]
 Data = Annotated[Path, typer.Option("--dataset", help="Prepared data set (npz).")]
 NetworkFile = Annotated[Path, typer.Option("--network", help="Search network (pt).")]
@@ -33,6 +34,12 @@ def _settings(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError("--settings must be a JSON object")
     return value
+
+
+def _path(name: str) -> Any:
+    if name not in ("auto", "fused", "dense"):
+        raise UserError(f"--path must be auto, fused or dense, not {name!r}")
+    return name
 
 
 def _start(log_file: Path | None) -> None:
@@ -77,6 +84,7 @@ def search(
     manifest: Annotated[Path, typer.Option(help="JSON file to write: what vouches for the store's content.")],
     log: Log = None,
     device: Device = "auto",
+    path: SearchPath = "auto",
     threads: Threads = 1,
 ) -> None:
     """Search one shard of images: settings has recipe, start and stop."""
@@ -89,7 +97,7 @@ def search(
     given = _settings(settings)
     recipe = parse(Recipe, given["recipe"], "recipe")
     where = choose(device, threads)
-    stage_search.make(dataset, network, recipe, given["start"], given["stop"], out, manifest, where)
+    stage_search.make(dataset, network, recipe, given["start"], given["stop"], out, manifest, where, _path(path))
 
 
 @app.command()
@@ -100,6 +108,7 @@ def fitness(
     out: Out,
     log: Log = None,
     device: Device = "auto",
+    path: SearchPath = "auto",
     threads: Threads = 1,
 ) -> None:
     """Figure 2's probe: evolve one block alone. Settings has recipe, layer and images."""
@@ -111,7 +120,9 @@ def fitness(
 
     given = _settings(settings)
     recipe = parse(Recipe, given["recipe"], "recipe")
-    stage_probes.fitness(dataset, network, recipe, given["layer"], given["images"], out, choose(device, threads))
+    stage_probes.fitness(
+        dataset, network, recipe, given["layer"], given["images"], out, choose(device, threads), _path(path)
+    )
 
 
 @app.command()
@@ -122,6 +133,7 @@ def diversity(
     out: Out,
     log: Log = None,
     device: Device = "auto",
+    path: SearchPath = "auto",
     threads: Threads = 1,
 ) -> None:
     """Figure 3's probe: independent runs. Settings has recipe, images, runs and probability."""
@@ -134,7 +146,9 @@ def diversity(
     given = _settings(settings)
     recipe = parse(Recipe, given["recipe"], "recipe")
     where = choose(device, threads)
-    stage_probes.diversity(dataset, network, recipe, given["images"], given["runs"], given["probability"], out, where)
+    stage_probes.diversity(
+        dataset, network, recipe, given["images"], given["runs"], given["probability"], out, where, _path(path)
+    )
 
 
 @app.command()

@@ -111,6 +111,7 @@ class Config(Section):
     results: Annotated[str, AfterValidator(_inside)] = "results"
     data: str = "data"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    search_path: Literal["auto", "fused", "dense"] = "auto"
     threads: Count = 1
     shard_images: Count = 2500
     seeds: Count = 3

@@ -116,7 +116,7 @@ class Reference:
             return (x - mean[:, None, None]) / torch.sqrt(variance[:, None, None] + 1e-5)
 
         for index in blocks:
-            for group in self.network.blocks[index]:  # type: ignore[union-attr]
+            for group in self.network.blocks[index]:  # type: ignore[attr-defined]
                 assert isinstance(group, ConvGroup)
                 x = F.conv2d(x, group.conv1.weight, padding=1)
                 x = F.gelu(batch_norm(F.max_pool2d(x, 2) if group.pool else x))

@@ -30,6 +30,10 @@ class Found:
     history: dict[str, Tensor]
     initial: Tensor
 
+    def cpu(self) -> "Found":
+        targets, history = ({name: x.cpu() for name, x in kept.items()} for kept in (self.targets, self.history))
+        return Found(targets, history, self.initial.cpu())
+
     @property
     def final(self) -> Tensor:
         """[B]: cross-entropy of the kept logits."""
@@ -51,7 +55,8 @@ def search(
     R3 `frozen`, an image's result does not depend on the others. path: how the generations are computed (`fused`).
     """
     evolution = _Evolution(network, labels, recipe, indices, path)
-    targets, history = {}, {}
+    targets: dict[str, Tensor] = {}
+    history: dict[str, Tensor] = {}
     for layer, name in enumerate(SEARCH_LAYERS):
         if layer == 0:
             parents, loss = evolution.open(images, 0)

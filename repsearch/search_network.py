@@ -1,6 +1,7 @@
 """The untrained network that a search evaluates its candidates with, and its frozen BatchNorm statistics (R3)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,17 @@ from repsearch.recipe import BLOCKS
 
 BATCH_NORM_EPSILON = 1e-5
 Statistics = dict[str, Tensor]  # where the forward pass starts → [n, 2, C]: mean and variance of each BatchNorm met
+
+
+class Step(NamedTuple):
+    """A convolution and the frozen BatchNorm after it: y = scale · conv(x) + shift by channel, [C, 1, 1] each.
+
+    weight: the convolution's, times scale, so that shift is its bias; None where the convolution is the identity.
+    """
+
+    weight: Tensor | None
+    scale: Tensor
+    shift: Tensor
 
 
 class SearchNetwork:
@@ -26,10 +38,16 @@ class SearchNetwork:
         self._identities = {
             module for module in network.modules() if isinstance(module, nn.Conv2d) and is_identity(module)
         }
+        self._dtype = torch.float32
+        self._folded: dict[tuple[str, int], list[Step]] = {}
 
     @property
     def shape(self) -> Shape:
         return self.network.shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.head.weight.device
 
     @property
     def later_blocks_are_identities(self) -> bool:
@@ -37,79 +55,116 @@ class SearchNetwork:
         convolutions = [module for module in self.network.blocks[1:].modules() if isinstance(module, nn.Conv2d)]
         return all(module in self._identities for module in convolutions)
 
-    @property
-    def device(self) -> torch.device:
-        return self.network.head.weight.device
+    def to(
+        self, device: torch.device | str, dtype: torch.dtype = torch.float32, convolutions: torch.dtype | None = None
+    ) -> "SearchNetwork":
+        """A move in place. dtype: float64 is for reference runs.
 
-    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "SearchNetwork":
-        """A move in place; float64 is for reference runs."""
+        convolutions: type of the blocks' convolutions; None: bfloat16 for a float32 network on a GPU, else `dtype`.
+        """
         self.network.to(device=device, dtype=dtype)
         self.statistics = {start: kept.to(device=device, dtype=dtype) for start, kept in self.statistics.items()}
+        half = self.device.type == "cuda" and dtype == torch.float32
+        self._dtype = convolutions or (torch.bfloat16 if half else dtype)
+        self._folded = {}
         return self
 
     def first_map(self, images: Tensor, frozen: bool) -> Tensor:
         """Images [M, n, C, H, W] → block 0's output [M, n, 256, 15, 15]."""
-        norms = self._norms("input", 0) if frozen else None
-        each = images.shape[1]
-        stem = F.gelu(self._convolve(self.network.whiten, images.flatten(0, 1), each))
-        return self._block(0, stem, each, norms).unflatten(0, images.shape[:2])
+        stem = _each(lambda x: F.gelu(self.network.whiten(x)), images)
+        return self._blocks(stem, "input", range(1), frozen)
 
     def next_map(self, maps: Tensor, layer: int, frozen: bool) -> Tensor:
         """Block ℓ's output [M, n, …] → block ℓ+1's output."""
-        norms = self._norms(BLOCKS[layer], layer + 1) if frozen else None
-        return self._block(layer + 1, maps.flatten(0, 1), maps.shape[1], norms).unflatten(0, maps.shape[:2])
+        return self._blocks(maps, BLOCKS[layer], range(layer + 1, layer + 2), frozen)
 
     def logits(self, maps: Tensor, layer: int, frozen: bool) -> Tensor:
         """Candidates of block ℓ, [M, n, C, H, W] → logits [M, n, K] by the rest of the network (M images, n each)."""
-        images, each = maps.shape[:2]
-        x = maps.flatten(0, 1)
-        for block in range(layer + 1, len(BLOCKS)):
-            x = self._block(block, x, each, self._norms(BLOCKS[layer], block) if frozen else None)
-        features = x.flatten(1).unflatten(0, (images, -1))
-        logits = torch.bmm(features, self.network.head.weight.T.expand(images, -1, -1))  # one product an image
+        features = self._blocks(maps, BLOCKS[layer], range(layer + 1, len(BLOCKS)), frozen).flatten(2)
+        logits = torch.bmm(features, self.network.head.weight.T.expand(len(maps), -1, -1))  # one product an image
         return logits if self.network.head.bias is None else logits + self.network.head.bias
 
-    def _norms(self, start: str, block: int) -> Sequence[Tensor]:
-        """[mean, variance] of the BatchNorms of `block` for a pass that starts at `start`."""
-        first = 0 if start == "input" else int(start[-1]) + 1
-        each = self.shape.convolutions
-        return list(self.statistics[start][(block - first) * each :][:each])
+    def _blocks(self, maps: Tensor, start: str, blocks: range, frozen: bool) -> Tensor:
+        """Some blocks of the pass from `start`. An image at a time where there is a convolution to compute: its shape,
+        and so its rounding, does not depend on how many images there are."""
+        if not frozen:
+            x = maps.flatten(0, 1)
+            for index in blocks:
+                x = self._block(index, x, None)
+            return x.unflatten(0, maps.shape[:2])
+        steps = [(index, self._steps(start, index)) for index in blocks]
 
-    def _block(
-        self, index: int, x: Tensor, each: int, norms: Sequence[Tensor] | None, record: list[Tensor] | None = None
-    ) -> Tensor:
-        """One block of x [M·n, …]; each: n.
+        def forward(x: Tensor) -> Tensor:
+            for index, folded in steps:
+                x = self._frozen_block(index, x, folded)
+            return x.to(maps.dtype)
 
-        norms: frozen statistics in order, or None for those of x itself, which `record` then collects.
-        """
-        steps: Iterator[Tensor] | None = iter(norms) if norms is not None else None
+        if all(step.weight is None for _, folded in steps for step in folded):
+            return forward(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
+        return _each(forward, maps)
+
+    def _steps(self, start: str, block: int) -> list[Step]:
+        """The convolutions and BatchNorms of `block` in the pass from `start`."""
+        if (start, block) not in self._folded:
+            first = 0 if start == "input" else int(start[-1]) + 1
+            count = self.shape.convolutions
+            statistics = self.statistics[start][(block - first) * count :][:count]
+            convolutions = [c for group in self._groups(block) for c in (group.conv1, group.conv2)]
+            self._folded[start, block] = [
+                self._fold(convolution, *kept) for convolution, kept in zip(convolutions, statistics, strict=True)
+            ]
+        return self._folded[start, block]
+
+    def _fold(self, convolution: nn.Conv2d, mean: Tensor, variance: Tensor) -> Step:
+        scale = torch.rsqrt(variance + BATCH_NORM_EPSILON)
+        shift = -mean * scale
+        weight = None
+        if convolution not in self._identities:
+            weight = (convolution.weight * scale[:, None, None, None]).to(
+                self._dtype, memory_format=torch.channels_last
+            )
+        return Step(weight, scale[:, None, None], shift[:, None, None])
+
+    def _frozen_block(self, index: int, x: Tensor, steps: list[Step]) -> Tensor:
+        """One block of x [n, C, H, W]. A BatchNorm's scale is positive, so that it commutes with max-pooling."""
+        convolutions = iter(steps)
+        for group in self._groups(index):
+            for pool in (group.pool, False):
+                step = next(convolutions)
+                if step.weight is None:
+                    x = F.gelu((F.max_pool2d(x, 2) if pool else x) * step.scale + step.shift)
+                else:
+                    x = x.to(self._dtype, memory_format=torch.channels_last)
+                    x = F.conv2d(x, step.weight, step.shift.flatten().to(self._dtype), padding=1)
+                    x = F.gelu(F.max_pool2d(x, 2) if pool else x)
+        return x
+
+    def _block(self, index: int, x: Tensor, record: list[Tensor] | None) -> Tensor:
+        """One block of x [n, C, H, W] with the statistics of x itself, which `record` collects."""
 
         def batch_norm(x: Tensor) -> Tensor:
-            if steps is None:
-                variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
-                if record is not None:
-                    record.append(torch.stack([mean, variance]))
-            else:
-                mean, variance = next(steps)
+            variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+            if record is not None:
+                record.append(torch.stack([mean, variance]))
             scale = torch.rsqrt(variance + BATCH_NORM_EPSILON)
             return x * scale[:, None, None] - (mean * scale)[:, None, None]
 
-        groups = self.network.blocks[index]
-        assert isinstance(groups, nn.ModuleList)
-        for group in groups:
-            assert isinstance(group, ConvGroup)
-            x = self._convolve(group.conv1, x, each)
-            if group.pool:
-                x = F.max_pool2d(x, 2)
-            x = F.gelu(batch_norm(x))
-            x = F.gelu(batch_norm(self._convolve(group.conv2, x, each)))
+        def convolve(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+            return x if convolution in self._identities else convolution(x)
+
+        for group in self._groups(index):
+            x = convolve(group.conv1, x)
+            x = F.gelu(batch_norm(F.max_pool2d(x, 2) if group.pool else x))
+            x = F.gelu(batch_norm(convolve(group.conv2, x)))
         return x
 
-    def _convolve(self, convolution: nn.Conv2d, x: Tensor, each: int) -> Tensor:
-        """One call an image: its shape, and so its rounding, does not depend on how many images there are."""
-        if convolution in self._identities:
-            return x
-        return torch.cat([convolution(part) for part in x.split(each)])
+    def _groups(self, block: int) -> list[ConvGroup]:
+        return list(self.network.blocks[block])  # type: ignore[call-overload]
+
+
+def _each(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """[M, n, …] → [M, n, …], an image's candidates at a time."""
+    return torch.stack([function(part).contiguous() for part in x])
 
 
 def is_identity(convolution: nn.Conv2d) -> bool:
@@ -134,14 +189,14 @@ def initialise(shape: Shape, images: Tensor, seed: int, calibration: int, noise:
     chosen = images[:calibration]
     normals = torch.randn(*chosen.shape[:2], 1, 1, generator=torch.Generator().manual_seed(seed))
     noisy = chosen + mutation_noise(normals, channel_std(chosen), noise)
-    maps = network._block(0, network.network.stem(noisy), len(noisy), None, inputs)
+    maps = network._block(0, network.network.stem(noisy), inputs)
     network.statistics["input"] = torch.stack(inputs)
     for layer in range(len(BLOCKS) - 1):
         maps = normalise(maps)
         record: list[Tensor] = []
         x = maps
         for block in range(layer + 1, len(BLOCKS)):
-            x = network._block(block, x, len(x), None, record)
+            x = network._block(block, x, record)
         network.statistics[BLOCKS[layer]] = torch.stack(record)
         maps = network.next_map(maps[None], layer, frozen=True)[0]
     return network

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from repsearch import datasets, stage_network
 from repsearch.errors import UserError
 from repsearch.files import atomic, digest, finish, read_json, unchanged
+from repsearch.fused import SearchPath
 from repsearch.measures import cosine_gram, effective_number
-from repsearch.progress import bar
 from repsearch.provenance import code_version
 from repsearch.recipe import BLOCKS, Recipe
 from repsearch.search import search_one_layer
-from repsearch.stage_search import batch_images, search_images, seeded
+from repsearch.stage_search import over_images, search_images, seeded
 
 log = logging.getLogger(__name__)
 PROBE_SEED = 1  # of the random choice of images
@@ -47,7 +48,14 @@ def _write(out: Path, frame: pd.DataFrame, recipe: Recipe, key: dict[str, Any]) 
 
 
 def fitness(
-    dataset: Path, network: Path, recipe: Recipe, layer: int, images: int, out: Path, device: torch.device
+    dataset: Path,
+    network: Path,
+    recipe: Recipe,
+    layer: int,
+    images: int,
+    out: Path,
+    device: torch.device,
+    path: SearchPath = "auto",
 ) -> None:
     """Figure 2: evolve block `layer` alone for random training images; write its cross-entropy by generation.
 
@@ -59,13 +67,12 @@ def fitness(
         return
     data = datasets.read(dataset)
     net = stage_network.read(network)[0].to(device)
-    indices, size, parts = _random_images(data, images), batch_images(net, recipe, device), []
-    for start in bar(range(0, images, size), f"fitness of {BLOCKS[layer]}", unit="batch"):
-        chosen = indices[start : start + size]
-        x = torch.from_numpy(data.normalised(data.images[chosen])).to(device)
-        labels, numbers = (torch.from_numpy(values).to(device) for values in (data.labels[chosen], chosen))
-        parts.append(search_one_layer(net, x, labels, recipe, numbers, layer).cpu())
-    history = torch.cat(parts).double()
+    indices, title = _random_images(data, images), f"fitness of {BLOCKS[layer]}"
+
+    def work(x: Tensor, labels: Tensor, numbers: Tensor) -> Tensor:
+        return search_one_layer(net, x, labels, recipe, numbers, layer, path).cpu()
+
+    history = torch.cat(list(over_images(net, data, indices, recipe, path, title, work))).double()
     frame = pd.DataFrame(
         {
             "block": BLOCKS[layer],
@@ -88,6 +95,7 @@ def diversity(
     probability: float,
     out: Path,
     device: torch.device,
+    path: SearchPath = "auto",
 ) -> None:
     """Figure 3: `runs` independent searches of each image; N_eff of the best candidates of the first r, by block.
 
@@ -104,11 +112,11 @@ def diversity(
     indices = _random_images(data, images)
     maps: dict[str, list[torch.Tensor]] = {block: [] for block in BLOCKS}
     good: dict[str, list[torch.Tensor]] = {block: [] for block in BLOCKS}
-    for run in bar(range(runs), "independent runs", unit="run"):
-        found = list(search_images(net, data, indices, seeded(recipe, run), device, f"run {run}"))
+    for run in range(runs):
+        found = list(search_images(net, data, indices, seeded(recipe, run), path, f"run {run + 1} of {runs}"))
         for block in BLOCKS:
-            maps[block].append(torch.cat([part.targets[block] for part in found]).half().cpu())
-            loss = torch.cat([part.history[block][:, -1] for part in found]).cpu()
+            maps[block].append(torch.cat([part.targets[block] for part in found]).half())
+            loss = torch.cat([part.history[block][:, -1] for part in found])
             good[block].append(torch.exp(-loss) > probability)
     rows: list[dict[str, Any]] = []
     for block in BLOCKS:

@@ -1,37 +1,98 @@
 """Stage: search one shard, a contiguous range of a data set's training images."""
 
 import logging
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
 
-from repsearch import datasets, stage_network, targets
+from repsearch import datasets, fused, stage_network, targets
 from repsearch.errors import UserError
 from repsearch.files import digest, read_json
-from repsearch.progress import bar
+from repsearch.fused import SearchPath
 from repsearch.provenance import code_version
 from repsearch.recipe import SEARCH_LAYERS, Recipe
 from repsearch.search import Found, search
 from repsearch.search_network import SearchNetwork
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 CPU_BATCH_NUMBERS = 2**23  # a population of this many numbers stays near the caches
-GPU_MEMORY_SHARE = 0.02  # of the free memory for one population; children, pools and intermediate maps take the rest
+GPU_MEMORY_SHARE = 0.5  # of the free memory for the batch; what else lives for a moment takes the rest
+GPU_BATCH_IMAGES = 1024  # more do not make a GPU busier
 
 
-def batch_images(network: SearchNetwork, recipe: Recipe, device: torch.device) -> int:
-    """How many images to search side by side. It has no bearing on the result (R3 `frozen`)."""
-    channels, height, width = network.shape.layer_shapes["block0"]
-    numbers = recipe.population * channels * height * width
-    if device.type == "cpu":
-        return max(1, CPU_BATCH_NUMBERS // numbers)
-    return max(1, int(GPU_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0] / (4 * numbers)))
+def batch_images(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> int:
+    """How many images to search side by side, from the device's free memory. No bearing on the result (R3 `frozen`)."""
+    shape = network.shape.layer_shapes["block0"]
+    if network.device.type == "cpu":
+        return max(torch.get_num_threads(), CPU_BATCH_NUMBERS // (recipe.population * math.prod(shape)))
+    free = torch.cuda.mem_get_info(network.device)[0]
+    # float32: the population; beside it, on the dense path, the pool, the pairs drawn from it, noise and blocks' maps
+    each = 4 * recipe.population * math.prod(shape) * (1 if fused.choose(network, recipe, path) else 8)
+    return max(1, min(GPU_BATCH_IMAGES, int(GPU_MEMORY_SHARE * free / each)))
+
+
+def in_batches(count: int, size: int, work: Callable[[slice], T], title: str) -> Iterator[T]:
+    """`work` of consecutive ranges of 0 … count-1, at most `size` long; halved, with a warning, where memory runs out.
+
+    Raises UserError where not even one fits.
+    """
+    start = 0
+    with tqdm(total=count, desc=title, unit="image", disable=None, leave=False, mininterval=0.5) as bar:
+        while start < count:
+            part = slice(start, min(start + size, count))
+            try:
+                done = work(part)
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise UserError(
+                        "a GPU's memory does not hold one image: free it of other jobs or lower population or width "
+                        f"({str(error).splitlines()[0]})"
+                    ) from None
+                size = -(-size // 2)
+                log.warning("out of memory: going on with batches of %d", size)
+            else:
+                yield done
+                bar.update(part.stop - start)
+                start = part.stop
+                continue
+            torch.cuda.empty_cache()  # outside the handler, which keeps the failed work's tensors alive
+
+
+def over_images(
+    network: SearchNetwork,
+    data: datasets.Prepared,
+    indices: NDArray[np.int64],
+    recipe: Recipe,
+    path: SearchPath,
+    title: str,
+    work: Callable[[Tensor, Tensor, Tensor], T],
+) -> Iterator[T]:
+    """`work` of (images, labels, indices) on the network's device, a batch of a data set's images at a time."""
+    size = batch_images(network, recipe, path)
+
+    def one(part: slice) -> T:
+        chosen = indices[part]
+        images = torch.from_numpy(data.normalised(data.images[chosen]))
+        on_device = (x.to(network.device) for x in (images, *map(torch.from_numpy, (data.labels[chosen], chosen))))
+        return work(*on_device)
+
+    started = time.perf_counter()
+    yield from in_batches(len(indices), size, one, title)
+    kind = "fused" if fused.choose(network, recipe, path) else "dense"
+    seconds = time.perf_counter() - started
+    log.info("%s: %d images in %.1f s (%s, %s path, %d at a time)",
+             title, len(indices), seconds, network.device, kind, size)  # fmt: skip
 
 
 def search_images(
@@ -39,16 +100,15 @@ def search_images(
     data: datasets.Prepared,
     indices: NDArray[np.int64],
     recipe: Recipe,
-    device: torch.device,
+    path: SearchPath,
     title: str,
 ) -> Iterator[Found]:
-    """Search images of a data set, a batch at a time, on a network that lies on `device`."""
-    size = batch_images(network, recipe, device)
-    for start in bar(range(0, len(indices), size), title, unit="batch"):
-        chosen = indices[start : start + size]
-        images = torch.from_numpy(data.normalised(data.images[chosen])).to(device)
-        labels, numbers = (torch.from_numpy(x).to(device) for x in (data.labels[chosen], chosen))
-        yield search(network, images, labels, recipe, numbers)
+    """Search images of a data set on the network's device; results come back on the CPU, a batch at a time."""
+
+    def work(images: Tensor, labels: Tensor, numbers: Tensor) -> Found:
+        return search(network, images, labels, recipe, numbers, path).cpu()
+
+    return over_images(network, data, indices, recipe, path, title, work)
 
 
 def make(
@@ -60,6 +120,7 @@ def make(
     store: Path,
     manifest: Path,
     device: torch.device,
+    path: SearchPath = "auto",
 ) -> None:
     """Search images start … stop-1 (held-out ones included: figure 5) and write the shard and its manifest."""
     version = code_version("stage_search")
@@ -78,13 +139,13 @@ def make(
         raise UserError(f"images {start} … {stop} are not among the {len(data.images)} of {dataset}")
     net, network_digest = stage_network.read(network)
     indices = np.arange(start, stop)
-    found = list(search_images(net.to(device), data, indices, recipe, device, f"search {start}–{stop}"))
+    found = list(search_images(net.to(device), data, indices, recipe, path, f"search {start}–{stop}"))
     arrays: dict[str, NDArray[Any]] = {"indices": indices, "labels": data.labels[indices]}
-    arrays["initial_cross_entropy"] = torch.cat([part.initial for part in found]).float().cpu().numpy()
-    arrays["final_cross_entropy"] = torch.cat([part.final for part in found]).float().cpu().numpy()
+    arrays["initial_cross_entropy"] = torch.cat([part.initial for part in found]).float().numpy()
+    arrays["final_cross_entropy"] = torch.cat([part.final for part in found]).float().numpy()
     for layer in SEARCH_LAYERS:
-        arrays[f"targets/{layer}"] = torch.cat([part.targets[layer] for part in found]).half().cpu().numpy()
-        arrays[f"history/{layer}"] = torch.cat([part.history[layer] for part in found]).float().cpu().numpy()
+        arrays[f"targets/{layer}"] = torch.cat([part.targets[layer] for part in found]).half().numpy()
+        arrays[f"history/{layer}"] = torch.cat([part.history[layer] for part in found]).float().numpy()
     if not all(np.isfinite(values).all() for values in arrays.values()):
         raise UserError(f"the search of images {start} … {stop} gave values that are not finite: check the recipe")
     attributes = {

@@ -16,7 +16,8 @@ rule search_shard:
     threads: THREADS
     resources:
         gpu=GPU,
-        device=CONFIG.device,  # not a param: it has no bearing on the results
+        device=CONFIG.device,  # not params: they have no bearing on the results
+        path=CONFIG.search_path,
         mem_mb=16000,
         runtime=240,
     params:
@@ -25,7 +26,7 @@ rule search_shard:
     shell:
         "python -m repsearch search --settings {params.settings:q} --dataset {input.dataset:q}"
         " --network {input.network:q} --out {output.store:q} --manifest {output.manifest:q}"
-        " --log {log:q} --device {resources.device} --threads {threads}"
+        " --log {log:q} --device {resources.device} --path {resources.path} --threads {threads}"
 
 
 rule probe_fitness:
@@ -46,7 +47,8 @@ rule probe_fitness:
     threads: THREADS
     resources:
         gpu=GPU,
-        device=CONFIG.device,  # not a param: it has no bearing on the results
+        device=CONFIG.device,  # not params: they have no bearing on the results
+        path=CONFIG.search_path,
         mem_mb=16000,
         runtime=240,
     params:
@@ -55,7 +57,7 @@ rule probe_fitness:
     shell:
         "python -m repsearch fitness --settings {params.settings:q} --dataset {input.dataset:q}"
         " --network {input.network:q} --out {output.table:q}"
-        " --log {log:q} --device {resources.device} --threads {threads}"
+        " --log {log:q} --device {resources.device} --path {resources.path} --threads {threads}"
 
 
 rule probe_diversity:
@@ -76,7 +78,8 @@ rule probe_diversity:
     threads: THREADS
     resources:
         gpu=GPU,
-        device=CONFIG.device,  # not a param: it has no bearing on the results
+        device=CONFIG.device,  # not params: they have no bearing on the results
+        path=CONFIG.search_path,
         mem_mb=16000,
         runtime=240,
     params:
@@ -85,4 +88,4 @@ rule probe_diversity:
     shell:
         "python -m repsearch diversity --settings {params.settings:q} --dataset {input.dataset:q}"
         " --network {input.network:q} --out {output.table:q}"
-        " --log {log:q} --device {resources.device} --threads {threads}"
+        " --log {log:q} --device {resources.device} --path {resources.path} --threads {threads}"
