@@ -5,6 +5,7 @@ The workflow calls these; settings come as JSON so that what a rule tracks is ju
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -229,6 +230,64 @@ def report(
         return [path for path in results if path.name.startswith(kind) and path.suffix == suffix]
 
     write_text(out, page(out.parent, files("table", ".md"), files("figure", ".png"), files("figure", ".md")))
+
+
+bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: speeds beside the plain version and the ceilings.")
+app.add_typer(bench_app, name="bench")
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Width = Annotated[int, typer.Option(help="Channels of every block.")]
+Classes = Annotated[int, typer.Option(help="Classes of the head.")]
+
+
+def _print(result: dict[str, Any], as_json: bool) -> None:
+    from repsearch import bench
+
+    typer.echo(json.dumps(result, indent=2) if as_json else bench.text(result))
+
+
+@bench_app.command("search")
+def bench_search(
+    device: Device = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.")] = 0,
+    width: Width = 256,
+    classes: Classes = 10,
+    images: Annotated[int, typer.Option(help="Images searched side by side; 0: one a thread, or 256 on a GPU.")] = 0,
+    generations: Annotated[int, typer.Option(help="Generations that a measurement runs.")] = 10,
+    path: SearchPath = "auto",
+    scaling: Annotated[bool, typer.Option(help="Also vary images, generations, population and width.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Candidates a second of each search layer, beside the reference and the floor; hours of a whole data set."""
+    _start(None)
+    from repsearch import bench
+    from repsearch.device import choose
+
+    where = choose(device, threads or os.cpu_count() or 1)
+    images = images or (256 if where.type == "cuda" else threads or os.cpu_count() or 1)
+    _print(bench.bench_search(where, width, classes, images, generations, _path(path), scaling), as_json)
+
+
+@bench_app.command("train")
+def bench_train(
+    device: Device = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.")] = 0,
+    width: Width = 256,
+    classes: Classes = 10,
+    images: Annotated[int, typer.Option(help="Training images; 0: 200, or 20,000 on a GPU.")] = 0,
+    depths: Annotated[list[int] | None, typer.Option("--depth", help="1, 2 or 3; again for several.")] = None,
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "bfloat16",
+    as_json: Json = False,
+) -> None:
+    """Training images a second by variant and depth, beside the matrix product's ceiling."""
+    _start(None)
+    from repsearch import bench
+    from repsearch.device import choose
+
+    if precision not in ("float32", "bfloat16"):
+        raise UserError(f"--precision must be float32 or bfloat16, not {precision!r}")
+    where = choose(device, threads or os.cpu_count() or 1)
+    images = images or (20_000 if where.type == "cuda" else 200)
+    _print(bench.bench_train(where, width, classes, images, depths or [1, 2, 3], precision), as_json)
 
 
 def main() -> None:

@@ -110,6 +110,13 @@ def _gelu(x):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def copy(x, out):  # type: ignore[no-untyped-def]
+    for s in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            out[s, c] = x[s, c]
+
+
+@compiled
 def norm_gelu_twice(x, count, first_scale, first_shift, second_scale, second_shift):  # type: ignore[no-untyped-def]
     """x[:count] ← GELU(BN₂(GELU(BN₁(x)))), in place, each BN one scale and shift a channel: a block without pooling."""
     for s in range(count):

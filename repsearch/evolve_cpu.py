@@ -23,6 +23,7 @@ from repsearch.cpu_math import (
     F,
     U,
     compiled,
+    copy,
     head_logits,
     max_pool,
     moments,
@@ -62,7 +63,7 @@ class Plan(NamedTuple):
 def evolve(
     rest: Rest, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int, parents: Tensor, loss: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The generations of one block: as `search._Evolution.generations`, which see.
+    """The generations of one block: as `search.Evolution.generations`, which see.
 
     parents: [B, k, C, H, W] float32, best first; loss: [B, k]. Returns the best candidate [B, C, H, W] and its
     cross-entropy after each generation [B, generations]. Images share `torch.get_num_threads()` threads.
@@ -122,10 +123,12 @@ def _evolve(maps, loss, label, image, side, plan, best, history):  # type: ignor
     features = np.zeros(((children + 3) // 4 * 4, plan.head.shape[1]), np.float32)
     logits = np.empty((len(features), len(plan.head)), np.float32)
     losses = np.empty(kept + children, np.float32)
-    losses[:kept] = loss
-    pairs = np.empty((children, 2), np.int64)
     for p in range(kept):
-        normal[p] = maps[p]
+        losses[p] = loss[p]
+    pairs = np.empty((children, 2), np.int64)
+    order, chosen, ranked = np.empty(kept, np.int64), np.empty(kept, np.int64), np.empty(kept, np.float32)
+    for p in range(kept):
+        copy(maps[p], normal[p])
         _enter(normal[p], base[p], sigma[p], between, stats, side, plan)
 
     for generation in range(1, plan.generations + 1):
@@ -144,7 +147,7 @@ def _evolve(maps, loss, label, image, side, plan, best, history):  # type: ignor
                 if plan.smooth_child and plan.reach:
                     smooth(child, base[member], between, plan.matrix, plan.reach, side)
                 else:
-                    base[member] = child
+                    copy(child, base[member])
                 scale[member], shift[member] = rate, rate * mean
                 for c in range(channels):
                     sigma[member, c] = rate * np.sqrt(stats[1, c])
@@ -153,16 +156,13 @@ def _evolve(maps, loss, label, image, side, plan, best, history):  # type: ignor
         for n in range(children):
             losses[kept + n] = _cross_entropy(logits[n], plan.bias, label)
 
-        order = np.argsort(losses, kind="mergesort")  # stable: ties go to the earlier candidate
+        last = generation == plan.generations
+        wanted = 1 if last else kept
+        _lowest(losses, order[:wanted])
         history[generation - 1] = losses[order[0]]
-        wanted = 1 if generation == plan.generations else kept
         taken = np.zeros(slots, np.bool_)
-        for i in order[:wanted]:
-            if i < kept:
-                taken[where[i]] = True
         for p in range(kept):
             taken[where[p]] = True  # this generation's parents are needed until all children are made again
-        chosen = np.empty(wanted, np.int64)
         free = 0
         for rank in range(wanted):
             i = order[rank]
@@ -180,13 +180,27 @@ def _evolve(maps, loss, label, image, side, plan, best, history):  # type: ignor
             for s in range(positions):
                 for c in range(channels):
                     normal[free, s, c] = rate * (child[s, c] - mean)
-            if wanted > 1:
+            if not last:
                 _enter(normal[free], base[free], sigma[free], between, stats, side, plan)
-        if wanted == 1 and generation == plan.generations:
-            best[:] = normal[chosen[0]]
-        ranked = losses[order[:wanted]]
+        if last:
+            copy(normal[chosen[0]], best)
+        for rank in range(wanted):
+            ranked[rank] = losses[order[rank]]
         for rank in range(wanted):
             where[rank], losses[rank] = chosen[rank], ranked[rank]
+
+
+@compiled
+def _lowest(losses, order):  # type: ignore[no-untyped-def]
+    """order ← the candidates of the len(order) lowest losses, best first; ties go to the earlier candidate."""
+    left = np.ones(len(losses), np.bool_)
+    for rank in range(len(order)):
+        best = -1
+        for i in range(len(losses)):
+            if left[i] and (best < 0 or losses[i] < losses[best]):
+                best = i
+        order[rank] = best
+        left[best] = False
 
 
 @compiled
@@ -195,7 +209,7 @@ def _enter(normal, base, sigma, between, stats, side, plan):  # type: ignore[no-
     if plan.smooth_child and plan.reach:
         smooth(normal, base, between, plan.matrix, plan.reach, side)
     else:
-        base[:] = normal
+        copy(normal, base)
     moments(normal, normal.shape[0], stats[0], stats[1], stats[2], stats[3])
     for c in range(normal.shape[1]):
         sigma[c] = np.sqrt(stats[1, c])

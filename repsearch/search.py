@@ -54,7 +54,7 @@ def search(
     images: [B, C, H, W] normalised; labels, indices: [B] int64, the indices naming the images' random numbers. With
     R3 `frozen`, an image's result does not depend on the others. path: how the generations are computed (`fused`).
     """
-    evolution = _Evolution(network, labels, recipe, indices, path)
+    evolution = Evolution(network, labels, recipe, indices, path)
     targets: dict[str, Tensor] = {}
     history: dict[str, Tensor] = {}
     for layer, name in enumerate(SEARCH_LAYERS):
@@ -80,11 +80,11 @@ def search_one_layer(
 
     Returns [B, generations + 1]: cross-entropy of the best candidate; column g is where g generations end.
     """
-    evolution = _Evolution(network, labels, recipe, indices, path)
+    evolution = Evolution(network, labels, recipe, indices, path)
     return evolution.evolve(*evolution.open(images, layer), layer)[1]
 
 
-class _Evolution:
+class Evolution:
     """The search of one batch: what stays fixed from generation to generation."""
 
     def __init__(

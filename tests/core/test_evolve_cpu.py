@@ -18,7 +18,12 @@ from . import small
 from .test_search import READINGS, _assert_equal
 
 FUSED = [reading for reading in READINGS if reading.get("batch_norm") != "batch"]
-FUSED += [{"noise": "element", "smooth": "noise"}, {"noise": "element", "refine_from": "parents"}]
+FUSED += [
+    {"parents": 1},
+    {"parents": 1, "explorers": 0},
+    {"noise": "element", "smooth": "noise"},
+    {"noise": "element", "refine_from": "parents"},
+]
 
 
 @pytest.mark.parametrize("reading", FUSED, ids=str)

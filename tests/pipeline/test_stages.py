@@ -15,6 +15,7 @@ from repsearch.errors import UserError
 from repsearch.files import atomic, finish, unchanged
 from repsearch.recipe import SEARCH_LAYERS, Layer, Recipe
 from repsearch.settings import Training, Variant
+from repsearch.stage_search import in_batches
 
 LAYER = Layer(generations=2, alpha=0.3, boost=2.0, blur=1)
 RECIPE = Recipe(layers=(LAYER, LAYER, LAYER, LAYER), population=8, parents=2, explorers=3)
@@ -175,3 +176,24 @@ def test_a_users_mistake_is_one_line_and_no_traceback(tmp_path: Path, arguments:
     assert said in run.stderr and "Traceback" not in run.stderr
     assert len([line for line in run.stderr.splitlines() if "error" in line]) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_is_halved_where_memory_runs_out(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is lost or done twice; one image that does not fit is one clear error."""
+    seen: list[slice] = []
+
+    def work(part: slice) -> int:
+        if part.stop - part.start > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore")
+        seen.append(part)
+        return part.stop - part.start
+
+    assert list(in_batches(10, 8, work, "test")) == [2] * 5
+    assert [i for part in seen for i in range(part.start, part.stop)] == list(range(10))
+    assert "batches of 4" in caplog.text and "batches of 2" in caplog.text
+
+    def never(part: slice) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore")
+
+    with pytest.raises(UserError, match="does not hold one image.*9 GiB"):
+        list(in_batches(10, 8, never, "test"))
