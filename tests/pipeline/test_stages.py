@@ -195,5 +195,5 @@ def test_a_batch_is_halved_where_memory_runs_out(caplog: pytest.LogCaptureFixtur
     def never(part: slice) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore")
 
-    with pytest.raises(UserError, match="does not hold one image.*9 GiB"):
+    with pytest.raises(UserError, match=r"does not hold one image.*9 GiB"):
         list(in_batches(10, 8, never, "test"))
