@@ -3,11 +3,36 @@
 Each agrees with its torch counterpart (`randomness`, `F.gelu`, `operators`) to float32 rounding; tests hold them to it.
 """
 
+import hashlib
+import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import config, njit
+
+
+def cache_folder(*sources: Path) -> Path:
+    """Where compiled functions are kept: a folder for this state of the sources, beside them or, failing that, aside.
+
+    Numba itself watches only the file that a function stands in, not those of the functions that it calls.
+    """
+    state = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+    for parent in (sources[0].parent / "__pycache__", Path.home() / ".cache" / "repsearch"):
+        folder = parent / f"numba-{state}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+    return Path(tempfile.mkdtemp(prefix="repsearch-numba-"))
+
+
+if not config.CACHE_DIR:  # NUMBA_CACHE_DIR
+    config.CACHE_DIR = str(cache_folder(Path(__file__), Path(__file__).with_name("evolve_cpu.py")))
 
 F = np.float32
 I = np.int32  # noqa: E741

@@ -117,10 +117,13 @@ class BatchNorm(nn.BatchNorm2d):
         self.weight.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            constant = x.detach().float().var((0, 2, 3), correction=0) < CONSTANT_VARIANCE
-            x = torch.where(constant[:, None, None], x.detach(), x)
-        return super().forward(x)
+        if not self.training or self.track_running_stats:
+            return super().forward(x)
+        normal, _, rate = torch.native_batch_norm(
+            x, self.weight, None, None, None, True, 0.0, self.eps
+        )  # rate: 1 / √(σ² + ε)
+        constant = rate > (CONSTANT_VARIANCE + self.eps) ** -0.5
+        return torch.where(constant[:, None, None], normal.detach(), normal) + self.bias[:, None, None].to(normal.dtype)
 
 
 class Network(nn.Module):

@@ -1,5 +1,7 @@
 """The compiled arithmetic against torch's."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -80,3 +82,13 @@ def test_head_logits() -> None:
     logits = np.empty((8, 3), np.float32)
     cpu_math.head_logits(features.numpy(), weights.numpy(), logits)
     torch.testing.assert_close(torch.from_numpy(logits), features @ weights.T)
+
+
+def test_compiled_functions_are_kept_by_the_state_of_all_their_sources(tmp_path: Path) -> None:
+    one, other = tmp_path / "one.py", tmp_path / "other.py"
+    one.write_text("a = 1")
+    other.write_text("b = 1")
+    first = cpu_math.cache_folder(one, other)
+    assert first == cpu_math.cache_folder(one, other) and first.is_dir()
+    other.write_text("b = 2")
+    assert cpu_math.cache_folder(one, other) != first
