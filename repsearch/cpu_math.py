@@ -31,8 +31,10 @@ def cache_folder(*sources: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix="repsearch-numba-"))
 
 
-if not config.CACHE_DIR:  # NUMBA_CACHE_DIR
-    config.CACHE_DIR = str(cache_folder(Path(__file__), Path(__file__).with_name("evolve_cpu.py")))
+if not config.CACHE_DIR:  # type: ignore[attr-defined]  # NUMBA_CACHE_DIR
+    config.CACHE_DIR = str(  # type: ignore[attr-defined]
+        cache_folder(Path(__file__), Path(__file__).with_name("evolve_cpu.py"))
+    )
 
 F = np.float32
 I = np.int32  # noqa: E741
