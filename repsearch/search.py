@@ -96,8 +96,7 @@ class Evolution:
 
     def untouched(self, images: Tensor) -> Tensor:
         """[B]: cross-entropy of the images as they are, scored as candidates of block 0."""
-        maps = self.network.first_map(images[:, None], self.frozen)
-        return self.cross_entropy(op.normalise(maps) if self.recipe.normalise_start else maps, 0)[:, 0]
+        return self.cross_entropy(self._entered(self.network.first_map(images[:, None], self.frozen)), 0)[:, 0]
 
     def open(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """§3.1, "Population initialization": the first parents of block `layer` and their loss.
@@ -108,8 +107,8 @@ class Evolution:
 
         def population(part: slice) -> Tensor:
             maps = self.network.first_map(self.noisy(images[part], layer, part), self.frozen)
-            for block in range(layer):
-                maps = self.network.next_map(maps, block, self.frozen)
+            for block in range(layer):  # the statistics are those of normalised maps
+                maps = self.network.next_map(self._entered(maps), block, self.frozen)
             return maps
 
         return self._select_parents(population, layer)
@@ -138,12 +137,14 @@ class Evolution:
         chosen = []
         for start in range(0, count, step):
             part = slice(start, start + step)
-            candidates = population(part)
-            if self.recipe.normalise_start and layer < LOGITS:  # R17
-                candidates = op.normalise(candidates)
+            candidates = population(part) if layer == LOGITS else self._entered(population(part))
             chosen.append(select(candidates, self.cross_entropy(candidates, layer, part), self.recipe.parents))
         parents, losses = zip(*chosen, strict=True)
         return torch.cat(parents), torch.cat(losses)
+
+    def _entered(self, maps: Tensor) -> Tensor:
+        """Maps as they enter a first population: normalised, as every child is (R17)."""
+        return op.normalise(maps) if self.recipe.normalise_start else maps
 
     def noisy(self, x: Tensor, layer: int, part: slice) -> Tensor:
         """[b, …] → [b, population, …]: channel-wise noise (for logits, element-wise) around x, the images `part`."""

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 CPU_BATCH_NUMBERS = 2**23  # a population of this many numbers stays near the caches
 GPU_MEMORY_SHARE = 0.5  # of the free memory for the batch; what else lives for a moment takes the rest
-GPU_BATCH_IMAGES = 1024  # more do not make a GPU busier
+GPU_BATCH_IMAGES = 512  # more do not make a GPU busier
 
 
 def batch_images(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> int:
@@ -37,8 +37,12 @@ def batch_images(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> in
     if network.device.type == "cpu":
         return max(torch.get_num_threads(), CPU_BATCH_NUMBERS // (recipe.population * math.prod(shape)))
     free = torch.cuda.mem_get_info(network.device)[0]
-    # float32: the population; beside it, on the dense path, the pool, the pairs drawn from it, noise and blocks' maps
-    each = 4 * recipe.population * math.prod(shape) * (1 if fused.choose(network, recipe, path) else 8)
+    if fused.choose(network, recipe, path):
+        from repsearch.evolve_gpu import bytes_per_image
+
+        each = bytes_per_image(network.shape, recipe)
+    else:  # float32: the population, the pool, the pairs drawn from it, the noise and the blocks' maps
+        each = 4 * 8 * recipe.population * math.prod(shape)
     return max(1, min(GPU_BATCH_IMAGES, int(GPU_MEMORY_SHARE * free / each)))
 
 
