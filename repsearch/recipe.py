@@ -68,6 +68,12 @@ class Recipe:
     def refiners(self) -> int:
         return self.population - self.parents - self.explorers
 
+    @property
+    def child_blur(self) -> tuple[int, int, int]:
+        """Passes of smoothing of a whole child of block 0, 1, 2: none where R2 smooths the noise alone."""
+        first, second, third, _ = (layer.blur if self.smooth == "child" else 0 for layer in self.layers)
+        return first, second, third
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types, as JSON would hold them."""
         plain = asdict(self)

@@ -1,6 +1,6 @@
 """The untrained network that a search evaluates its candidates with, and its frozen BatchNorm statistics (R3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repsearch.network import ConvGroup, Network, Shape, whitening_filters
-from repsearch.operators import channel_std, mutation_noise, normalise
+from repsearch.operators import channel_std, mutation_noise, normalise, smooth
 from repsearch.recipe import BLOCKS
 
 BATCH_NORM_EPSILON = 1e-5
@@ -176,13 +176,22 @@ def is_identity(convolution: nn.Conv2d) -> bool:
 
 
 @torch.no_grad()
-def initialise(shape: Shape, images: Tensor, seed: int, calibration: int, noise: float) -> SearchNetwork:
+def initialise(
+    shape: Shape,
+    images: Tensor,
+    seed: int,
+    calibration: int,
+    noise: float,
+    blur: Sequence[int] = (0, 0),
+    count_padding: bool = True,
+) -> SearchNetwork:
     """A fresh search network (§3.1): whitening, Dirac and Kaiming initialisation, frozen statistics.
 
     images: [N, C, H, W] normalised training images, of which the first `calibration` calibrate. R3 `frozen`: each
-    search layer's statistics come from its own initial candidates, one an image, normalised as every child is; the maps
-    of layer ℓ+1 are those that follow from layer ℓ's. noise: of those candidates, in units of the input's deviation by
-    channel (R9): without it a channel that is blank in every image would have no variance to divide a candidate's by.
+    search layer's statistics come from its own initial candidates, one an image, smoothed and normalised as every child
+    is; the maps of layer ℓ+1 are those that follow from layer ℓ's. noise: of those candidates, in units of the input's
+    deviation by channel (R9): without it a channel that is blank in every image would have no variance to divide a
+    candidate's by. blur, count_padding: the smoothing of whole children at blocks 0 and 1 (`Recipe.child_blur`, R10).
     """
     network = SearchNetwork(Network(shape, whitening_filters(images, seed=seed), seed), {})
     inputs: list[Tensor] = []
@@ -192,7 +201,7 @@ def initialise(shape: Shape, images: Tensor, seed: int, calibration: int, noise:
     maps = network._block(0, network.network.stem(noisy), inputs)
     network.statistics["input"] = torch.stack(inputs)
     for layer in range(len(BLOCKS) - 1):
-        maps = normalise(maps)
+        maps = normalise(smooth(maps, blur[layer], count_padding))
         record: list[Tensor] = []
         x = maps
         for block in range(layer + 1, len(BLOCKS)):

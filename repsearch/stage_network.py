@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,23 @@ log = logging.getLogger(__name__)
 
 
 def make(
-    dataset: Path, out: Path, width: int, seed: int, calibration_images: int, calibration_noise: float, head_bias: bool
+    dataset: Path,
+    out: Path,
+    width: int,
+    seed: int,
+    calibration_images: int,
+    calibration_noise: float,
+    head_bias: bool,
+    blur: Sequence[int],
+    count_padding: bool,
 ) -> None:
     """Write the search network of a prepared data set (weights, whitening, frozen statistics) and its manifest.
 
-    Always computed on the CPU in float32, so that the file does not depend on the device.
+    blur, count_padding: the smoothing of its recipes' children (`initialise`). Always computed on the
+    CPU in float32, so that the file does not depend on the device.
     """
     key: dict[str, Any] = {
-        "settings": [width, seed, calibration_images, calibration_noise, head_bias],
+        "settings": [width, seed, calibration_images, calibration_noise, head_bias, list(blur), count_padding],
         "code": code_version("stage_network"),
         "dataset": read_json(dataset.with_suffix(".json"))["sha256"],
     }
@@ -38,7 +48,7 @@ def make(
     channels, size, _ = data.manifest["shape"]
     shape = Shape(channels, size, data.classes, width, head_bias=head_bias)
     images = torch.from_numpy(data.normalised(data.images[data.train]))
-    network = initialise(shape, images, seed, calibration_images, calibration_noise)
+    network = initialise(shape, images, seed, calibration_images, calibration_noise, blur, count_padding)
     with atomic(out) as temporary:
         torch.save(
             {

@@ -56,12 +56,14 @@ def noisy_inputs(images: Tensor, seed: int, noise: float) -> Tensor:
     return images + noise * spread(images.flatten(2))[..., None, None] * normals
 
 
-def calibrate(network: Network, images: Tensor) -> dict[str, Tensor]:
-    """R3: each layer's statistics, from that layer's own normalised maps of the (noisy) calibration images."""
+def calibrate(network: Network, images: Tensor, blur: tuple[int, int]) -> dict[str, Tensor]:
+    """R3: each layer's statistics, from its own maps of the (noisy) calibration images, smoothed and normalised."""
     found: dict[str, list[Tensor]] = {"input": [], "block0": [], "block1": []}
     maps = block(network, 0, stem(network, images), lambda x: norm_of_batch(x, found["input"]))
     for layer in (0, 1):
         name = NAMES[layer]
+        for _ in range(blur[layer]):
+            maps = F.avg_pool2d(maps, 3, 1, 1)
         maps = x = torch.stack([normalise(one) for one in maps])
         for index in range(layer + 1, 3):
             x = block(network, index, x, lambda x, name=name: norm_of_batch(x, found[name]))

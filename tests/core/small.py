@@ -9,7 +9,7 @@ from repsearch.network import Network, Shape, whitening_filters
 from repsearch.recipe import Layer, Recipe
 from repsearch.search_network import SearchNetwork, initialise
 
-NOISE = 0.3  # of the calibration candidates
+NOISE, BLUR = 0.3, (2, 1)  # of the calibration candidates; BLUR is that of `recipe`
 SIZE, CLASSES = 17, 4  # 17 → 16 → 8, 4, 2: every map has a spread over space
 
 
@@ -32,7 +32,7 @@ def network(convolutions: int = 2, width: int = 6, size: int = SIZE, channels: i
 
 def search_network(width: int = 6, head_bias: bool = False) -> SearchNetwork:
     shape = Shape(channels=3, size=SIZE, classes=CLASSES, width=width, head_bias=head_bias)
-    return initialise(shape, images(20), seed=0, calibration=20, noise=NOISE)
+    return initialise(shape, images(20), seed=0, calibration=20, noise=NOISE, blur=BLUR)
 
 
 def shaken(net: SearchNetwork) -> SearchNetwork:

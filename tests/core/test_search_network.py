@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from repsearch.network import Network
-from repsearch.operators import normalise
+from repsearch.operators import normalise, smooth
 from repsearch.search_network import SearchNetwork, initialise
 
 from . import calibration, small
@@ -54,7 +54,7 @@ def test_batch_statistics_make_it_the_network_that_learns(net: SearchNetwork) ->
 
 def test_frozen_statistics_are_those_of_the_reference() -> None:
     net = small.search_network().to("cpu", torch.float64)
-    expected = calibration.calibrate(net.network, _noisy(20).double())
+    expected = calibration.calibrate(net.network, _noisy(20).double(), small.BLUR)
     assert {name: kept.shape for name, kept in net.statistics.items()} == {
         "input": (2, 2, 6),
         "block0": (4, 2, 6),
@@ -68,10 +68,10 @@ def test_frozen_statistics_are_those_of_the_reference() -> None:
 def test_on_the_calibration_set_each_batchnorm_gives_mean_0_and_variance_1(
     net: SearchNetwork, layer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For candidates of the layer's own kind, normalised; shown by what enters each GELU."""
-    maps = net.first_map(_noisy(20)[:, None], True)[:, 0]
+    """For candidates of the layer's own kind, smoothed and normalised; shown by what enters each GELU."""
+    maps = smooth(net.first_map(_noisy(20)[:, None], True)[:, 0], small.BLUR[0])
     if layer == 1:
-        maps = net.next_map(normalise(maps)[:, None], 0, True)[:, 0]
+        maps = smooth(net.next_map(normalise(maps)[:, None], 0, True)[:, 0], small.BLUR[1])
     seen, gelu = [], torch.nn.functional.gelu
     monkeypatch.setattr(torch.nn.functional, "gelu", lambda x: seen.append(x) or gelu(x))
     net.logits(normalise(maps)[:, None], layer, True)
@@ -83,9 +83,9 @@ def test_on_the_calibration_set_each_batchnorm_gives_mean_0_and_variance_1(
 
 def test_only_the_calibration_images_calibrate() -> None:
     shape, images = small.network().shape, small.images(20)
-    some = initialise(shape, images, seed=0, calibration=10, noise=small.NOISE)
+    some = initialise(shape, images, seed=0, calibration=10, noise=small.NOISE, blur=small.BLUR)
     network = Network(shape, some.network.whiten.weight, 0)
-    expected = calibration.calibrate(network, calibration.noisy_inputs(images[:10], 0, small.NOISE))
+    expected = calibration.calibrate(network, calibration.noisy_inputs(images[:10], 0, small.NOISE), small.BLUR)
     for name, kept in some.statistics.items():
         torch.testing.assert_close(kept, expected[name], rtol=1e-4, atol=1e-5)
 

@@ -27,7 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a prepared data set, its search network and one shard of all 40 images."""
     folder = tmp_path_factory.mktemp("made")
     datasets.prepare("sklearn:digits", folder, folder / "d.npz", validation_images=10, images=40, test_images=20)
-    stage_network.make(folder / "d.npz", folder / "n.pt", 8, 0, 30, 0.3, False)
+    stage_network.make(folder / "d.npz", folder / "n.pt", 8, 0, 30, 0.3, False, (1, 1), True)
     _search(folder, 0, 40, "whole")
     return folder
 
@@ -88,7 +88,7 @@ def test_a_failed_run_leaves_nothing(made: Path) -> None:
 
 
 def test_targets_of_another_network_are_refused(made: Path, tmp_path: Path) -> None:
-    stage_network.make(made / "d.npz", tmp_path / "other.pt", 8, 1, 30, 0.3, False)
+    stage_network.make(made / "d.npz", tmp_path / "other.pt", 8, 1, 30, 0.3, False, (1, 1), True)
     with pytest.raises(UserError, match=r"whole\.zarr\.zip has network"):
         stage_train.make(
             _settings("targets", RECIPE), made / "d.npz", tmp_path / "other.pt", [made / "whole.json"], tmp_path, CPU

@@ -68,6 +68,16 @@ def image_count(dataset):
         raise WorkflowError(str(error))
 
 
+def network_settings(wildcards):
+    """The statistics are frozen on candidates that are smoothed as the children of the data set's recipe are."""
+    recipe = RECIPES[CONFIG.datasets[wildcards.dataset].recipe]
+    smoothing = {
+        "blur": recipe.child_blur[:2],
+        "count_padding": recipe.count_padding,
+    }
+    return as_json({**CONFIG.network.model_dump(), **smoothing})
+
+
 # Shards
 
 

@@ -39,7 +39,7 @@ rule initialise_network:
         mem_mb=16000,
         runtime=30,
     params:
-        settings=as_json(CONFIG.network.model_dump()),
+        settings=network_settings,
         code=code_version("stage_network"),
     shell:
         "python -m repsearch network --settings {params.settings:q} --dataset {input.dataset:q}"
