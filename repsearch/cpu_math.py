@@ -116,6 +116,26 @@ def normals(out, height, width, slot, image, time, k0, k1):  # type: ignore[no-u
                 out[s, c], out[s + 1, c], out[s + 2, c], out[s + 3, c] = a, b, d, e
 
 
+@compiled
+def normals_by_row(out, drawn, counters, side, slot, image, time, k0, k1):  # type: ignore[no-untyped-def]
+    """As `normals`, a row of a narrow map at a time. out: [side, side · C]; drawn: [4, blocks · C], work space.
+
+    counters: [blocks · C] uint64, the first row's counters in the order (block of four positions, channel).
+    """
+    blocks = (side + 3) // 4
+    channels = len(counters) // blocks
+    for h in range(side):
+        for n in range(len(counters)):
+            w0, w1, w2, w3 = philox(counters[n] + U(h * blocks), slot, image, time, k0, k1)
+            a, b = _box_muller(w0, w1)
+            d, e = _box_muller(w2, w3)
+            drawn[0, n], drawn[1, n], drawn[2, n], drawn[3, n] = a, b, d, e
+        for position in range(side):
+            row, numbers = out[h, position * channels :], drawn[position % 4, position // 4 * channels :]
+            for c in range(channels):
+                row[c] = numbers[c]
+
+
 @inlined
 def _gelu(x):  # type: ignore[no-untyped-def]
     """x Φ(x), with erf as a ratio of two polynomials (error below 1e-6)."""
@@ -145,11 +165,11 @@ def copy(x, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def norm_gelu_twice(x, count, first_scale, first_shift, second_scale, second_shift):  # type: ignore[no-untyped-def]
-    """x[:count] ← GELU(BN₂(GELU(BN₁(x)))), in place, each BN one scale and shift a channel: a block without pooling."""
+    """x[:count] ← GELU(BN₂(GELU(BN₁(x)))), in place, each BN one scale and shift a lane: a block without pooling."""
     for s in range(count):
-        for c in range(x.shape[1]):
-            y = _gelu(x[s, c] * first_scale[c] + first_shift[c])
-            x[s, c] = _gelu(y * second_scale[c] + second_shift[c])
+        for n in range(x.shape[1]):
+            y = _gelu(x[s, n] * first_scale[n] + first_shift[n])
+            x[s, n] = _gelu(y * second_scale[n] + second_shift[n])
 
 
 @compiled
@@ -165,9 +185,13 @@ def max_pool(x, side, out, out_side):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _smooth_axis(x, out, matrix, reach, side, step, line):  # type: ignore[no-untyped-def]
-    """One axis of `smooth`: out[j] = Σ_t matrix[j, t] x[t], t within `reach` of j, four terms at a time."""
-    for i in range(side):
+def _smooth_axis(x, out, matrix, reach, lines, step, line):  # type: ignore[no-untyped-def]
+    """One axis of `smooth`: out[j] = Σ_t matrix[j, t] x[t], t within `reach` of j, four terms at a time.
+
+    Element j of line i is row i · line + j · step of x and out.
+    """
+    side = matrix.shape[0]
+    for i in range(lines):
         for j in range(side):
             low, high = max(0, j - reach), min(side, j + reach + 1)
             to = i * line + j * step
@@ -187,38 +211,79 @@ def _smooth_axis(x, out, matrix, reach, side, step, line):  # type: ignore[no-un
 
 
 @compiled
-def smooth(x, out, between, matrix, reach, side):  # type: ignore[no-untyped-def]
-    """`operators.smooth`: A X Aᵀ for the banded A = `matrix` [side, side], A_jt = 0 where |j - t| > reach.
+def _smooth_along_rows(x, out, taps, reach, edge, channels):  # type: ignore[no-untyped-def]
+    """The other axis where a row of x is a row of a narrow map, [side · C]: a neighbour is `channels` lanes away.
 
-    x, out, between: [≥ side², C]; x and out may be one array.
+    taps: [2 · n ≥ 2 · reach + 1, side · C], the weights of the neighbours -reach … reach, then zeros.
+    edge: [≥ side · C + len(taps) · C], work space for a row between zeros.
     """
-    _smooth_axis(x, between, matrix, reach, side, 1, side)
-    _smooth_axis(between, out, matrix, reach, side, side, 1)
+    lanes = x.shape[1]
+    for n in range(len(edge)):
+        edge[n] = F(0)
+    for h in range(x.shape[0]):
+        here = edge[reach * channels :]  # slices: an index that might be negative would prevent vectors
+        for n in range(lanes):
+            here[n] = x[h, n]
+        for d in range(0, len(taps), 2):
+            first, second = edge[d * channels :], edge[(d + 1) * channels :]
+            if d == 0:
+                for n in range(lanes):
+                    out[h, n] = taps[d, n] * first[n] + taps[d + 1, n] * second[n]
+            else:
+                for n in range(lanes):
+                    out[h, n] += taps[d, n] * first[n] + taps[d + 1, n] * second[n]
 
 
 @compiled
-def moments(x, positions, mean, spread, total, squares):  # type: ignore[no-untyped-def]
-    """Mean and variance of each channel over x[:positions], into mean and spread [C]; total, squares: work space.
+def smooth(x, out, between, matrix, reach, taps, edge):  # type: ignore[no-untyped-def]
+    """`operators.smooth`: A X Aᵀ for the banded A = `matrix` [side, side], A_jt = 0 where |j - t| > reach.
 
-    Sums are taken around one of the channel's values, so that a small spread about a large mean keeps its digits.
+    x, out, between: [side², C], or [side, side · C] for narrow maps; x and out may be one array. taps, edge: of
+    `_smooth_along_rows`, for narrow maps.
     """
-    centre = x[positions // 2]
-    for c in range(x.shape[1]):
-        total[c] = F(0)
-        squares[c] = F(0)
-    whole = positions // 3 * 3
+    side = matrix.shape[0]
+    if x.shape[0] == side and side > 1:
+        _smooth_along_rows(x, between, taps, reach, edge, x.shape[1] // side)
+        _smooth_axis(between, out, matrix, reach, 1, 1, 0)
+    else:
+        _smooth_axis(x, between, matrix, reach, side, 1, side)
+        _smooth_axis(between, out, matrix, reach, side, side, 1)
+
+
+@compiled
+def moments(x, mean, spread, centre, total, squares):  # type: ignore[no-untyped-def]
+    """Mean and variance of each channel over the map x, into mean and spread [C].
+
+    x: [rows, lanes], lane n holding channel n mod C; centre, total, squares: [lanes], work space. Sums are taken around
+    one of the channel's values, so that a small spread about a large mean keeps its digits.
+    """
+    rows, lanes, channels = x.shape[0], x.shape[1], len(mean)
+    middle = (rows // 2, lanes // channels // 2 * channels)
+    value = x[middle[0], middle[1] :]
+    for start in range(0, lanes, channels):
+        part = centre[start:]
+        for c in range(channels):
+            part[c] = value[c]
+    for n in range(lanes):
+        total[n] = F(0)
+        squares[n] = F(0)
+    whole = rows // 3 * 3
     for s in range(0, whole, 3):
-        for c in range(x.shape[1]):
-            a, b, d = x[s, c] - centre[c], x[s + 1, c] - centre[c], x[s + 2, c] - centre[c]
-            total[c] += a + b + d
-            squares[c] += a * a + b * b + d * d
-    for s in range(whole, positions):
-        for c in range(x.shape[1]):
-            a = x[s, c] - centre[c]
-            total[c] += a
-            squares[c] += a * a
-    share = F(1) / F(positions)
-    for c in range(x.shape[1]):
+        for n in range(lanes):
+            a, b, d = x[s, n] - centre[n], x[s + 1, n] - centre[n], x[s + 2, n] - centre[n]
+            total[n] += a + b + d
+            squares[n] += a * a + b * b + d * d
+    for s in range(whole, rows):
+        for n in range(lanes):
+            a = x[s, n] - centre[n]
+            total[n] += a
+            squares[n] += a * a
+    for start in range(channels, lanes, channels):
+        for c in range(channels):
+            total[c] += total[start + c]
+            squares[c] += squares[start + c]
+    share = F(channels) / F(rows * lanes)
+    for c in range(channels):
         shift = total[c] * share
         mean[c] = centre[c] + shift
         variance = squares[c] * share - shift * shift

@@ -1,13 +1,16 @@
 """The evolution of one block on a CPU, compiled by Numba: a thread an image, no child written unless it is selected.
 
-Maps are [positions, channels], so that every loop runs over channels. A pool member is kept as `base` with a scale and
-a shift: with R2 `child`, smoothing commutes with crossover, so parents are smoothed once and a child is
+A pool member is kept as `base` with a scale and a shift: with R2 `child`, smoothing commutes with crossover, so parents
+are smoothed once and a child is
 
     S(½ (H_p1 + H_p2) + ε) = ½ (S H_p1 + S H_p2) + S ε,    S H = scale · base - shift · S 1
 
 (`noise`: the same without the S of the parents). The child's fitness needs its mean, its variance and its max-pooled
 positions alone: normalisation is affine and rising, so that it commutes with pooling, and joins the next BatchNorm.
 The children that are selected are made again, from the same random numbers.
+
+Maps are [positions, channels], so that the inner loops run over channels. A narrow map is taken as [side, side · C], so
+that they run over a whole row of it: `rows` and `lanes` stand for either. S 1 is row_mask [rows] × lane_mask [lanes].
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +32,7 @@ from repsearch.cpu_math import (
     moments,
     norm_gelu_twice,
     normals,
+    normals_by_row,
     philox,
     smooth,
 )
@@ -37,11 +41,15 @@ from repsearch.randomness import Purpose
 from repsearch.recipe import Recipe
 
 _PURPOSES, _NOISE, _PAIR = len(Purpose), int(Purpose.NOISE), int(Purpose.PAIR)
+NARROW = 64  # channels below which a row of the map is a vector
+FEW = 16  # channels below which a row's random numbers are drawn together
 
 
 class Plan(NamedTuple):
     """What all images of one search layer share."""
 
+    side: int
+    narrow: bool
     generations: int
     explorers: int
     refiners: int
@@ -52,12 +60,29 @@ class Plan(NamedTuple):
     smooth_child: bool  # R2
     matrix: NDArray[np.float32]  # [side, side], one axis of the smoothing
     reach: int
-    mask: NDArray[np.float32]  # [positions], the smoothed map of ones (R10)
-    norms: NDArray[np.float32]  # [blocks after this one, 2, 2, C]: of each BatchNorm, scale and shift
+    taps: NDArray[np.float32]  # of `cpu_math.smooth`, for narrow maps
+    row_mask: NDArray[np.float32]
+    lane_mask: NDArray[np.float32]
+    counters: NDArray[np.uint64]  # of `cpu_math.normals_by_row`
+    norms: NDArray[np.float32]  # [blocks after this one, 2, 2, lanes]: of each BatchNorm, scale and shift
     head: NDArray[np.float32]  # [K, features], features in the order (position, channel)
     bias: NDArray[np.float32]  # [K]
     key: tuple[int, int]  # of the random numbers: the seed's halves
     layer: int
+
+
+class Space(NamedTuple):
+    """Work space of one image."""
+
+    child: NDArray[np.float32]  # [rows, lanes]
+    noise: NDArray[np.float32]  # [positions + 3, C]
+    between: NDArray[np.float32]  # [rows, lanes]
+    drawn: NDArray[np.float32]
+    edge: NDArray[np.float32]
+    lanes: NDArray[np.float32]  # [5, lanes]
+    mean: NDArray[np.float32]  # [C], of the last child or parent
+    spread: NDArray[np.float32]  # [C], its variance by channel
+    strength: NDArray[np.float32]  # [C]
 
 
 def evolve(
@@ -68,11 +93,36 @@ def evolve(
     parents: [B, k, C, H, W] float32, best first; loss: [B, k]. Returns the best candidate [B, C, H, W] and its
     cross-entropy after each generation [B, generations]. Images share `torch.get_num_threads()` threads.
     """
-    settings = recipe.layers[layer]
-    batch, _, channels, side = parents.shape[:4]
+    batch, count, channels, side = parents.shape[:4]
+    plan = plan_for(rest, recipe, layer, channels, side)
+    shape = (side, side * channels) if plan.narrow else (side * side, channels)
+    maps = parents.flatten(3).transpose(2, 3).contiguous().view(batch, count, *shape).numpy()
+    best = np.empty((batch, *shape), np.float32)
+    history = np.empty((batch, plan.generations), np.float32)
+
+    def one(b: int) -> None:
+        _evolve(maps[b], loss[b].numpy(), int(labels[b]), int(indices[b]), plan, best[b], history[b])
+
+    with ThreadPoolExecutor(min(batch, torch.get_num_threads())) as threads:
+        list(threads.map(one, range(batch)))
+    found = torch.from_numpy(best).view(batch, side, side, channels).permute(0, 3, 1, 2).contiguous()
+    return found, torch.from_numpy(history)
+
+
+def plan_for(rest: Rest, recipe: Recipe, layer: int, channels: int, side: int) -> Plan:
+    """For block `layer` with maps of `channels` and `side` × `side` positions."""
+    settings, narrow = recipe.layers[layer], channels < NARROW
     matrix = op.pool_matrix(side, settings.blur, recipe.count_padding)
-    row = matrix.sum(1)
-    plan = Plan(
+    ones, reach, blocks = matrix.sum(1), min(settings.blur, side - 1), -(-side // 4)
+    taps = torch.zeros(2 * reach + 2, side, dtype=matrix.dtype)
+    for d in range(-reach, reach + 1):
+        inside = torch.arange(max(0, -d), min(side, side - d))
+        taps[d + reach, inside] = matrix[inside, inside + d]
+    row_mask, lane_mask = (ones, ones) if narrow else (torch.outer(ones, ones).flatten(), torch.ones(1))
+    channel, block = torch.arange(channels), torch.arange(blocks)
+    return Plan(
+        side,
+        narrow,
         settings.generations,
         recipe.explorers,
         recipe.refiners,
@@ -82,44 +132,44 @@ def evolve(
         recipe.noise == "element",
         recipe.smooth == "child",
         matrix.float().numpy(),
-        min(settings.blur, side - 1),
-        torch.outer(row, row).flatten().float().numpy(),
-        rest.norms.numpy(),
+        reach,
+        taps.repeat_interleave(channels, 1).float().numpy(),
+        row_mask.float().numpy(),
+        lane_mask.repeat_interleave(channels).float().numpy(),
+        (channel * side * blocks + block[:, None]).flatten().numpy().astype(np.uint64),
+        rest.norms.repeat(1, 1, 1, side if narrow else 1).contiguous().numpy(),
         rest.head.flatten(1).numpy(),
         rest.bias.numpy(),
         (recipe.seed & 0xFFFFFFFF, recipe.seed >> 32),
         layer,
     )
-    maps = parents.flatten(3).transpose(2, 3).contiguous().numpy()  # [B, k, positions, C]
-    best = np.empty((batch, side * side, channels), np.float32)
-    history = np.empty((batch, settings.generations), np.float32)
-
-    def one(b: int) -> None:
-        _evolve(maps[b], loss[b].numpy(), int(labels[b]), int(indices[b]), side, plan, best[b], history[b])
-
-    with ThreadPoolExecutor(min(batch, torch.get_num_threads())) as threads:
-        list(threads.map(one, range(batch)))
-    found = torch.from_numpy(best).transpose(1, 2).contiguous().unflatten(2, (side, side))
-    return found, torch.from_numpy(history)
 
 
 @compiled
-def _evolve(maps, loss, label, image, side, plan, best, history):  # type: ignore[no-untyped-def]
-    """One image. maps: [k, positions, C]; loss: [k]. Fills best [positions, C] and history [generations]."""
-    kept, positions, channels = maps.shape
+def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-untyped-def]
+    """One image. maps: [k, rows, lanes]; loss: [k]. Fills best [rows, lanes] and history [generations]."""
+    kept, rows, lanes = maps.shape
+    channels = rows * lanes // plan.side**2
     children = plan.explorers + plan.refiners
     slots = 2 * kept  # parents live in `kept` of these: the next generation's are written beside this one's
-    base = np.empty((slots + plan.explorers, positions, channels), np.float32)
+    base = np.empty((slots + plan.explorers, rows, lanes), np.float32)
     scale = np.ones(slots + plan.explorers, np.float32)
     shift = np.zeros(slots + plan.explorers, np.float32)
     sigma = np.empty((slots + plan.explorers, channels), np.float32)
-    normal = np.empty((slots, positions, channels), np.float32)  # the parents as they are
+    normal = np.empty((slots, rows, lanes), np.float32)  # the parents as they are
     where = np.arange(kept + plan.explorers)  # pool member → slot
     where[kept:] += kept
-    work = np.empty((positions + 4, channels), np.float32)
-    between = np.empty((positions, channels), np.float32)
-    stats = np.empty((5, channels), np.float32)
-    child = np.empty((positions, channels), np.float32)
+    space = Space(
+        np.empty((rows, lanes), np.float32),
+        np.empty((plan.side**2 + 3, channels), np.float32),
+        np.empty((rows, lanes), np.float32),
+        np.empty((4, len(plan.counters)), np.float32),
+        np.empty(plan.side * channels + len(plan.taps) * channels, np.float32),
+        np.empty((5, lanes), np.float32),
+        np.empty(channels, np.float32),
+        np.empty(channels, np.float32),
+        np.empty(channels, np.float32),
+    )
     features = np.zeros(((children + 3) // 4 * 4, plan.head.shape[1]), np.float32)
     logits = np.empty((len(features), len(plan.head)), np.float32)
     losses = np.empty(kept + children, np.float32)
@@ -129,29 +179,24 @@ def _evolve(maps, loss, label, image, side, plan, best, history):  # type: ignor
     order, chosen, ranked = np.empty(kept, np.int64), np.empty(kept, np.int64), np.empty(kept, np.float32)
     for p in range(kept):
         copy(maps[p], normal[p])
-        _enter(normal[p], base[p], sigma[p], between, stats, side, plan)
+        _enter(normal[p], base[p], sigma[p], space, plan)
 
     for generation in range(1, plan.generations + 1):
         time = U((plan.layer << 24) | generation)
         for n in range(children):
             explorer = n < plan.explorers
             pool = kept if explorer or not plan.pool_explorers else kept + plan.explorers
-            alpha = plan.explore if explorer else plan.refine
             w0, w1, _, _ = philox(U(0), U(n * _PURPOSES + _PAIR), U(image), time, U(plan.key[0]), U(plan.key[1]))
             pairs[n, 0] = where[np.int64((w0 * U(pool)) >> U(32))]
             pairs[n, 1] = where[np.int64((w1 * U(pool)) >> U(32))]
-            mean, rate = _child(child, base, scale, shift, sigma, pairs[n], n, alpha, work, between, stats, side, image,
-                                time, plan)  # fmt: skip
+            mean, rate = _child(base, scale, shift, sigma, pairs[n], n, image, time, space, plan)
             if explorer:
                 member = slots + n
-                if plan.smooth_child and plan.reach:
-                    smooth(child, base[member], between, plan.matrix, plan.reach, side)
-                else:
-                    copy(child, base[member])
+                _smooth_child(space.child, base[member], space, plan)
                 scale[member], shift[member] = rate, rate * mean
                 for c in range(channels):
-                    sigma[member, c] = rate * np.sqrt(stats[1, c])
-            _forward(child, side, mean, rate, features[n], work, stats, plan)
+                    sigma[member, c] = rate * np.sqrt(space.spread[c])
+            _forward(mean, rate, features[n], space, plan)
         head_logits(features, plan.head, logits)
         for n in range(children):
             losses[kept + n] = _cross_entropy(logits[n], plan.bias, label)
@@ -173,15 +218,12 @@ def _evolve(maps, loss, label, image, side, plan, best, history):  # type: ignor
                 free += 1
             taken[free] = True
             chosen[rank] = free
-            n = i - kept
-            alpha = plan.explore if n < plan.explorers else plan.refine
-            mean, rate = _child(child, base, scale, shift, sigma, pairs[n], n, alpha, work, between, stats, side, image,
-                                time, plan)  # fmt: skip
-            for s in range(positions):
-                for c in range(channels):
-                    normal[free, s, c] = rate * (child[s, c] - mean)
+            mean, rate = _child(base, scale, shift, sigma, pairs[i - kept], i - kept, image, time, space, plan)
+            for s in range(rows):
+                for c in range(lanes):
+                    normal[free, s, c] = rate * (space.child[s, c] - mean)
             if not last:
-                _enter(normal[free], base[free], sigma[free], between, stats, side, plan)
+                _enter(normal[free], base[free], sigma[free], space, plan)
         if last:
             copy(normal[chosen[0]], best)
         for rank in range(wanted):
@@ -204,92 +246,107 @@ def _lowest(losses, order):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _enter(normal, base, sigma, between, stats, side, plan):  # type: ignore[no-untyped-def]
-    """A parent enters the pool: its smoothed map (R2 `child`) and its standard deviation by channel (A.4)."""
+def _smooth_child(x, out, space, plan):  # type: ignore[no-untyped-def]
+    """The smoothing that a pool member carries: that of whole children (R2 `child`), or none."""
     if plan.smooth_child and plan.reach:
-        smooth(normal, base, between, plan.matrix, plan.reach, side)
+        smooth(x, out, space.between, plan.matrix, plan.reach, plan.taps, space.edge)
     else:
-        copy(normal, base)
-    moments(normal, normal.shape[0], stats[0], stats[1], stats[2], stats[3])
-    for c in range(normal.shape[1]):
-        sigma[c] = np.sqrt(stats[1, c])
+        copy(x, out)
 
 
 @compiled
-def _child(child, base, scale, shift, sigma, pair, n, alpha, work, between, stats, side, image, time, plan):  # type: ignore[no-untyped-def]
-    """A.4: crossover, mutation and smoothing of child number n, before normalisation, into child [positions, C].
+def _enter(normal, base, sigma, space, plan):  # type: ignore[no-untyped-def]
+    """A parent enters the pool: its smoothed map and its standard deviation by channel (A.4)."""
+    _smooth_child(normal, base, space, plan)
+    moments(normal, space.mean, space.spread, space.lanes[0], space.lanes[1], space.lanes[2])
+    for c in range(len(sigma)):
+        sigma[c] = np.sqrt(space.spread[c])
 
-    Returns its mean and 1 / √(variance + 1e-5); stats[1] is its variance by channel.
+
+@compiled
+def _child(base, scale, shift, sigma, pair, n, image, time, space, plan):  # type: ignore[no-untyped-def]
+    """A.4: crossover, mutation and smoothing of child number n, before normalisation, into space.child.
+
+    Returns its mean and 1 / √(variance + 1e-5); space.spread is its variance by channel.
     """
-    positions, channels = child.shape
+    child, strength, mix = space.child, space.strength, space.lanes[0]
+    rows, lanes = child.shape
+    channels = len(strength)
     first, second = base[pair[0]], base[pair[1]]
     a, b = F(0.5) * scale[pair[0]], F(0.5) * scale[pair[1]]
     move = F(-0.5) * (shift[pair[0]] + shift[pair[1]])
     slot, key0, key1 = U(n * _PURPOSES + _NOISE), U(plan.key[0]), U(plan.key[1])
-    strength = stats[4]
+    alpha = plan.explore if n < plan.explorers else plan.refine
     for c in range(channels):
         strength[c] = alpha * (F(0.5) * (sigma[pair[0], c] + sigma[pair[1], c]))
     if plan.element:
-        normals(work, side, side, slot, U(image), time, key0, key1)
-        for s in range(positions):
+        noise = space.noise[: plan.side**2].reshape(rows, lanes)
+        if channels < FEW:
+            normals_by_row(noise, space.drawn, plan.counters, plan.side, slot, U(image), time, key0, key1)
+        else:
+            normals(space.noise, plan.side, plan.side, slot, U(image), time, key0, key1)
+        for start in range(0, lanes, channels):
             for c in range(channels):
-                work[s, c] *= strength[c]
+                mix[start + c] = strength[c]
+        for s in range(rows):
+            for c in range(lanes):
+                noise[s, c] *= mix[c]
         if plan.reach:
-            smooth(work, work, between, plan.matrix, plan.reach, side)
-        for s in range(positions):
-            t = move * plan.mask[s] if plan.smooth_child else move
-            for c in range(channels):
-                child[s, c] = a * first[s, c] + b * second[s, c] + (work[s, c] + t)
+            smooth(noise, noise, space.between, plan.matrix, plan.reach, plan.taps, space.edge)
+        for s in range(rows):
+            t = move * plan.row_mask[s] if plan.smooth_child else move
+            for c in range(lanes):
+                weight = plan.lane_mask[c] if plan.smooth_child else F(1)
+                child[s, c] = a * first[s, c] + b * second[s, c] + (noise[s, c] + t * weight)
     else:
-        normals(work, 1, 1, slot, U(image), time, key0, key1)
+        normals(space.noise, 1, 1, slot, U(image), time, key0, key1)
         for c in range(channels):
-            strength[c] *= work[0, c]
-        for s in range(positions):
-            m = plan.mask[s]
-            t = move * m if plan.smooth_child else move
+            strength[c] *= space.noise[0, c]
+        for start in range(0, lanes, channels):
             for c in range(channels):
-                child[s, c] = a * first[s, c] + b * second[s, c] + (m * strength[c] + t)
-    moments(child, positions, stats[0], stats[1], stats[2], stats[3])
+                mix[start + c] = strength[c] + move if plan.smooth_child else strength[c]
+        for c in range(lanes):
+            mix[c] *= plan.lane_mask[c]
+        t = F(0) if plan.smooth_child else move
+        for s in range(rows):
+            m = plan.row_mask[s]
+            for c in range(lanes):
+                child[s, c] = a * first[s, c] + b * second[s, c] + (m * mix[c] + t)
+    moments(child, space.mean, space.spread, space.lanes[0], space.lanes[1], space.lanes[2])
     mean = square = 0.0
     for c in range(channels):
-        average = np.float64(stats[0, c])
+        average = np.float64(space.mean[c])
         mean += average
-        square += np.float64(stats[1, c]) + average * average
+        square += np.float64(space.spread[c]) + average * average
     mean /= channels
     variance = max(square / channels - mean * mean, 0.0)
     return F(mean), F(1.0 / np.sqrt(variance + op.EPSILON))
 
 
 @compiled
-def _forward(child, side, mean, rate, features, work, stats, plan):  # type: ignore[no-untyped-def]
-    """The rest of the network up to the head, of a child that is normalised on the way; convolutions are identities."""
-    channels = child.shape[1]
-    blocks = len(plan.norms)
-    out = features.reshape(-1, channels)
+def _forward(mean, rate, features, space, plan):  # type: ignore[no-untyped-def]
+    """The rest of the network up to the head, of space.child, which is normalised on the way."""
+    child, channels, blocks, side = space.child, len(space.mean), len(plan.norms), plan.side
     if not blocks:
-        for s in range(child.shape[0]):
-            for c in range(channels):
-                out[s, c] = rate * (child[s, c] - mean)
+        flat = child.reshape(child.size)
+        for n in range(len(flat)):
+            features[n] = rate * (flat[n] - mean)
         return
-    scale, shift = stats[2], stats[3]
+    x = child.reshape(side * side, channels)
     for block in range(blocks):
         norms = plan.norms[block]
-        half = side // 2
         last = block == blocks - 1
-        used = half if last else half // 2 * 2  # the next pooling leaves out an odd side's last row and column
-        target = out if last else work
-        if block == 0:
-            max_pool(child, side, target, used)
-            for c in range(channels):
-                scale[c] = rate * norms[0, 0, c]
-                shift[c] = norms[0, 1, c] - mean * scale[c]
-        else:
-            max_pool(work, side, target, used)
-            for c in range(channels):
-                scale[c] = norms[0, 0, c]
-                shift[c] = norms[0, 1, c]
-        norm_gelu_twice(target, used * used, scale, shift, norms[1, 0], norms[1, 1])
-        side = used
+        used = side // 2 if last else side // 4 * 2  # the next pooling leaves out an odd side's last row and column
+        target = features if last else space.noise.reshape(space.noise.size)
+        out = target[: used * used * channels].reshape(used * used, channels)
+        max_pool(x, side, out, used)
+        rows, lanes = (used, used * channels) if plan.narrow else (used * used, channels)
+        scale, shift = space.lanes[1, :lanes], space.lanes[2, :lanes]
+        for n in range(lanes):
+            scale[n] = norms[0, 0, n] * (rate if block == 0 else F(1))
+            shift[n] = norms[0, 1, n] - (mean * scale[n] if block == 0 else F(0))
+        norm_gelu_twice(out.reshape(rows, lanes), rows, scale, shift, norms[1, 0, :lanes], norms[1, 1, :lanes])
+        x, side = out, used
 
 
 @compiled

@@ -1,5 +1,6 @@
 """The compiled arithmetic against torch's."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repsearch import cpu_math
-from repsearch import operators as op
+from repsearch import cpu_math, evolve_cpu
+from repsearch.fused import Rest
 from repsearch.randomness import Purpose, Stream
+from repsearch.recipe import Layer, Recipe
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -32,6 +34,11 @@ def test_normals_are_those_of_the_stream(
     words = candidate * len(Purpose) + Purpose.NOISE, image, stream.time, seed & 0xFFFFFFFF, seed >> 32
     cpu_math.normals(out, side, side, *map(np.uint64, words))
     torch.testing.assert_close(torch.from_numpy(out[: side * side]), expected, rtol=0, atol=4e-6)
+    blocks = -(-side // 4)
+    counters = np.add.outer(np.arange(blocks), np.arange(channels) * side * blocks).ravel().astype(np.uint64)
+    rows, drawn = np.empty((side, side * channels), np.float32), np.empty((4, len(counters)), np.float32)
+    cpu_math.normals_by_row(rows, drawn, counters, side, *map(np.uint64, words))
+    assert np.array_equal(rows.reshape(side * side, channels), out[: side * side])
 
 
 def test_two_norms_and_gelus() -> None:
@@ -47,15 +54,21 @@ def test_two_norms_and_gelus() -> None:
 @pytest.mark.parametrize("side", [15, 13, 7, 6, 3, 2])
 @pytest.mark.parametrize("passes", [1, 5])
 @pytest.mark.parametrize("count_padding", [False, True])
-def test_smooth_is_repeated_average_pooling(side: int, passes: int, count_padding: bool) -> None:
-    maps = torch.randn(5, side, side)
+@pytest.mark.parametrize("channels", [5, 70])
+def test_smooth_is_repeated_average_pooling(side: int, passes: int, count_padding: bool, channels: int) -> None:
+    maps = torch.randn(channels, side, side)
     expected = maps
     for _ in range(passes):
         expected = F.avg_pool2d(expected, 3, 1, 1, count_include_pad=count_padding)
-    x = maps.flatten(1).T.contiguous().numpy()
-    matrix = op.pool_matrix(side, passes, count_padding).float().numpy()
-    cpu_math.smooth(x, x, np.empty_like(x), matrix, min(passes, side - 1), side)
-    torch.testing.assert_close(torch.from_numpy(x.T).unflatten(1, (side, side)), expected)
+    layer = Layer(1, 0.3, 1.0, passes)
+    recipe = Recipe((layer,) * 4, count_padding=count_padding)  # type: ignore[arg-type]
+    rest = Rest(torch.zeros(0, 2, 2, channels), torch.zeros(2, side * side, channels), torch.zeros(2))
+    plan = evolve_cpu.plan_for(rest, recipe, 0, channels, side)
+    x = maps.flatten(1).T.contiguous().numpy().reshape((side, -1) if plan.narrow else (-1, channels))
+    edge = np.empty((side + len(plan.taps)) * channels, np.float32)
+    cpu_math.smooth(x, x, np.empty_like(x), plan.matrix, plan.reach, plan.taps, edge)
+    found = torch.from_numpy(x).reshape(side, side, channels).permute(2, 0, 1)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("side", [15, 13, 8, 7, 2])
@@ -68,10 +81,12 @@ def test_max_pool(side: int) -> None:
 
 
 @pytest.mark.parametrize("positions", [225, 169, 49, 36, 9, 4])
-def test_moments_keep_a_small_spread_about_a_large_mean(positions: int) -> None:
+@pytest.mark.parametrize("by_row", [False, True])
+def test_moments_keep_a_small_spread_about_a_large_mean(positions: int, by_row: bool) -> None:
     x = 100 + 1e-3 * torch.randn(positions, 20)
-    mean, spread, *space = np.empty((4, 20), np.float32)
-    cpu_math.moments(x.numpy(), positions, mean, spread, *space)
+    rows = math.isqrt(positions) if by_row else positions
+    (mean, spread), space = np.empty((2, 20), np.float32), np.empty((3, positions // rows * 20), np.float32)
+    cpu_math.moments(x.numpy().reshape(rows, -1), mean, spread, *space)
     variance, average = torch.var_mean(x.double(), 0, correction=0)
     torch.testing.assert_close(torch.from_numpy(mean).double(), average, rtol=1e-7, atol=0)
     torch.testing.assert_close(torch.from_numpy(spread).double(), variance, rtol=1e-3, atol=0)
