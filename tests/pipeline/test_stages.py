@@ -80,6 +80,16 @@ def test_a_run_writes_its_three_files_and_is_cached(made: Path) -> None:
     assert summary["train_images"] == 30 and 0 <= summary["test_accuracy"] <= 1
 
 
+def test_what_is_made_again_has_the_same_bytes(made: Path, tmp_path: Path) -> None:
+    """Or all that follows would be made again for nothing."""
+    inputs = made / "d.npz", None, []
+    for name in ("one", "two"):
+        stage_network.make(made / "d.npz", tmp_path / name / "n.pt", 8, 0, 30, 0.3, False)
+        stage_train.make(_settings("labels", None), *inputs, tmp_path / name, CPU)
+    for name in ("n.pt", "weights.pt"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
 def test_a_failed_run_leaves_nothing(made: Path) -> None:
     out = made / "failed"
     with pytest.raises(UserError, match=r"training loss is .*: lower learning_rate"):
