@@ -39,7 +39,7 @@ def make(
     shape = Shape(channels, size, data.classes, width, head_bias=head_bias)
     images = torch.from_numpy(data.normalised(data.images[data.train]))
     network = initialise(shape, images, seed, calibration_images, calibration_noise)
-    with atomic(out) as temporary, temporary.open("wb") as opened:  # given a path, torch.save puts its name into the file
+    with atomic(out) as temporary, temporary.open("wb") as opened:  # or torch.save puts the path's name into the file
         torch.save(
             {
                 "shape": asdict(shape),

@@ -110,7 +110,7 @@ def make(
         raise UserError(f"{settings.dataset}, {settings.variant_name}: {error}") from None
     with atomic(out / "epochs.csv") as temporary:
         pd.DataFrame(run.epochs).to_csv(temporary, index=False)
-    with atomic(out / "weights.pt") as temporary, temporary.open("wb") as opened:  # a path's name would go into the file
+    with atomic(out / "weights.pt") as temporary, temporary.open("wb") as opened:  # or its name would go into the file
         torch.save({"shape": asdict(shape), "weights": run.weights}, opened)
     facts = {
         "dataset": settings.dataset,
