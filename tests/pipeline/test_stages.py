@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from repsearch import datasets, provenance, stage_network, stage_search, stage_train, targets
-from repsearch.device import choose
+from repsearch.device import choose, gpus_wanted
 from repsearch.errors import UserError
 from repsearch.files import atomic, finish, unchanged
 from repsearch.recipe import SEARCH_LAYERS, Layer, Recipe
@@ -117,6 +117,16 @@ def test_a_damaged_search_network_is_refused(made: Path, tmp_path: Path) -> None
 def test_cuda_without_a_gpu_is_refused() -> None:
     with pytest.raises(UserError, match="device: 'cuda' was asked for"):
         choose("cuda", 1)
+
+
+def test_a_gpu_is_asked_for_only_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "nvidiactl").write_text("")  # the driver alone
+    assert [gpus_wanted(device, tmp_path) for device in ("auto", "cpu", "cuda")] == [0, 0, 1]
+    (tmp_path / "nvidia0").write_text("")
+    assert [gpus_wanted(device, tmp_path) for device in ("auto", "cpu", "cuda")] == [1, 0, 1]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpus_wanted("auto", tmp_path) == 0
 
 
 def test_a_failed_writer_leaves_the_former_file(tmp_path: Path) -> None:

@@ -152,8 +152,30 @@ def test_an_altered_shard_is_refused_by_name(done: Path, tmp_path: Path) -> None
 
 def test_a_wrong_key_is_named(tmp_path: Path) -> None:
     run = snakemake(tmp_path, "all", "-n", training={"epocs": 3})
-    assert run.returncode != 0
-    assert "epocs: unknown key" in run.stdout + run.stderr
+    assert run.returncode == 1
+    said = (run.stdout + run.stderr).strip().splitlines()
+    assert said[-1] == "error: configuration: training.epocs: unknown key" and len(said) == 3
+
+
+def test_an_unreadable_npz_file_stops_only_what_needs_it(tmp_path: Path) -> None:
+    (tmp_path / "bad.npz").write_text("no zip file")
+    bad = {**TINY["datasets"]["digits"], "source": "npz:bad.npz"}
+    del bad["images"]
+    datasets = TINY["datasets"] | {"bad": bad}
+    table = {"datasets": ["bad"], "variants": ["search-all"]}
+    other = snakemake(tmp_path, "results/tiny/tables/table2.csv", "-n", datasets=datasets, table1=table)
+    assert planned(other)["search_shard"] == 2
+    run = snakemake(tmp_path, "all", "-n", datasets=datasets, table1=table)
+    said = run.stdout + run.stderr
+    assert run.returncode == 1
+    assert "error: datasets.bad.source: bad.npz can't be read" in said and said.count("bad.npz") == 1
+    assert "Traceback" not in said and not list((tmp_path / ".snakemake/locks").glob("*"))
+
+
+def test_no_other_table_or_figure_is_offered(tmp_path: Path) -> None:
+    for target in ("tables/table3.csv", "figures/figure1.csv"):
+        run = snakemake(tmp_path, f"results/tiny/{target}", "-n")
+        assert run.returncode != 0 and "MissingRuleException" in run.stdout + run.stderr
 
 
 def test_a_results_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

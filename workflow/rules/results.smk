@@ -16,6 +16,8 @@ rule table:
         f"{RESULTS}/logs/tables/table{{number}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/tables/table{{number}}.tsv"
+    wildcard_constraints:
+        number="[12]",
     conda:
         "../../environment.yml"
     threads: 1
@@ -39,6 +41,8 @@ rule figure:
         f"{RESULTS}/logs/figures/figure{{number}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/figures/figure{{number}}.tsv"
+    wildcard_constraints:
+        number="[2-7]",
     conda:
         "../../environment.yml"
     threads: 1
