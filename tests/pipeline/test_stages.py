@@ -1,8 +1,10 @@
 """Stages: cached by what they are made from, the same whatever the shards, whole or not at all; commands' errors."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from repsearch.device import choose, gpus_wanted
 from repsearch.errors import UserError
 from repsearch.files import atomic, finish, unchanged
 from repsearch.recipe import SEARCH_LAYERS, Layer, Recipe
+from repsearch.runs import RunSettings
 from repsearch.settings import Training, Variant
 from repsearch.stage_search import in_batches
 
@@ -59,8 +62,8 @@ def test_a_shard_is_searched_again_only_if_what_it_is_made_from_changed(made: Pa
     assert targets.read(store, manifest)
 
 
-def _settings(learns: str, recipe: Recipe | None, **training: float) -> stage_train.RunSettings:
-    return stage_train.RunSettings(
+def _settings(learns: str, recipe: Recipe | None, **training: float) -> RunSettings:
+    return RunSettings(
         dataset="digits", label="Digits", paper=None, augmentation="plain", flip=False, pad=0, variant_name=learns,
         variant=Variant("labels") if learns == "labels" else Variant("targets", (0, 1, 2)), depth=1,
         recipe_name="none" if recipe is None else "tiny", recipe=recipe, seed=0, width=8, head_bias=False,
@@ -78,6 +81,27 @@ def test_a_run_writes_its_three_files_and_is_cached(made: Path) -> None:
     stage_train.make(_settings("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], out, CPU)
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == stamps
     assert summary["train_images"] == 30 and 0 <= summary["test_accuracy"] <= 1
+
+
+def test_a_run_that_is_up_to_date_needs_no_torch_and_keeps_its_log(made: Path, tmp_path: Path) -> None:
+    settings = _settings("labels", None)
+    stage_train.make(settings, made / "d.npz", None, [], tmp_path, CPU)
+    (tmp_path / "train.log").write_text("former\n")
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-m",
+        "repsearch",
+        "train",
+        "--settings",
+        json.dumps(asdict(settings)),
+    ]
+    command += ["--dataset", str(made / "d.npz"), "--out", str(tmp_path), "--log", str(tmp_path / "train.log")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0 and not re.search(r"\| +torch\n", run.stderr), run.stderr[-1000:]
+    former, start, said = (tmp_path / "train.log").read_text().splitlines()
+    assert (former, start[-15:]) == ("former", "repsearch train") and "is up to date" in said
 
 
 def test_what_is_made_again_has_the_same_bytes(made: Path, tmp_path: Path) -> None:
