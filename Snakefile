@@ -25,3 +25,5 @@ rule all:
         every_result(),
         every_shard,
         every_run(),
+    message:
+        "All results are made"

@@ -67,9 +67,12 @@ def planned(run: subprocess.CompletedProcess[str]) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which everything was made."""
+    """A folder in which everything was made, as `make demo` makes it, with what was printed."""
     folder = tmp_path_factory.mktemp("tiny")
-    run = snakemake(folder, "all", "--cores", "2")
+    options = re.search(r"snakemake all (.*) --configfile", (ROOT / "Makefile").read_text())
+    assert options is not None
+    run = snakemake(folder, "all", *options[1].split(), "--cores", "2")
+    (folder / "printed.txt").write_text(run.stdout + run.stderr)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return folder
 
@@ -87,6 +90,14 @@ def test_every_result_is_there(done: Path) -> None:
     summary = json.loads((results / "runs/digits/plain/sgd/none/depth1/seed0/summary.json").read_text())
     assert table["mean"][0] == pytest.approx(100 * summary["test_accuracy"])
     assert (table["n"] == 1).all()
+
+
+def test_what_is_printed_is_short_lines_that_name_the_jobs(done: Path) -> None:
+    lines = (done / "printed.txt").read_text().splitlines()
+    assert max(map(len, lines)) < 250  # no list of all results
+    jobs = [line.split(": ", 1)[1] for line in lines if re.match(r"Job \d+: ", line)]
+    assert {"Prepare digits", "Search digits, recipe tiny, shard 0001", "Report", "All results are made"} <= set(jobs)
+    assert lines[-2].startswith("Complete log(s): ")
 
 
 def test_a_second_run_has_nothing_to_do(done: Path) -> None:
