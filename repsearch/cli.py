@@ -193,13 +193,11 @@ def table(
     """Table 1 or 2 from its runs."""
     _start(log)
     from repsearch import tables
-    from repsearch.files import atomic, write_text
+    from repsearch.files import write_csv, write_text
 
     frame = tables.table(number, runs)
-    with atomic(out.with_name(f"{out.stem}_all_depths.csv")) as temporary:
-        tables.all_depths(number, runs).to_csv(temporary, index=False)
-    with atomic(out) as temporary:
-        frame.to_csv(temporary, index=False)
+    write_csv(out.with_name(f"{out.stem}_all_depths.csv"), tables.all_depths(number, runs))
+    write_csv(out, frame)
     write_text(out.with_suffix(".md"), tables.to_markdown(number, frame))
     tables.draw(number, out, out.with_suffix(".png"))
 
@@ -215,11 +213,9 @@ def figure(
     """Figures 2 to 7 from their probes or runs. Settings: what the figure's function takes."""
     _start(log)
     from repsearch import figures
-    from repsearch.files import atomic
+    from repsearch.files import write_csv
 
-    frame = figures.build(number, inputs, **_settings(settings))
-    with atomic(out) as temporary:
-        frame.to_csv(temporary, index=False)
+    write_csv(out, figures.build(number, inputs, **_settings(settings)))
     figures.draw(number, out, out.with_suffix(".png"), out.with_suffix(".md"))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from repsearch import datasets, stage_network
 from repsearch.errors import UserError
-from repsearch.files import atomic, digest, finish, read_json, unchanged
+from repsearch.files import digest, finish, read_json, unchanged, write_csv
 from repsearch.fused import SearchPath
 from repsearch.measures import cosine_gram, effective_number
 from repsearch.provenance import code_version
@@ -42,8 +42,7 @@ def _random_images(data: datasets.Prepared, count: int, key: str) -> NDArray[np.
 
 def _write(out: Path, frame: pd.DataFrame, recipe: Recipe, key: dict[str, Any]) -> None:
     frame = frame.assign(recipe_digest=digest(recipe.to_dict()), code_version=key["code"])
-    with atomic(out) as temporary:
-        frame.to_csv(temporary, index=False)
+    write_csv(out, frame)
     finish(out.with_suffix(".json"), key, [out], {})
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from repsearch import datasets
 from repsearch.device import fits
 from repsearch.errors import UserError
-from repsearch.files import atomic, digest, finish, read_json
+from repsearch.files import atomic, digest, finish, read_json, write_csv
 from repsearch.network import Network, Shape, whitening_filters
 from repsearch.progress import bar
 from repsearch.provenance import code_version
@@ -76,8 +76,7 @@ def make(
         )
     except FloatingPointError as error:
         raise UserError(f"{settings.dataset}, {settings.variant_name}: {error}") from None
-    with atomic(out / "epochs.csv") as temporary:
-        pd.DataFrame(run.epochs).to_csv(temporary, index=False)
+    write_csv(out / "epochs.csv", pd.DataFrame(run.epochs))
     with atomic(out / "weights.pt") as temporary, temporary.open("wb") as opened:  # or its name would go into the file
         torch.save({"shape": asdict(shape), "weights": run.weights}, opened)
     facts = {
@@ -94,8 +93,8 @@ def make(
         "seed": settings.seed,
         "epochs": settings.training.epochs,
         "epoch_chosen": run.epoch_chosen,
-        "validation_accuracy": run.validation_accuracy,
-        "test_accuracy": run.test_accuracy,
+        "validation_accuracy": round(run.validation_accuracy, 6),
+        "test_accuracy": round(run.test_accuracy, 6),
         "train_images": len(data.train),
         "validation_images": len(data.validation),
         "test_images": len(data.test_labels),

@@ -8,13 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from repsearch import datasets, provenance, stage_network, stage_search, stage_train, targets
 from repsearch.device import choose, gpus_wanted
 from repsearch.errors import UserError
-from repsearch.files import atomic, finish, unchanged
+from repsearch.files import atomic, finish, unchanged, write_csv
 from repsearch.recipe import SEARCH_LAYERS, Layer, Recipe
 from repsearch.runs import RunSettings
 from repsearch.settings import Training, Variant
@@ -151,6 +152,11 @@ def test_a_gpu_is_asked_for_only_where_there_is_one(tmp_path: Path, monkeypatch:
     assert [gpus_wanted(device, tmp_path) for device in ("auto", "cpu", "cuda")] == [1, 0, 1]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert gpus_wanted("auto", tmp_path) == 0
+
+
+def test_csvs_hold_no_noise_of_float32(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", pd.DataFrame({"x": [float(np.float32(0.15)), 123456789.0], "n": [10**9, 1]}))
+    assert (tmp_path / "a.csv").read_text() == "x,n\n0.15,1000000000\n1.23457e+08,1\n"
 
 
 def test_a_failed_writer_leaves_the_former_file(tmp_path: Path) -> None:

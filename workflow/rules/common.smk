@@ -268,11 +268,13 @@ def figure_settings(wildcards):
                 "populations": chosen.populations,
                 "generations": chosen.generations,
                 "base_population": base,
+                "recipe": CONFIG.datasets[chosen.dataset].recipe,
                 "label": CONFIG.datasets[chosen.dataset].label,
             }
         )
     if number == 3:
-        return as_json({"label": CONFIG.datasets[CONFIG.figure3.dataset].label})
+        entry = CONFIG.datasets[CONFIG.figure3.dataset]
+        return as_json({"recipe": entry.recipe, "label": entry.label})
     if number == 4:
         return as_json({"base": CONFIG.datasets[CONFIG.figure4.dataset].recipe})
     return as_json({})
