@@ -5,11 +5,11 @@ BIN := .venv/bin
 .PHONY: demo test lint
 
 demo: .venv/installed
-	$(BIN)/snakemake all --configfile workflow/presets/demo.yaml
+	$(BIN)/snakemake all --quiet host reason --configfile workflow/presets/demo.yaml
 	@echo "Tables:  results/demo/tables"
 	@echo "Figures: results/demo/figures"
 	@echo "Report:  results/demo/report.md"
-	@echo "Logs:    results/demo/logs"
+	@echo "Logs:    results/demo/logs (one a job); the whole run's: $$(ls -t .snakemake/log/*.log | head -n 1)"
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,10 +45,13 @@ def _path(name: str) -> Any:
 
 
 def _start(log_file: Path | None) -> None:
+    """Messages go to standard error and are added to the log file, below a line that says when this run started."""
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if log_file is not None:
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(log_file, mode="w"))
+        with log_file.open("a", encoding="utf-8") as opened:
+            opened.write(f"--- {datetime.now():%Y-%m-%d %H:%M:%S} repsearch {' '.join(sys.argv[1:2])}\n")
+        handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True)
 
 
@@ -167,11 +171,15 @@ def train(
 ) -> None:
     """Train one network and test the epoch that validation chose."""
     _start(log)
-    from repsearch import stage_train
     from repsearch.config import parse
     from repsearch.device import choose
+    from repsearch.runs import RunSettings, made_from, up_to_date
 
-    run = parse(stage_train.RunSettings, _settings(settings), "run")
+    run = parse(RunSettings, _settings(settings), "run")
+    if up_to_date(made_from(run, dataset, targets or []), out):
+        return
+    from repsearch import stage_train  # only now: it imports torch
+
     stage_train.make(run, dataset, network, targets or [], out, choose(device, threads))
 
 
@@ -185,13 +193,11 @@ def table(
     """Table 1 or 2 from its runs."""
     _start(log)
     from repsearch import tables
-    from repsearch.files import atomic, write_text
+    from repsearch.files import write_csv, write_text
 
     frame = tables.table(number, runs)
-    with atomic(out.with_name(f"{out.stem}_all_depths.csv")) as temporary:
-        tables.all_depths(number, runs).to_csv(temporary, index=False)
-    with atomic(out) as temporary:
-        frame.to_csv(temporary, index=False)
+    write_csv(out.with_name(f"{out.stem}_all_depths.csv"), tables.all_depths(number, runs))
+    write_csv(out, frame)
     write_text(out.with_suffix(".md"), tables.to_markdown(number, frame))
     tables.draw(number, out, out.with_suffix(".png"))
 
@@ -207,11 +213,9 @@ def figure(
     """Figures 2 to 7 from their probes or runs. Settings: what the figure's function takes."""
     _start(log)
     from repsearch import figures
-    from repsearch.files import atomic
+    from repsearch.files import write_csv
 
-    frame = figures.build(number, inputs, **_settings(settings))
-    with atomic(out) as temporary:
-        frame.to_csv(temporary, index=False)
+    write_csv(out, figures.build(number, inputs, **_settings(settings)))
     figures.draw(number, out, out.with_suffix(".png"), out.with_suffix(".md"))
 
 

@@ -1,9 +1,9 @@
 """The configuration: its schema, its defaults and its checks. `config.yaml` says what each key means."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from repsearch.datasets import known_training_images
 from repsearch.errors import UserError
 from repsearch.files import digest
 from repsearch.recipe import Recipe, scaled_generations, scaled_population
@@ -18,7 +19,7 @@ from repsearch.settings import Training, Variant
 
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=1)]
-Counts = Annotated[list[Count], Field(min_length=1)]
+Seeds = Annotated[int, Field(ge=1, le=1000)]
 
 
 def _plain_name(name: str) -> str:
@@ -29,13 +30,23 @@ def _plain_name(name: str) -> str:
 
 def _inside(path: str) -> str:
     parts = Path(path).parts
+    if not re.fullmatch(r"[A-Za-z0-9._/-]+", path):
+        raise ValueError("must be letters, digits, '.', '_', '-' and '/' alone, such as 'results/mine'")
     if Path(path).is_absolute() or ".." in parts or parts[:1] != ("results",):
         raise ValueError("must be 'results' or a folder below it, such as 'results/mine'")
     return path
 
 
+def _distinct(values: list[T]) -> list[T]:
+    twice = sorted({value for value in values if values.count(value) > 1}, key=str)
+    if twice:
+        raise ValueError(f"must not name {', '.join(map(str, twice))} twice")
+    return values
+
+
 Name = Annotated[str, AfterValidator(_plain_name)]
-Names = Annotated[list[Name], Field(min_length=1)]
+Names = Annotated[list[Name], Field(min_length=1), AfterValidator(_distinct)]
+Counts = Annotated[list[Count], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class Section(BaseModel):
@@ -97,14 +108,14 @@ class Figure4(Section):
     variant: Name
     populations: Counts
     generations: Counts
-    seeds: Count
+    seeds: Seeds
 
 
 class Trajectories(Section):
     dataset: Name
     variants: Names
     depth: Count
-    seeds: Count
+    seeds: Seeds
 
 
 class Config(Section):
@@ -114,7 +125,7 @@ class Config(Section):
     search_path: Literal["auto", "fused", "dense"] = "auto"
     threads: Count = 1
     shard_images: Count = 2500
-    seeds: Count = 3
+    seeds: Seeds = 3
     network: NetworkSettings
     datasets: dict[Name, Dataset]
     recipes: dict[Name, dict[str, Any]]
@@ -132,14 +143,17 @@ class Config(Section):
         """Recipes by name: the configured ones and figure 4's sweeps, `<base>-population-N`, `<base>-generations-N`."""
         plain = {name: self._resolved(name) for name in self.recipes}
         base = self.datasets[self.figure4.dataset].recipe
-        for count in self.figure4.populations:
-            plain[f"{base}-population-{count}"] = scaled_population(plain[base], count)
-        for count in self.figure4.generations:
-            try:
-                plain[f"{base}-generations-{count}"] = scaled_generations(plain[base], count)
-            except ValueError as error:
-                raise UserError(f"figure4.generations: {error}") from None
-        return {name: parse(Recipe, settings, f"recipes.{name}") for name, settings in plain.items()}
+        swept = {
+            f"{base}-population-{count}": scaled_population(plain[base], count) for count in self.figure4.populations
+        }
+        try:
+            for count in self.figure4.generations:
+                swept[f"{base}-generations-{count}"] = scaled_generations(plain[base], count)
+        except ValueError as error:
+            raise UserError(f"figure4.generations: {error}") from None
+        for name in plain.keys() & swept.keys():
+            raise UserError(f"recipes.{name}: figure 4 makes a recipe of this name from {base}; choose another name")
+        return {name: parse(Recipe, settings, f"recipes.{name}") for name, settings in (plain | swept).items()}
 
     def _resolved(self, name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         """A recipe with its `base` filled in."""
@@ -166,9 +180,19 @@ class Config(Section):
         }
 
     def run_training(self, dataset: str, variant: str) -> Training:
-        """The training settings of a run: the common ones, overridden by the variant's, then by the data set's."""
-        merged = {**self.training, **self.variants[variant].training, **self.datasets[dataset].training}
-        return parse(Training, merged, f"training (of {dataset}, {variant})")
+        """The training settings of a run: the common ones, overridden by the variant's, then by the data set's.
+
+        Checked after each step, so that a mistake is named where it stands.
+        """
+        merged = self.training
+        settings = parse(Training, merged, "training")
+        for where, own in (
+            ("variants." + variant, self.variants[variant]),
+            ("datasets." + dataset, self.datasets[dataset]),
+        ):
+            merged = {**merged, **own.training}
+            settings = parse(Training, merged, f"{where}.training")
+        return settings
 
     def run_variant(self, variant: str) -> Variant:
         settings = self.variants[variant]
@@ -181,6 +205,7 @@ class Config(Section):
 
 def load(raw: Mapping[str, Any]) -> Config:
     """Validate a configuration. Raises UserError: one line a mistake, each naming the key."""
+    _check_finite(raw, "")
     config = parse(Config, raw, "")
     known: list[tuple[str, list[str], Mapping[str, Any]]] = [
         ("table1.datasets", config.table1.datasets, config.datasets),
@@ -206,10 +231,50 @@ def load(raw: Mapping[str, Any]) -> Config:
     for dataset in config.datasets:
         for variant in config.variants:
             config.run_training(dataset, variant)
-    for name, recipe in config.all_recipes.items():
-        replace(recipe)  # its own checks
-        _plain_name(name)
+    if "none" in config.recipes:
+        raise UserError("recipes.none: 'none' stands for no recipe in the results' paths; choose another name")
+    _ = config.all_recipes  # checks each
+    _check_counts(config)
     return config
+
+
+def _check_counts(config: Config) -> None:
+    """Raise UserError where more images are asked for than there are, as far as that is known without reading files."""
+    training: dict[str, int] = {}  # data set → images that are not held out
+    for name, entry in config.datasets.items():
+        try:
+            there = known_training_images(entry.source)
+        except UserError as error:
+            raise UserError(f"datasets.{name}.source: {error}") from None
+        if there is not None and (entry.images or 0) > there:
+            raise UserError(f"datasets.{name}.images: {entry.images} asked for, but {entry.source} has {there}")
+        kept = entry.images or there
+        if kept is not None and entry.validation_images >= kept:
+            raise UserError(
+                f"datasets.{name}.validation_images: {entry.validation_images} leaves none of {kept} images to train on"
+            )
+        if kept is not None:
+            training[name] = kept - entry.validation_images
+    for key, figure in (("figure2", config.figure2), ("figure3", config.figure3)):
+        there = training.get(figure.dataset)
+        if there is not None and figure.images > there:
+            raise UserError(f"{key}.images: {figure.images} asked for, but {figure.dataset} has {there} to train on")
+
+
+def _check_finite(value: Any, key: str) -> None:
+    """Raise UserError, naming the key, for what is no plain value: a date, an infinity, not a number."""
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            _check_finite(each, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for place, each in enumerate(value):
+            _check_finite(each, f"{key}.{place}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"configuration: {key}: must be a finite number, not {value}")
+    elif value is not None and not isinstance(value, bool | int | float | str):
+        raise UserError(
+            f"configuration: {key}: must be a number, text, list or mapping, not the {type(value).__name__} {value}"
+        )
 
 
 def parse(kind: type[T], raw: Any, where: str) -> T:
@@ -217,18 +282,31 @@ def parse(kind: type[T], raw: Any, where: str) -> T:
     try:
         return TypeAdapter(kind).validate_json(_json(raw), strict=True)
     except ValidationError as error:
-        lines = []
-        for mistake in error.errors():
-            key = ".".join([where, *map(str, mistake["loc"])] if where else map(str, mistake["loc"]))
-            problem = "unknown key" if mistake["type"] in _UNKNOWN else mistake["msg"].removeprefix("Value error, ")
-            given = (
-                "" if isinstance(mistake["input"], dict) or problem == "unknown key" else f" (got {mistake['input']!r})"
-            )
-            lines.append(f"{key}: {problem[0].lower()}{problem[1:]}{given}")
-        raise UserError("configuration: " + "\n".join(lines)) from None
+        raise UserError(
+            "configuration: " + "\n".join(_in_words(mistake, where) for mistake in error.errors())
+        ) from None
 
 
-_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+_WORDS = {  # pydantic's kinds of mistake, for people who write YAML
+    **dict.fromkeys(("extra_forbidden", "unexpected_keyword_argument"), "unknown key"),
+    **dict.fromkeys(("missing", "missing_argument"), "is missing"),
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
+    **dict.fromkeys(("dict_type", "model_type", "dataclass_type"), "must be a mapping"),
+    "bool_type": "must be true or false",
+}
+
+
+def _in_words(mistake: Any, where: str) -> str:
+    keys, given = [*filter(None, [where]), *map(str, mistake["loc"])], mistake["input"]
+    problem = _WORDS.get(mistake["type"]) or str(mistake["msg"]).removeprefix("Value error, ")
+    problem = problem.replace("Input should be", "must be")
+    name, _, rest = problem.partition(" ")
+    if (
+        isinstance(given, Mapping) and name in given and rest.startswith("must ")
+    ):  # a dataclass's own check of one field
+        keys, problem = [*keys, name], rest
+    stated = problem in ("unknown key", "is missing") or isinstance(given, Mapping) or len(repr(given)) > 80
+    return f"{'.'.join(keys)}: {problem[0].lower()}{problem[1:]}" + ("" if stated else f" (got {given!r})")
 
 
 def _json(raw: Any) -> str:

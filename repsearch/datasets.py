@@ -2,7 +2,11 @@
 
 import logging
 import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +19,16 @@ from repsearch.files import atomic, file_digest, finish, read_json
 log = logging.getLogger(__name__)
 
 TORCHVISION = {"MNIST": 60_000, "CIFAR10": 50_000, "CIFAR100": 50_000}  # name: training images
+DOWNLOADS = {  # name: the files to supply where there is no network, below the data folder
+    "MNIST": "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
+    "CIFAR10": "cifar-10-python.tar.gz",
+    "CIFAR100": "cifar-100-python.tar.gz",
+}
 DIGITS = 1797
 ATTEMPTS = 3
 DIGITS_TEST = 297  # scikit-learn's digits have no official split: the last ones, by other writers, are the test set
 SPLIT_SEED = 0
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")  # of an npz file
 
 
 class Raw(NamedTuple):
@@ -132,48 +142,54 @@ def read(path: Path) -> Prepared:
 
 def training_images(source: str) -> int:
     """How many training images a source has, held-out ones included; nothing is downloaded. Raises UserError."""
+    known = known_training_images(source)
+    return _npz_length(Path(source.removeprefix("npz:"))) if known is None else known
+
+
+def known_training_images(source: str) -> int | None:
+    """As `training_images`, without touching a file: None for an npz file. Raises UserError for an unknown source."""
+    kind, name = _parts(source)
+    if kind == "npz":
+        return None
+    return TORCHVISION[name] if kind == "torchvision" else DIGITS - DIGITS_TEST
+
+
+def _parts(source: str) -> tuple[str, str]:
+    """Kind and name of a source. Raises UserError where there is no such source."""
     kind, _, name = source.partition(":")
-    if kind == "torchvision" and name in TORCHVISION:
-        return TORCHVISION[name]
-    if source == "sklearn:digits":
-        return DIGITS - DIGITS_TEST
-    return len(load(source, Path()).y_train)
+    if source == "sklearn:digits" or (kind == "torchvision" and name in TORCHVISION) or (kind == "npz" and name):
+        return kind, name
+    raise UserError(f"unknown source {source!r}: use torchvision:{'|'.join(TORCHVISION)}, npz:PATH or sklearn:digits")
 
 
 def load(source: str, folder: Path) -> Raw:
     """`torchvision:<name>`, `npz:<path>` or `sklearn:digits`, checked. folder: where downloads go."""
-    kind, _, name = source.partition(":")
-    if kind == "torchvision" and name in TORCHVISION:
-        raw = _torchvision(name, folder)
-    elif kind == "npz" and name:
-        raw = _npz(Path(name))
-    elif source == "sklearn:digits":
-        raw = _digits()
-    else:
-        raise UserError(
-            f"unknown source {source!r}: use torchvision:{'|'.join(TORCHVISION)}, npz:PATH or sklearn:digits"
-        )
-    return raw
+    kind, name = _parts(source)
+    if kind == "torchvision":
+        return _torchvision(name, folder)
+    return _npz(Path(name)) if kind == "npz" else _digits()
 
 
 def _torchvision(name: str, folder: Path) -> Raw:
     import torchvision
 
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"data: {folder} can't be a folder for downloads ({error.strerror})") from None
     kind = getattr(torchvision.datasets, name)
     for attempt in range(1, ATTEMPTS + 1):
         try:
             train, test = (kind(folder, train=part, download=True) for part in (True, False))
             break
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # URLError is an OSError; torchvision raises RuntimeError on a bad checksum
+        except (OSError, RuntimeError) as error:  # URLError is an OSError; torchvision: RuntimeError on a bad checksum
+            reason = " ".join(str(error).split())  # torchvision's has a line a mirror
             if attempt == ATTEMPTS:
                 raise UserError(
-                    f"torchvision:{name} can't be downloaded ({error}): check the network, or put the files that "
-                    f"torchvision.datasets.{name} reads into {Path(folder).resolve()}"
+                    f"torchvision:{name} can't be downloaded ({reason}): check the network, or put "
+                    f"{DOWNLOADS[name]} into {Path(folder).resolve()}"
                 ) from None
-            log.warning("download of %s failed (%s), trying again", name, error)
+            log.warning("download of %s failed (%s), trying again", name, reason)
             time.sleep(2**attempt)
     return checked(
         np.asarray(train.data), np.asarray(train.targets), np.asarray(test.data), np.asarray(test.targets),
@@ -182,21 +198,50 @@ def _torchvision(name: str, folder: Path) -> Raw:
 
 
 def _npz(path: Path) -> Raw:
-    wanted = ("x_train", "y_train", "x_test", "y_test")
+    with _opened(path) as archive, np.load(path, allow_pickle=False) as arrays:
+        _check_members(path, archive)
+        x_train, y_train, x_test, y_test = (arrays[name] for name in ARRAYS)
+        classes = [str(name) for name in arrays["classes"]] if "classes" in arrays.files else None
+    return checked(x_train, y_train, x_test, y_test, str(path), classes)
+
+
+@cache
+def _npz_length(path: Path) -> int:
+    """How many labels y_train has, from its header alone: planning must be quick."""
+    with _opened(path) as archive:
+        _check_members(path, archive)
+        with archive.open("y_train.npy") as member:
+            version = np.lib.format.read_magic(member)
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape = header(member)[0]
+    if len(shape) != 1 or not shape[0]:
+        raise UserError(f"{path}: y_train must hold a label for each training image, not {list(shape)}")
+    return int(shape[0])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip file that an npz file is. What goes wrong while it is read becomes a UserError that names it."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [name for name in wanted if name not in arrays.files]
-            if missing:
-                raise UserError(f"{path}: no array {', '.join(missing)} (it needs {', '.join(wanted)})")
-            x_train, y_train, x_test, y_test = (arrays[name] for name in wanted)
-            classes = [str(name) for name in arrays["classes"]] if "classes" in arrays.files else None
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise UserError(f"{path} can't be read: it is not a whole npz file, such as numpy.savez writes")
+            with zipfile.ZipFile(file) as archive:
+                yield archive
     except UserError:
         raise
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: check the data set's source, npz:PATH") from None
     except Exception as error:  # zipfile, zlib and numpy each have their own for a damaged file
-        raise UserError(f"{path} can't be read as an npz file without pickled objects ({error})") from None
-    return checked(x_train, y_train, x_test, y_test, str(path), classes)
+        pickled = "it holds pickled objects, which are never loaded; save plain arrays"
+        reason = pickled if "allow_pickle" in str(error) else " ".join(str(error).split())
+        raise UserError(f"{path} can't be read: {reason}") from None
+
+
+def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
+    missing = [name for name in ARRAYS if f"{name}.npy" not in archive.namelist()]
+    if missing:
+        raise UserError(f"{path}: no array {', '.join(missing)} (it needs {', '.join(ARRAYS)})")
 
 
 def checked(
@@ -238,8 +283,9 @@ def checked(
         labels.append(y.astype(np.int64))
     count = len(classes) if classes else int(labels[0].max()) + 1
     for name, y in zip(("y_train", "y_test"), labels, strict=True):
-        if y.min() < 0 or y.max() >= count:
-            raise UserError(f"{source}: {name} has a label outside 0 … {count - 1}")
+        outside = y[(y < 0) | (y >= count)]
+        if len(outside):
+            raise UserError(f"{source}: {name} has the label {outside[0]}, outside 0 … {count - 1}")
     if count < 2:
         raise UserError(f"{source}: there must be at least two classes")
     return Raw(images[0], labels[0], images[1], labels[1], classes or [str(i) for i in range(count)])

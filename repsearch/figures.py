@@ -28,8 +28,8 @@ POINT = ["mean", "std", "n"]
 RUN = ["variant", "depth", "dataset", "label", "augmentation", "recipe", "train_images", "validation_images"]
 RUN += ["width", "epochs", *MADE]
 COLUMNS = {  # what a figure's CSV must have
-    2: ["panel", "block", "x", *POINT, *MADE, "population", "generation", "label"],
-    3: ["block", "runs", *POINT, "probability", "accepted", *MADE, "label"],
+    2: ["panel", "block", "x", *POINT, *MADE, "population", "generation", "recipe", "label"],
+    3: ["block", "runs", *POINT, "probability", "accepted", *MADE, "recipe", "label"],
     4: ["panel", "x", *POINT, *RUN],
 }
 TRACES = ["series", "block", "kind", "epoch", *POINT, *RUN]
@@ -59,11 +59,17 @@ def build(number: int, inputs: Sequence[Path], **settings: Any) -> pd.DataFrame:
 
 
 def fitness(
-    probes: Sequence[Path], populations: list[int], generations: list[int], base_population: int, label: str = ""
+    probes: Sequence[Path],
+    populations: list[int],
+    generations: list[int],
+    base_population: int,
+    recipe: str = "",
+    label: str = "",
 ) -> pd.DataFrame:
     """Figure 2: cross-entropy against population at the last generation, and against generations at `base_population`.
 
-    probes: CSVs of `repsearch fitness`, one a block and population. label: the data set, for people. Raises UserError
+    probes: CSVs of `repsearch fitness`, one a block and population. recipe: the name of
+    the one whose population varies. label: the data set, for people. Raises UserError
     where a point is not in the probes, or in two of them, or the probes end at different generations.
     """
     wanted = ["block", "population", "generation", *POINT, *MADE]
@@ -91,14 +97,15 @@ def fitness(
             f"{row['generation']}: run snakemake to make it"
         )
     frame = frame.sort_values(["panel", "block", "x"], ascending=[False, True, True], ignore_index=True)
-    return frame.assign(label=label)[COLUMNS[2]]
+    names = [f"{recipe} with population {population}".strip() for population in frame["population"]]
+    return frame.assign(recipe=names, label=label)[COLUMNS[2]]
 
 
-def diversity(probes: Sequence[Path], label: str = "") -> pd.DataFrame:
-    """Figure 3: N_eff against the number of independent runs, by block; the probe's CSV and the data set's label."""
+def diversity(probes: Sequence[Path], recipe: str = "", label: str = "") -> pd.DataFrame:
+    """Figure 3: N_eff against the number of independent runs, by block; the probe's CSV, and names for people."""
     if len(probes) != 1:
         raise UserError(f"figure 3 is drawn from one probe, not {len(probes)}")
-    return read_csv(probes[0], COLUMNS[3][:-1]).assign(label=label)[COLUMNS[3]]
+    return read_csv(probes[0], COLUMNS[3][:-2]).assign(recipe=recipe, label=label)[COLUMNS[3]]
 
 
 def scaling(summaries: Sequence[Path], base: str) -> pd.DataFrame:
@@ -177,8 +184,8 @@ def describe(number: int, frame: pd.DataFrame) -> str:
     runs = "variant" in frame
     banded = (frame["n"] > 1).any()
     mark = "Error bars" if number == 4 else "Bands"
-    parts.append((f"{mark}: ± 1 standard deviation over n; " if banded else "") + f"n = {several(frame['n'])} "
-                 + ("runs." if runs else "images."))  # fmt: skip
+    spread = "standard error of the mean (the CSV has the standard deviation)" if number == 2 else "standard deviation"
+    parts.append((f"{mark}: ± 1 {spread} over n; " if banded else "") + _counted(number, frame))
     if runs:
         depths = frame[["variant", "depth"]].drop_duplicates()
         named = grouped((str(2 * depth), VARIANTS.get(name, name)) for name, depth in depths.itertuples(index=False))
@@ -186,6 +193,14 @@ def describe(number: int, frame: pd.DataFrame) -> str:
         parts.append(f"Scale: {scale(frame)}, {AUGMENTATIONS.get(frame['augmentation'].iloc[0], '')}.")
     parts.append(provenance(frame))
     return " ".join(parts) + "\n"
+
+
+def _counted(number: int, frame: pd.DataFrame) -> str:
+    """What n is. In figure 3 it differs by block and along x."""
+    if number != 3:
+        return f"n = {several(frame['n'])} {'runs' if 'variant' in frame else 'images'}."
+    by_block = grouped((several(rows["n"]), f"block {str(block)[-1]}") for block, rows in frame.groupby("block"))
+    return f"n = {by_block} (images for which at least one of the runs counts)."
 
 
 def _shown(number: int, frame: pd.DataFrame) -> str:
@@ -202,10 +217,12 @@ def _shown(number: int, frame: pd.DataFrame) -> str:
         )
     if number == 3:
         final = frame[frame["runs"] == frame["runs"].max()]
-        shares = ", ".join(f"{row.block} {100 * row.accepted:.0f} %" for row in final.itertuples())
+        shares = ", ".join(f"block {row.block[-1]} {100 * row.accepted:.0f} %" for row in final.itertuples())
         return (
             f"Diversity grows with compute{on}: effective number of solutions N_eff against the number of independent "
-            "runs; grey: each run adds a solution orthogonal to all others. Share of runs that count, their candidate "
+            "runs; grey: each run adds a solution orthogonal to all others (cut where the data end; "
+            "the bands are cut at 1, the least that N_eff can be). "
+            "Share of runs that count, their candidate "
             f"giving the correct class a probability above {several(final['probability'])}: {shares}."
         )
     if number == 4:

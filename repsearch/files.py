@@ -8,9 +8,12 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from repsearch.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextlib.contextmanager
@@ -54,6 +57,12 @@ def check_writable(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, frame: "pd.DataFrame") -> None:
+    """Six significant digits: what follows them is the noise of float32."""
+    with atomic(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.6g")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,7 +1,7 @@
 """Drawings of figures 2 to 7: a frame in, a matplotlib Figure out. Sizes are inches as printed, 6.5 across the page."""
 
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from matplotlib import rc_context
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from repsearch.summaries import VARIANTS
+from repsearch.summaries import VARIANTS, several
 
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 Look = dict[str, Any]  # colour-blind-safe (Okabe & Ito), and told apart in grey by line and marker
@@ -53,7 +53,10 @@ def _fitness(frame: pd.DataFrame) -> Figure:
     for ax, (panel, name) in zip(axes, PANELS.items(), strict=True):
         part = frame[frame["panel"] == panel]
         for block, rows in part.groupby("block"):
-            _line(ax, rows, "x", BLOCKS[str(block)], f"Block {str(block)[-1]}")
+            errors = rows.assign(
+                std=rows["std"] / rows["n"] ** 0.5
+            )  # images differ: ± 1 std would hide the other blocks
+            _line(ax, errors, "x", BLOCKS[str(block)], f"Block {str(block)[-1]}")
         _compute_axis(ax, part["x"])
         ax.set(title=f"Scaling {name.lower()}", xlabel=name)
     axes[0].set_ylabel("Cross-entropy (nats)")
@@ -66,10 +69,14 @@ def _diversity(frame: pd.DataFrame) -> Figure:
     ends = [frame["runs"].min(), frame["runs"].max()]
     ax.plot(ends, ends, color="0.6", linewidth=0.8, label=r"$N_\mathrm{eff}$ = runs")
     for block, rows in frame.groupby("block"):
-        _line(ax, rows, "runs", BLOCKS[str(block)], f"Block {str(block)[-1]}")
+        counted = several(rows["n"]).replace(" to ", "–")
+        _line(ax, rows, "runs", BLOCKS[str(block)], f"Block {str(block)[-1]} (n = {counted})", low=1)
+    top = (frame["mean"] + frame["std"].fillna(0)).max()
+    if top > 1:
+        ax.set_ylim(1 - 0.05 * (top - 1), top + 0.05 * (top - 1))  # the line would leave the data the lowest part
     ax.set(xlabel="Independent runs", ylabel=r"Effective number of solutions $N_\mathrm{eff}$")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     return _legend(figure, [ax])
 
 
@@ -104,7 +111,7 @@ def _distances(frame: pd.DataFrame) -> Figure:
 
 def _entropies(frame: pd.DataFrame) -> Figure:
     blocks = sorted(frame["block"].unique())
-    figure, axes = _panels(len(blocks), 2, 6.5, 0.5 + 2.3 * len(blocks))
+    figure, axes = _panels(len(blocks), 2, 6.5, 0.5 + 2.3 * len(blocks), share_y="row")
     grid = [(block, kind) for block in blocks for kind in KINDS]
     for place, (ax, (block, kind)) in enumerate(zip(axes, grid, strict=True)):
         _by_epoch(ax, frame[(frame["block"] == block) & (frame["kind"] == kind)])
@@ -116,7 +123,9 @@ def _entropies(frame: pd.DataFrame) -> Figure:
     return _legend(figure, axes)
 
 
-def _panels(rows: int, columns: int, width: float, height: float, share_y: bool = False) -> tuple[Figure, list[Axes]]:
+def _panels(
+    rows: int, columns: int, width: float, height: float, share_y: bool | Literal["row"] = False
+) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
     return figure, list(axes.flat)
@@ -130,12 +139,14 @@ def _by_epoch(ax: Axes, frame: pd.DataFrame) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
 
 
-def _line(ax: Axes, rows: pd.DataFrame, x: str, look: Look, label: str) -> None:
-    """The mean, and a band of ± 1 std where n > 1; markers on at most a dozen points."""
+def _line(ax: Axes, rows: pd.DataFrame, x: str, look: Look, label: str, low: float | None = None) -> None:
+    """The mean, and a band of ± 1 std where n > 1, not below `low`; markers on at most a dozen points."""
     rows = rows.dropna(subset="mean").sort_values(x)
     std = rows["std"].where(rows["n"] > 1)
     ax.plot(rows[x], rows["mean"], label=label, markevery=max(1, len(rows) // 10), **look)
-    ax.fill_between(rows[x], rows["mean"] - std, rows["mean"] + std, color=look["color"], alpha=0.15, linewidth=0)
+    ax.fill_between(
+        rows[x], (rows["mean"] - std).clip(lower=low), rows["mean"] + std, color=look["color"], alpha=0.15, linewidth=0
+    )
 
 
 def _looks(variants: list[str]) -> dict[str, Look]:

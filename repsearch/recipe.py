@@ -1,5 +1,6 @@
 """A recipe: every setting of one evolutionary search (§3.1, A.2, A.4)."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -7,10 +8,12 @@ SEARCH_LAYERS = ("block0", "block1", "block2", "logits")  # ℓ = 0, 1, 2, 3
 BLOCKS = SEARCH_LAYERS[:3]
 
 
-def _at_least(owner: object, low: float, **values: float) -> None:
+def _at_least(low: float, **values: float) -> None:
     for name, value in values.items():
-        if not value >= low:
-            raise ValueError(f"{name} must be at least {low}, not {value} ({type(owner).__name__})")
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be finite, not {value}")
+        if value < low:
+            raise ValueError(f"{name} must be at least {low}, not {value}")
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Layer:
     blur: int  # passes of 3 × 3 average pooling; none for logits
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, generations=self.generations, alpha=self.alpha, boost=self.boost, blur=self.blur)
+        _at_least(0, generations=self.generations, alpha=self.alpha, boost=self.boost, blur=self.blur)
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, population=self.population, parents=self.parents)
-        _at_least(self, 0, explorers=self.explorers, initial_noise=self.initial_noise, seed=self.seed)
+        _at_least(1, population=self.population, parents=self.parents)
+        _at_least(0, explorers=self.explorers, initial_noise=self.initial_noise, seed=self.seed)
         if len(self.layers) != len(SEARCH_LAYERS):
             raise ValueError(f"layers must have {len(SEARCH_LAYERS)} entries (block 0, 1, 2, logits)")
         if self.parents + self.explorers > self.population:

@@ -49,14 +49,14 @@ def make(
     shape = Shape(channels, size, data.classes, width, head_bias=head_bias)
     images = torch.from_numpy(data.normalised(data.images[data.train]))
     network = initialise(shape, images, seed, calibration_images, calibration_noise, blur, count_padding)
-    with atomic(out) as temporary:
+    with atomic(out) as temporary, temporary.open("wb") as opened:  # or torch.save puts the path's name into the file
         torch.save(
             {
                 "shape": asdict(shape),
                 "weights": network.network.state_dict(),
                 "statistics": network.statistics,
             },
-            temporary,
+            opened,
         )
     finish(manifest, key, [out], {"shape": asdict(shape), "sha256": file_digest(out)})
     log.info("search network: %s, %d images calibrate", shape, min(calibration_images, len(images)))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from repsearch import datasets, stage_network
 from repsearch.errors import UserError
-from repsearch.files import atomic, digest, finish, read_json, unchanged
+from repsearch.files import digest, finish, read_json, unchanged, write_csv
 from repsearch.fused import SearchPath
 from repsearch.measures import cosine_gram, effective_number
 from repsearch.provenance import code_version
@@ -34,16 +34,15 @@ def _key(dataset: Path, network: Path, recipe: Recipe, **settings: Any) -> dict[
     }
 
 
-def _random_images(data: datasets.Prepared, count: int) -> NDArray[np.int64]:
+def _random_images(data: datasets.Prepared, count: int, key: str) -> NDArray[np.int64]:
     if count > len(data.train):
-        raise UserError(f"images: {count} asked for, but there are {len(data.train)} training images")
+        raise UserError(f"{key}: {count} asked for, but there are {len(data.train)} training images")
     return np.sort(np.random.default_rng(PROBE_SEED).permutation(data.train)[:count])
 
 
 def _write(out: Path, frame: pd.DataFrame, recipe: Recipe, key: dict[str, Any]) -> None:
     frame = frame.assign(recipe_digest=digest(recipe.to_dict()), code_version=key["code"])
-    with atomic(out) as temporary:
-        frame.to_csv(temporary, index=False)
+    write_csv(out, frame)
     finish(out.with_suffix(".json"), key, [out], {})
 
 
@@ -67,7 +66,7 @@ def fitness(
         return
     data = datasets.read(dataset)
     net = stage_network.read(network)[0].to(device)
-    indices, title = _random_images(data, images), f"fitness of {BLOCKS[layer]}"
+    indices, title = _random_images(data, images, "figure2.images"), f"fitness of {BLOCKS[layer]}"
 
     def work(x: Tensor, labels: Tensor, numbers: Tensor) -> Tensor:
         return search_one_layer(net, x, labels, recipe, numbers, layer, path).cpu()
@@ -109,7 +108,7 @@ def diversity(
         return
     data = datasets.read(dataset)
     net = stage_network.read(network)[0].to(device)
-    indices = _random_images(data, images)
+    indices = _random_images(data, images, "figure3.images")
     maps: dict[str, list[torch.Tensor]] = {block: [] for block in BLOCKS}
     good: dict[str, list[torch.Tensor]] = {block: [] for block in BLOCKS}
     for run in range(runs):

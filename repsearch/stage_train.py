@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,39 +14,16 @@ from numpy.typing import NDArray
 from repsearch import datasets
 from repsearch.device import fits
 from repsearch.errors import UserError
-from repsearch.files import atomic, digest, finish, read_json, unchanged
+from repsearch.files import atomic, digest, finish, read_json, write_csv
 from repsearch.network import Network, Shape, whitening_filters
 from repsearch.progress import bar
 from repsearch.provenance import code_version
-from repsearch.recipe import SEARCH_LAYERS, Recipe
-from repsearch.settings import Training, Variant
+from repsearch.recipe import SEARCH_LAYERS
+from repsearch.runs import RunSettings, made_from, up_to_date
 from repsearch.targets import Targets
 from repsearch.training import Split, train
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """All that fixes a run beside its input files. recipe is None for a run that has no targets to learn or trace."""
-
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
-
-    dataset: str
-    label: str
-    paper: str | None
-    augmentation: Literal["plain", "augmented"]
-    flip: bool
-    pad: int
-    variant_name: str
-    variant: Variant
-    depth: int
-    recipe_name: str
-    recipe: Recipe | None
-    seed: int
-    width: int
-    head_bias: bool
-    training: Training
 
 
 def make(
@@ -61,17 +38,8 @@ def make(
 
     A run with targets is traced: cosine distance to them and collision entropies on the validation set, every epoch.
     """
-    version = code_version("stage_train")
-    summary = out / "summary.json"
-    key: dict[str, Any] = {
-        "settings": asdict(settings),
-        "code": version,
-        "dataset": read_json(dataset.with_suffix(".json"))["sha256"],
-        "targets": [read_json(path)["sha256"] for path in manifests],
-    }
-    key = {"digest": digest(key)}
-    if unchanged(summary, key):
-        log.info("%s is up to date: its inputs did not change", out)
+    key = made_from(settings, dataset, manifests)
+    if up_to_date(key, out):
         return
     data = datasets.read(dataset)
     found: dict[str, NDArray[np.float16]] = {}
@@ -108,10 +76,9 @@ def make(
         )
     except FloatingPointError as error:
         raise UserError(f"{settings.dataset}, {settings.variant_name}: {error}") from None
-    with atomic(out / "epochs.csv") as temporary:
-        pd.DataFrame(run.epochs).to_csv(temporary, index=False)
-    with atomic(out / "weights.pt") as temporary:
-        torch.save({"shape": asdict(shape), "weights": run.weights}, temporary)
+    write_csv(out / "epochs.csv", pd.DataFrame(run.epochs))
+    with atomic(out / "weights.pt") as temporary, temporary.open("wb") as opened:  # or its name would go into the file
+        torch.save({"shape": asdict(shape), "weights": run.weights}, opened)
     facts = {
         "dataset": settings.dataset,
         "label": settings.label,
@@ -126,19 +93,19 @@ def make(
         "seed": settings.seed,
         "epochs": settings.training.epochs,
         "epoch_chosen": run.epoch_chosen,
-        "validation_accuracy": run.validation_accuracy,
-        "test_accuracy": run.test_accuracy,
+        "validation_accuracy": round(run.validation_accuracy, 6),
+        "test_accuracy": round(run.test_accuracy, 6),
         "train_images": len(data.train),
         "validation_images": len(data.validation),
         "test_images": len(data.test_labels),
         "width": settings.width,
         "training": asdict(settings.training),
         "settings_digest": digest([asdict(settings.training), asdict(settings.variant), settings.head_bias]),
-        "code_version": digest([version, searched_by]),
+        "code_version": digest([code_version("stage_train"), searched_by]),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "torch": torch.__version__,
     }
-    finish(summary, key, [out / "epochs.csv", out / "weights.pt"], facts)
+    finish(out / "summary.json", key, [out / "epochs.csv", out / "weights.pt"], facts)
     log.info("validation %.4f (epoch %d), test %.4f", run.validation_accuracy, run.epoch_chosen, run.test_accuracy)
 
 

@@ -10,7 +10,18 @@ from matplotlib.figure import Figure
 
 from repsearch.errors import UserError
 from repsearch.files import atomic
-from repsearch.summaries import AUGMENTATIONS, VARIANTS, grouped, points, provenance, read, read_csv, scale, spread
+from repsearch.summaries import (
+    AUGMENTATIONS,
+    VARIANTS,
+    grouped,
+    points,
+    provenance,
+    read,
+    read_csv,
+    scale,
+    several,
+    spread,
+)
 
 PAPER: dict[tuple[int, str, str], tuple[float, float]] = {
     (1, "sgd", "MNIST"): (99.1, 0.1),
@@ -36,7 +47,7 @@ COLUMNS = [
     *("dataset", "variant", "depth", "mean", "std", "n", "paper_mean", "paper_std", "difference"),
     *FACTS,
     *DIGESTS,
-    *("augmentation", "paper"),
+    *("augmentation", "paper", "depths_tried"),
 ]
 NAMES = {1: {**VARIANTS, "search-all": "Search-based Learning"}, 2: VARIANTS}
 
@@ -86,6 +97,7 @@ def all_depths(number: int, summaries: Sequence[Path]) -> pd.DataFrame:
     frame = frame.assign(
         paper_mean=[mean for mean, _ in published],
         paper_std=[std for _, std in published],
+        depths_tried=frame.groupby(["dataset", "variant", "recipe"])["depth"].transform("count"),
         difference=[ours - mean for ours, (mean, _) in zip(frame["mean"], published, strict=True)],
     )
     datasets, variants = list(dict.fromkeys(frame["dataset"])), _in_order(number, frame["variant"])
@@ -153,9 +165,14 @@ def _caption(number: int, frame: pd.DataFrame) -> tuple[str, list[str]]:
         depths = [
             f"{NAMES[number].get(str(variant), variant)} "
             + grouped((str(2 * depth), label) for depth, label in zip(own["depth"], own["label"], strict=True))
+            + (
+                f" (of {several(own['depths_tried'])} depths, the best on validation)"
+                if own["depths_tried"].max() > 1
+                else ""
+            )
             for variant, own in frame.groupby("variant", sort=False)
         ]
-        notes.append(f"Convolutions a block (of several tried, the best on validation): {'; '.join(depths)}.")
+        notes.append(f"Convolutions a block: {'; '.join(depths)}.")
     scales = grouped((scale(own), str(label)) for label, own in frame.groupby("label", sort=False))
     notes.append(f"Scale: {scales}.")
     notes.append(provenance(frame))

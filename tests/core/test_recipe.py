@@ -48,6 +48,7 @@ def test_scaled_generations_leaves_out_what_was_left_out() -> None:
         ({"parents": 241, "explorers": 0}, "parents"),
         ({"initial_noise": -0.1}, "initial_noise"),
         ({"initial_noise": math.nan}, "initial_noise"),
+        ({"initial_noise": math.inf}, "initial_noise"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**64}, "seed"),
         ({"layers": LAYERS[:3]}, "layers"),
@@ -62,8 +63,9 @@ def test_a_recipe_s_mistakes_are_named(changes: dict, field: str) -> None:
 def test_a_layer_s_mistakes_are_named(field: str) -> None:
     good = {"generations": 1, "alpha": 0.1, "boost": 1.0, "blur": 0}
     assert Layer(**{**good, field: 0})
-    with pytest.raises(ValueError, match=field):
-        Layer(**{**good, field: -1})
+    for bad in (-1, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"{field} must be"):
+            Layer(**{**good, field: bad})
 
 
 def test_plain_form_is_a_round_trip() -> None:

@@ -58,10 +58,10 @@ def test_every_layout_becomes_channels_first(tmp_path: Path, layout: str) -> Non
         ({"x_test": np.zeros((6, 14, 14, 3), np.uint8)}, r"x_train is .*, x_test"),
         ({"y_train": np.arange(29) % 3}, "y_train must hold 30 integers"),
         ({"y_train": np.full(30, 0.5)}, "y_train must hold 30 integers"),
-        ({"y_test": np.full(6, 3)}, "y_test has a label outside 0 … 2"),
-        ({"y_test": np.full(6, -1)}, "y_test has a label outside"),
+        ({"y_test": np.full(6, 3)}, "y_test has the label 3, outside 0 … 2"),
+        ({"y_test": np.full(6, -1)}, "y_test has the label -1, outside"),
         ({"y_train": np.zeros(30, int), "y_test": np.zeros(6, int)}, "at least two classes"),
-        ({"y_train": np.array([object()] * 30)}, "without pickled objects"),
+        ({"y_train": np.array([object()] * 30)}, "it holds pickled objects, which are never loaded"),
     ],
 )
 def test_unusable_arrays_are_refused_by_name(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -90,9 +90,27 @@ def test_a_failed_download_names_the_remedy(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(torchvision.datasets, "MNIST", refuse)
     monkeypatch.setattr(datasets.time, "sleep", lambda _: None)
-    with pytest.raises(UserError, match="check the network, or put the files"):
+    with pytest.raises(UserError, match=r"check the network, or put MNIST/raw/.*ubyte\.gz into"):
         datasets.load("torchvision:MNIST", tmp_path)
     assert len(tries) == datasets.ATTEMPTS
+
+
+def test_a_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Error downloading train-images:\nTried https://a, got:\nno route\n")
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", refuse)
+    monkeypatch.setattr(datasets.time, "sleep", lambda _: None)
+    with pytest.raises(UserError, match="Tried https://a, got: no route") as caught:
+        datasets.load("torchvision:MNIST", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_data_folder_that_is_a_file_is_no_failed_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.time, "sleep", lambda _: pytest.fail("tried again"))
+    (tmp_path / "data").write_text("")
+    with pytest.raises(UserError, match=r"data: .* can't be a folder for downloads"):
+        datasets.load("torchvision:MNIST", tmp_path / "data")
 
 
 @pytest.mark.skipif("REPSEARCH_MNIST_ROOT" not in os.environ, reason="REPSEARCH_MNIST_ROOT names no folder with MNIST")
@@ -141,3 +159,24 @@ def test_an_unknown_source_is_refused(source: str, tmp_path: Path) -> None:
 def test_the_stated_number_of_training_images_is_right(tmp_path: Path) -> None:
     assert datasets.training_images("sklearn:digits") == len(datasets.load("sklearn:digits", tmp_path).x_train)
     assert datasets.training_images(npz(tmp_path)) == 30
+
+
+def test_planning_reads_the_header_of_the_labels_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = npz(tmp_path)
+    monkeypatch.setattr(datasets.np, "load", lambda *_, **__: pytest.fail("read whole"))
+    assert datasets.training_images(source) == 30
+    (tmp_path / "data.npz").unlink()
+    assert datasets.training_images(source) == 30  # once read, it is kept
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"x,y\n1,2\n", "not a whole npz file"), (b"", "not a whole npz file"), (None, "no array x_tr")],
+)
+def test_what_is_no_npz_file_is_one_line_at_planning(tmp_path: Path, content: bytes | None, said: str) -> None:
+    path = tmp_path / "data.npz"
+    np.savez(path, other=[1]) if content is None else path.write_bytes(content)
+    for read in (datasets.training_images, lambda source: datasets.load(source, tmp_path)):
+        with pytest.raises(UserError, match=said) as caught:
+            read(f"npz:{path}")
+        assert "pickle" not in str(caught.value) and "\n" not in str(caught.value)

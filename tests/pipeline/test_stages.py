@@ -1,19 +1,23 @@
 """Stages: cached by what they are made from, the same whatever the shards, whole or not at all; commands' errors."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from repsearch import datasets, provenance, stage_network, stage_search, stage_train, targets
-from repsearch.device import choose
+from repsearch.device import choose, gpus_wanted
 from repsearch.errors import UserError
-from repsearch.files import atomic, finish, unchanged
+from repsearch.files import atomic, finish, unchanged, write_csv
 from repsearch.recipe import SEARCH_LAYERS, Layer, Recipe
+from repsearch.runs import RunSettings
 from repsearch.settings import Training, Variant
 from repsearch.stage_search import in_batches
 
@@ -59,8 +63,8 @@ def test_a_shard_is_searched_again_only_if_what_it_is_made_from_changed(made: Pa
     assert targets.read(store, manifest)
 
 
-def _settings(learns: str, recipe: Recipe | None, **training: float) -> stage_train.RunSettings:
-    return stage_train.RunSettings(
+def _settings(learns: str, recipe: Recipe | None, **training: float) -> RunSettings:
+    return RunSettings(
         dataset="digits", label="Digits", paper=None, augmentation="plain", flip=False, pad=0, variant_name=learns,
         variant=Variant("labels") if learns == "labels" else Variant("targets", (0, 1, 2)), depth=1,
         recipe_name="none" if recipe is None else "tiny", recipe=recipe, seed=0, width=8, head_bias=False,
@@ -78,6 +82,37 @@ def test_a_run_writes_its_three_files_and_is_cached(made: Path) -> None:
     stage_train.make(_settings("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], out, CPU)
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == stamps
     assert summary["train_images"] == 30 and 0 <= summary["test_accuracy"] <= 1
+
+
+def test_a_run_that_is_up_to_date_needs_no_torch_and_keeps_its_log(made: Path, tmp_path: Path) -> None:
+    settings = _settings("labels", None)
+    stage_train.make(settings, made / "d.npz", None, [], tmp_path, CPU)
+    (tmp_path / "train.log").write_text("former\n")
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-m",
+        "repsearch",
+        "train",
+        "--settings",
+        json.dumps(asdict(settings)),
+    ]
+    command += ["--dataset", str(made / "d.npz"), "--out", str(tmp_path), "--log", str(tmp_path / "train.log")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0 and not re.search(r"\| +torch\n", run.stderr), run.stderr[-1000:]
+    former, start, said = (tmp_path / "train.log").read_text().splitlines()
+    assert (former, start[-15:]) == ("former", "repsearch train") and "is up to date" in said
+
+
+def test_what_is_made_again_has_the_same_bytes(made: Path, tmp_path: Path) -> None:
+    """Or all that follows would be made again for nothing."""
+    inputs = made / "d.npz", None, []
+    for name in ("one", "two"):
+        stage_network.make(made / "d.npz", tmp_path / name / "n.pt", 8, 0, 30, 0.3, False, (1, 1), True)
+        stage_train.make(_settings("labels", None), *inputs, tmp_path / name, CPU)
+    for name in ("n.pt", "weights.pt"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 
 def test_a_failed_run_leaves_nothing(made: Path) -> None:
@@ -107,6 +142,21 @@ def test_a_damaged_search_network_is_refused(made: Path, tmp_path: Path) -> None
 def test_cuda_without_a_gpu_is_refused() -> None:
     with pytest.raises(UserError, match="device: 'cuda' was asked for"):
         choose("cuda", 1)
+
+
+def test_a_gpu_is_asked_for_only_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "nvidiactl").write_text("")  # the driver alone
+    assert [gpus_wanted(device, tmp_path) for device in ("auto", "cpu", "cuda")] == [0, 0, 1]
+    (tmp_path / "nvidia0").write_text("")
+    assert [gpus_wanted(device, tmp_path) for device in ("auto", "cpu", "cuda")] == [1, 0, 1]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpus_wanted("auto", tmp_path) == 0
+
+
+def test_csvs_hold_no_noise_of_float32(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", pd.DataFrame({"x": [float(np.float32(0.15)), 123456789.0], "n": [10**9, 1]}))
+    assert (tmp_path / "a.csv").read_text() == "x,n\n0.15,1000000000\n1.23457e+08,1\n"
 
 
 def test_a_failed_writer_leaves_the_former_file(tmp_path: Path) -> None:

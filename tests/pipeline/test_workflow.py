@@ -67,9 +67,12 @@ def planned(run: subprocess.CompletedProcess[str]) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which everything was made."""
+    """A folder in which everything was made, as `make demo` makes it, with what was printed."""
     folder = tmp_path_factory.mktemp("tiny")
-    run = snakemake(folder, "all", "--cores", "2")
+    options = re.search(r"snakemake all (.*) --configfile", (ROOT / "Makefile").read_text())
+    assert options is not None
+    run = snakemake(folder, "all", *options[1].split(), "--cores", "2")
+    (folder / "printed.txt").write_text(run.stdout + run.stderr)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return folder
 
@@ -85,8 +88,16 @@ def test_every_result_is_there(done: Path) -> None:
     table = pd.read_csv(results / "tables/table1.csv")
     assert list(table["variant"]) == ["sgd", "search-all"]
     summary = json.loads((results / "runs/digits/plain/sgd/none/depth1/seed0/summary.json").read_text())
-    assert table["mean"][0] == pytest.approx(100 * summary["test_accuracy"])
+    assert table["mean"][0] == pytest.approx(100 * summary["test_accuracy"], rel=1e-5)
     assert (table["n"] == 1).all()
+
+
+def test_what_is_printed_is_short_lines_that_name_the_jobs(done: Path) -> None:
+    lines = (done / "printed.txt").read_text().splitlines()
+    assert max(map(len, lines)) < 250  # no list of all results
+    jobs = [line.split(": ", 1)[1] for line in lines if re.match(r"Job \d+: ", line)]
+    assert {"Prepare digits", "Search digits, recipe tiny, shard 0001", "Report", "All results are made"} <= set(jobs)
+    assert lines[-2].startswith("Complete log(s): ")
 
 
 def test_a_second_run_has_nothing_to_do(done: Path) -> None:
@@ -152,8 +163,30 @@ def test_an_altered_shard_is_refused_by_name(done: Path, tmp_path: Path) -> None
 
 def test_a_wrong_key_is_named(tmp_path: Path) -> None:
     run = snakemake(tmp_path, "all", "-n", training={"epocs": 3})
-    assert run.returncode != 0
-    assert "epocs: unknown key" in run.stdout + run.stderr
+    assert run.returncode == 1
+    said = (run.stdout + run.stderr).strip().splitlines()
+    assert said[-1] == "error: configuration: training.epocs: unknown key" and len(said) == 3
+
+
+def test_an_unreadable_npz_file_stops_only_what_needs_it(tmp_path: Path) -> None:
+    (tmp_path / "bad.npz").write_text("no zip file")
+    bad = {**TINY["datasets"]["digits"], "source": "npz:bad.npz"}
+    del bad["images"]
+    datasets = TINY["datasets"] | {"bad": bad}
+    table = {"datasets": ["bad"], "variants": ["search-all"]}
+    other = snakemake(tmp_path, "results/tiny/tables/table2.csv", "-n", datasets=datasets, table1=table)
+    assert planned(other)["search_shard"] == 2
+    run = snakemake(tmp_path, "all", "-n", datasets=datasets, table1=table)
+    said = run.stdout + run.stderr
+    assert run.returncode == 1
+    assert "error: datasets.bad.source: bad.npz can't be read" in said and said.count("bad.npz") == 1
+    assert "Traceback" not in said and not list((tmp_path / ".snakemake/locks").glob("*"))
+
+
+def test_no_other_table_or_figure_is_offered(tmp_path: Path) -> None:
+    for target in ("tables/table3.csv", "figures/figure1.csv"):
+        run = snakemake(tmp_path, f"results/tiny/{target}", "-n")
+        assert run.returncode != 0 and "MissingRuleException" in run.stdout + run.stderr
 
 
 def test_a_results_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ BOTH = ["SGD", "Search-based (All layers)"]
     ("number", "x", "y", "titles", "legend"),
     [
         (2, "Population size", "Cross-entropy (nats)", ["Scaling population size", "Scaling generations"], BLOCKS),
-        (3, "Independent runs", NEFF, [""], [r"$N_\mathrm{eff}$ = runs", *BLOCKS]),
+        (3, "Independent runs", NEFF, [""], [r"$N_\mathrm{eff}$ = runs", *(f"{block} (n = 10)" for block in BLOCKS)]),
         (
             *(4, "Population size", "Validation accuracy (%)", ["Scaling population size", "Scaling generations"]),
             ["Search-based (All layers), 6 convolutions a block"],
@@ -160,11 +160,52 @@ def test_drawn_from_the_csv_alone(tmp_path, number, x, y, titles, legend):
     figures.draw(number, csv, png, caption)
     assert png.read_bytes().startswith(b"\x89PNG")
     text = caption.read_text(encoding="utf-8")
-    images = {2: "n = 40 images", 3: "n = 10 images"}
+    images = {2: "n = 40 images", 3: "n = 10 (images"}
     assert text.startswith(f"**Figure {number}.**")
     assert images.get(number, "n = 2 runs") in text
     assert ("222222222222" if number < 4 else "12e456789012") in text
     assert "standard deviation" in text
+
+
+def bands(ax):
+    """(lowest, highest) of each band, in the order drawn."""
+    return [(band.get_datalim(ax.transData).y0, band.get_datalim(ax.transData).y1) for band in ax.collections]
+
+
+def test_figure_2_shows_the_standard_error(tmp_path):
+    frame = made(2, tmp_path)
+    block0 = frame[(frame["panel"] == "population") & (frame["block"] == "block0")]["mean"]
+    error = 0.1 / np.sqrt(40)
+    assert bands(plots.plot(2, frame).axes[0])[0] == pytest.approx((block0.min() - error, block0.max() + error))
+    assert "± 1 standard error of the mean" in figures.describe(2, frame)
+
+
+def test_figure_3_is_as_high_as_its_data_and_its_bands_stay_above_1(tmp_path):
+    frame = figures.build(3, [diversity_probe(tmp_path, runs=30)])
+    frame["mean"] = 1 + frame["mean"] / 60  # far below one a run
+    ax = plots.plot(3, frame).axes[0]
+    assert 0.9 < ax.get_ylim()[0] < 1 and ax.get_ylim()[1] < 2
+    assert min(low for low, _ in bands(ax)) == 1
+
+
+def test_figure_3_states_n_by_block(tmp_path):
+    frame = made(3, tmp_path)
+    frame.loc[frame["block"] == "block1", "n"] = [3, 4, 4, 5, 7]
+    text = figures.describe(3, frame)
+    assert "n = 10 for block 0 and block 2, 3 to 7 for block 1 (images" in text
+    assert "Block 1 (n = 3–7)" in [label.get_text() for label in plots.plot(3, frame).legends[0].get_texts()]
+
+
+def test_a_block_s_entropies_share_their_range(tmp_path):
+    first, second, third, fourth = (ax.get_ylim() for ax in plots.plot(7, made(7, tmp_path)).axes)
+    assert first == second and third == fourth and first != third
+
+
+def test_probes_captions_name_their_recipes(tmp_path):
+    paths, settings = inputs(2, tmp_path)
+    text = figures.describe(2, figures.fitness(paths, **settings, recipe="small"))
+    assert "small with population 10 000000000010" in text
+    assert "small 111111111111" in figures.describe(3, figures.diversity([diversity_probe(tmp_path)], recipe="small"))
 
 
 @pytest.mark.parametrize("number", [4, 5, 6, 7])

@@ -39,6 +39,12 @@ def test_validation_not_test_chooses_the_depth(tmp_path):
     assert "SGD, depth 3" in tables.to_markdown(1, tables.all_depths(1, runs))
 
 
+def test_only_a_variant_of_several_depths_is_said_to_be_the_best_of_them(tmp_path):
+    runs = [run(tmp_path, variant="sgd", depth=depth) for depth in (1, 2)] + [run(tmp_path, depth=1)]
+    text = tables.to_markdown(1, tables.table(1, runs))
+    assert "a block: SGD 2 (of 2 depths, the best on validation); Search-based Learning 2." in text
+
+
 def test_of_equal_depths_the_smaller(tmp_path):
     runs = [run(tmp_path, depth=depth) for depth in (3, 1, 2)]
     assert tables.table(1, runs)["depth"].tolist() == [1]

@@ -7,25 +7,32 @@ from pathlib import Path
 
 from repsearch.config import load
 from repsearch.datasets import training_images
+from repsearch.device import gpus_wanted
 from repsearch.errors import UserError
 from repsearch.files import check_writable
 from repsearch.provenance import code_version
 from repsearch.recipe import BLOCKS
-from snakemake.exceptions import WorkflowError
 
 # Stages run with the Python that runs Snakemake, whether or not its environment was activated.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+
+
+def stop(error):
+    """End Snakemake with one line: raised, the error would come with places in these rules."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(1)
+
 
 try:
     CONFIG = load(config)
     RECIPES = CONFIG.all_recipes
     check_writable(Path(CONFIG.results))
 except UserError as error:
-    raise WorkflowError(str(error))
+    stop(error)
 
 RESULTS = CONFIG.results
 THREADS = CONFIG.threads
-GPU = 0 if CONFIG.device == "cpu" else 1  # GPUs that a search or training job asks for
+GPU = gpus_wanted(CONFIG.device)  # GPUs that a search or training job asks for
 DATASET = f"{RESULTS}/data/{{dataset}}"
 NETWORK = f"{RESULTS}/network/{{dataset}}"
 TARGETS = f"{RESULTS}/targets/{{dataset}}/{{recipe}}/shard-{{shard}}"
@@ -42,7 +49,6 @@ wildcard_constraints:
     shard=r"\d{4}",
     depth=r"\d+",
     seed=r"\d+",
-    number=r"\d",
 
 
 def as_json(value):
@@ -65,7 +71,7 @@ def image_count(dataset):
     try:
         return entry.images or training_images(entry.source)
     except UserError as error:
-        raise WorkflowError(str(error))
+        stop(f"datasets.{dataset}.source: {error}")
 
 
 def network_settings(wildcards):
@@ -178,10 +184,10 @@ def target_options(wildcards, input):
     if wildcards.recipe == "none":
         return ""
     network = input.network.removesuffix(".json") + ".pt"
-    return " ".join(
+    return shlex.join(
         [
-            f"--network {network}",
-            *(f"--targets {manifest}" for manifest in input.manifests),
+            f"--network={network}",
+            *(f"--targets={manifest}" for manifest in input.manifests),
         ]
     )
 
@@ -272,11 +278,13 @@ def figure_settings(wildcards):
                 "populations": chosen.populations,
                 "generations": chosen.generations,
                 "base_population": base,
+                "recipe": CONFIG.datasets[chosen.dataset].recipe,
                 "label": CONFIG.datasets[chosen.dataset].label,
             }
         )
     if number == 3:
-        return as_json({"label": CONFIG.datasets[CONFIG.figure3.dataset].label})
+        entry = CONFIG.datasets[CONFIG.figure3.dataset]
+        return as_json({"recipe": entry.recipe, "label": entry.label})
     if number == 4:
         return as_json({"base": CONFIG.datasets[CONFIG.figure4.dataset].recipe})
     return as_json({})
@@ -290,7 +298,8 @@ def every_run():
     return [f"{folder}/{name}" for folder in folders for name in RUN_FILES]
 
 
-def every_shard():
+def every_shard(wildcards):
+    """An input function: how many shards there are may have to be read from the user's files."""
     wanted = {(CONFIG.figure4.dataset, name) for panel in CONFIG.sweep().values() for name in panel}
     wanted.add(
         (

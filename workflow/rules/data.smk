@@ -16,6 +16,8 @@ rule prepare_dataset:
         settings=dataset_settings,
         data=CONFIG.data,
         code=code_version("datasets"),
+    message:
+        "Prepare {wildcards.dataset}"
     shell:
         "python -m repsearch prepare --settings {params.settings:q} --data {params.data:q}"
         " --out {output.dataset:q} --log {log:q}"
@@ -41,6 +43,8 @@ rule initialise_network:
     params:
         settings=network_settings,
         code=code_version("stage_network"),
+    message:
+        "Initialise the search network of {wildcards.dataset}"
     shell:
         "python -m repsearch network --settings {params.settings:q} --dataset {input.dataset:q}"
         " --out {output.network:q} --log {log:q} --threads {threads}"

@@ -16,6 +16,8 @@ rule table:
         f"{RESULTS}/logs/tables/table{{number}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/tables/table{{number}}.tsv"
+    wildcard_constraints:
+        number="[12]",
     conda:
         "../../environment.yml"
     threads: 1
@@ -24,6 +26,8 @@ rule table:
         runtime=10,
     params:
         code=code_version("tables"),
+    message:
+        "Table {wildcards.number}"
     shell:
         "python -m repsearch table {wildcards.number} {input:q} --out {output.csv:q} --log {log:q}"
 
@@ -39,6 +43,8 @@ rule figure:
         f"{RESULTS}/logs/figures/figure{{number}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/figures/figure{{number}}.tsv"
+    wildcard_constraints:
+        number="[2-7]",
     conda:
         "../../environment.yml"
     threads: 1
@@ -48,6 +54,8 @@ rule figure:
     params:
         settings=figure_settings,
         code=code_version("figures"),
+    message:
+        "Figure {wildcards.number}"
     shell:
         "python -m repsearch figure {wildcards.number} {input:q} --settings {params.settings:q}"
         " --out {output.csv:q} --log {log:q}"
@@ -70,5 +78,7 @@ rule assemble_report:
         runtime=10,
     params:
         code=code_version("report"),
+    message:
+        "Report"
     shell:
         "python -m repsearch report {input:q} --out {output:q} --log {log:q}"

@@ -23,6 +23,8 @@ rule search_shard:
     params:
         settings=shard_settings,
         code=code_version("stage_search"),
+    message:
+        "Search {wildcards.dataset}, recipe {wildcards.recipe}, shard {wildcards.shard}"
     shell:
         "python -m repsearch search --settings {params.settings:q} --dataset {input.dataset:q}"
         " --network {input.network:q} --out {output.store:q} --manifest {output.manifest:q}"
@@ -54,6 +56,8 @@ rule probe_fitness:
     params:
         settings=fitness_settings,
         code=code_version("stage_probes"),
+    message:
+        "Probe of fitness (figure 2): block {wildcards.layer}, population {wildcards.population}"
     shell:
         "python -m repsearch fitness --settings {params.settings:q} --dataset {input.dataset:q}"
         " --network {input.network:q} --out {output.table:q}"
@@ -85,6 +89,8 @@ rule probe_diversity:
     params:
         settings=diversity_settings,
         code=code_version("stage_probes"),
+    message:
+        "Probe of diversity (figure 3)"
     shell:
         "python -m repsearch diversity --settings {params.settings:q} --dataset {input.dataset:q}"
         " --network {input.network:q} --out {output.table:q}"

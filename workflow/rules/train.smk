@@ -22,6 +22,9 @@ rule train:
         targets=target_options,
         folder=subpath(output.summary, parent=True),
         code=code_version("stage_train"),
+    message:
+        "Train {wildcards.variant} on {wildcards.dataset}, {wildcards.augmentation}, recipe {wildcards.recipe},"
+        " depth {wildcards.depth}, seed {wildcards.seed}"
     shell:
         "python -m repsearch train --settings {params.settings:q} --dataset {input.dataset:q} {params.targets}"
         " --out {params.folder:q} --log {log:q} --device {resources.device} --threads {threads}"

@@ -1,0 +1,56 @@
+"""A training run's settings, and whether it has been made: known without torch, which takes seconds to import."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from repsearch.files import digest, read_json, unchanged
+from repsearch.provenance import code_version
+from repsearch.recipe import Recipe
+from repsearch.settings import Training, Variant
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """All that fixes a run beside its input files. recipe is None for a run that has no targets to learn or trace."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    dataset: str
+    label: str
+    paper: str | None
+    augmentation: Literal["plain", "augmented"]
+    flip: bool
+    pad: int
+    variant_name: str
+    variant: Variant
+    depth: int
+    recipe_name: str
+    recipe: Recipe | None
+    seed: int
+    width: int
+    head_bias: bool
+    training: Training
+
+
+def made_from(settings: RunSettings, dataset: Path, manifests: Sequence[Path]) -> dict[str, Any]:
+    """The key of a run's outputs: a digest of its settings, its code and its inputs."""
+    key = {
+        "settings": asdict(settings),
+        "code": code_version("stage_train"),
+        "dataset": read_json(dataset.with_suffix(".json"))["sha256"],
+        "targets": [read_json(path)["sha256"] for path in manifests],
+    }
+    return {"digest": digest(key)}
+
+
+def up_to_date(key: dict[str, Any], out: Path) -> bool:
+    """Whether the folder `out` holds just this run, whole; says so in the log."""
+    made = unchanged(out / "summary.json", key)
+    if made:
+        log.info("%s is up to date: its inputs did not change", out)
+    return made
