@@ -4,7 +4,7 @@ from torch import Tensor
 
 from repsearch.network import Network
 from repsearch.operators import normalise, smooth
-from repsearch.search_network import SearchNetwork, initialise
+from repsearch.search_network import SearchNetwork, initialise, max_pool
 
 from . import calibration, small
 
@@ -103,3 +103,10 @@ def test_a_channel_that_is_blank_in_every_image_is_calibrated_on_noise() -> None
 
 def test_it_does_not_learn(net: SearchNetwork) -> None:
     assert not any(parameter.requires_grad for parameter in net.network.parameters())
+
+
+@pytest.mark.parametrize("side", [2, 3, 6, 7, 15])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_max_pool_is_torch_s(side: int, layout: torch.memory_format) -> None:
+    x = torch.randn(3, 5, side, side + 1).to(memory_format=layout)
+    assert torch.equal(max_pool(x), torch.nn.functional.max_pool2d(x, 2))
