@@ -336,9 +336,12 @@ def convolution_operations(shape: Shape) -> int:
 
 def text(result: dict[str, Any]) -> str:
     """The result as Markdown, for people."""
-    facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result["machine"].items())
-    settings = ", ".join(f"{name} {value}" for name, value in result["settings"].items())
-    parts = [f"Machine: {facts}.", f"Settings: {settings}.", _table(result["rows"])]
+    parts = []
+    for title in ("machine", "settings"):
+        if title in result:
+            facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result[title].items())
+            parts.append(f"{title.capitalize()}: {facts}.")
+    parts.append(_table(result["rows"]))
     if "hours_per_dataset" in result:
         hours = "; ".join(f"{noise} noise {value} hours" for noise, value in result["hours_per_dataset"].items())
         parts.append(f"The paper's recipe on {DATASET_IMAGES:,} images would take: {hours}.")
