@@ -13,7 +13,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from repsearch.datasets import known_training_images
 from repsearch.errors import UserError
-from repsearch.files import digest
 from repsearch.recipe import Recipe, scaled_generations, scaled_population
 from repsearch.settings import Training, Variant
 
@@ -337,7 +336,3 @@ def _overlay(base: dict[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
         nested = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
         result[key] = _overlay(result[key], value) if nested else value
     return result
-
-
-def recipe_digest(recipe: Recipe) -> str:
-    return digest(recipe.to_dict())

@@ -6,21 +6,25 @@ Each agrees with its torch counterpart (`randomness`, `F.gelu`, `operators`) to 
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import config, njit
 
+# Whatever is compiled, or frozen into what is compiled.
+SOURCES = [Path(__file__).with_name(f"{name}.py") for name in ("cpu_math", "evolve_cpu", "operators", "randomness")]
 
-def cache_folder(*sources: Path) -> Path:
-    """Where compiled functions are kept: a folder for this state of the sources, beside them or, failing that, aside.
+
+def cache_folder(sources: Sequence[Path], wanted: str = "") -> Path:
+    """Where compiled functions are kept: a folder for this state of the sources, in `wanted`, beside them, or aside.
 
     Numba itself watches only the file that a function stands in, not those of the functions that it calls.
     """
     state = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
-    for parent in (sources[0].parent / "__pycache__", Path.home() / ".cache" / "repsearch"):
+    beside, aside = sources[0].parent / "__pycache__", Path(os.path.expanduser("~")) / ".cache" / "repsearch"
+    for parent in (Path(wanted),) if wanted else (beside, aside):
         folder = parent / f"numba-{state}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -31,10 +35,7 @@ def cache_folder(*sources: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix="repsearch-numba-"))
 
 
-if not config.CACHE_DIR:  # type: ignore[attr-defined]  # NUMBA_CACHE_DIR
-    config.CACHE_DIR = str(  # type: ignore[attr-defined]
-        cache_folder(Path(__file__), Path(__file__).with_name("evolve_cpu.py"))
-    )
+config.CACHE_DIR = str(cache_folder(SOURCES, config.CACHE_DIR))  # type: ignore[attr-defined]  # NUMBA_CACHE_DIR
 
 F = np.float32
 I = np.int32  # noqa: E741
@@ -45,6 +46,7 @@ _LOW = U(0xFFFFFFFF)
 _FAST = {"contract", "nsz", "nnan", "ninf"}
 compiled: Callable[..., Any] = njit(nogil=True, fastmath=_FAST, error_model="numpy", cache=True)
 inlined: Callable[..., Any] = njit(nogil=True, fastmath=_FAST, error_model="numpy", inline="always")
+exact: Callable[..., Any] = njit(nogil=True, fastmath=False, error_model="numpy", cache=True)  # False, or the caller's
 reordering: Callable[..., Any] = njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
 
 

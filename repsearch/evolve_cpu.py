@@ -27,6 +27,7 @@ from repsearch.cpu_math import (
     U,
     compiled,
     copy,
+    exact,
     head_logits,
     max_pool,
     moments,
@@ -79,7 +80,7 @@ class Space(NamedTuple):
     between: NDArray[np.float32]  # [rows, lanes]
     drawn: NDArray[np.float32]
     edge: NDArray[np.float32]
-    lanes: NDArray[np.float32]  # [5, lanes]
+    lanes: NDArray[np.float32]  # [3, lanes]
     mean: NDArray[np.float32]  # [C], of the last child or parent
     spread: NDArray[np.float32]  # [C], its variance by channel
     strength: NDArray[np.float32]  # [C]
@@ -113,7 +114,7 @@ def plan_for(rest: Rest, recipe: Recipe, layer: int, channels: int, side: int) -
     """For block `layer` with maps of `channels` and `side` × `side` positions."""
     settings, narrow = recipe.layers[layer], channels < NARROW
     matrix = op.pool_matrix(side, settings.blur, recipe.count_padding)
-    ones, reach, blocks = matrix.sum(1), min(settings.blur, side - 1), -(-side // 4)
+    ones, reach, blocks = matrix.sum(1), min(settings.blur, max(1, side - 1)), -(-side // 4)
     taps = torch.zeros(2 * reach + 2, side, dtype=matrix.dtype)
     for d in range(-reach, reach + 1):
         inside = torch.arange(max(0, -d), min(side, side - d))
@@ -165,7 +166,7 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
         np.empty((rows, lanes), np.float32),
         np.empty((4, len(plan.counters)), np.float32),
         np.empty(plan.side * channels + len(plan.taps) * channels, np.float32),
-        np.empty((5, lanes), np.float32),
+        np.empty((3, lanes), np.float32),
         np.empty(channels, np.float32),
         np.empty(channels, np.float32),
         np.empty(channels, np.float32),
@@ -190,7 +191,7 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
             pairs[n, 0] = where[np.int64((w0 * U(pool)) >> U(32))]
             pairs[n, 1] = where[np.int64((w1 * U(pool)) >> U(32))]
             mean, rate = _child(base, scale, shift, sigma, pairs[n], n, image, time, space, plan)
-            if explorer:
+            if explorer and plan.pool_explorers:
                 member = slots + n
                 _smooth_child(space.child, base[member], space, plan)
                 scale[member], shift[member] = rate, rate * mean
@@ -232,14 +233,16 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
             where[rank], losses[rank] = chosen[rank], ranked[rank]
 
 
-@compiled
+@exact
 def _lowest(losses, order):  # type: ignore[no-untyped-def]
-    """order ← the candidates of the len(order) lowest losses, best first; ties go to the earlier candidate."""
+    """order ← the candidates of the lowest losses, best first; ties go to the earlier one, NaN comes last."""
     left = np.ones(len(losses), np.bool_)
     for rank in range(len(order)):
         best = -1
         for i in range(len(losses)):
-            if left[i] and (best < 0 or losses[i] < losses[best]):
+            if left[i] and (
+                best < 0 or losses[i] < losses[best] or (np.isnan(losses[best]) and not np.isnan(losses[i]))
+            ):
                 best = i
         order[rank] = best
         left[best] = False
@@ -349,11 +352,11 @@ def _forward(mean, rate, features, space, plan):  # type: ignore[no-untyped-def]
         x, side = out, used
 
 
-@compiled
+@exact
 def _cross_entropy(logits, bias, label):  # type: ignore[no-untyped-def]
     """-log softmax(logits + bias)[label], in double precision."""
-    high = -np.inf
-    for k in range(len(logits)):
+    high = np.float64(logits[0] + bias[0])
+    for k in range(1, len(logits)):
         high = max(high, np.float64(logits[k] + bias[k]))
     total = 0.0
     for k in range(len(logits)):

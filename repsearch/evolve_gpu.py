@@ -83,8 +83,13 @@ def bytes_per_image(shape: Shape, recipe: Recipe) -> int:
 
 def keeps_twice(recipe: Recipe, layer: int) -> bool:
     """Whether explorers are smoothed by way of their parents."""
-    explorers, blur = recipe.explorers > 0, recipe.layers[layer].blur > 0
-    return recipe.noise == "channel" and recipe.smooth == "child" and explorers and blur
+    smoothed = recipe.smooth == "child" and recipe.layers[layer].blur > 0
+    return recipe.noise == "channel" and smoothed and explorers_are_drawn(recipe)
+
+
+def explorers_are_drawn(recipe: Recipe) -> bool:
+    """Whether refiners may have explorers as parents (R11), so that explorers must be written."""
+    return recipe.refine_from == "parents+explorers" and recipe.explorers > 0 and recipe.refiners > 0
 
 
 def pool_dtype(recipe: Recipe, layer: int, numbers: int, channels: int) -> torch.dtype:
@@ -105,8 +110,10 @@ def _repeat(step: Callable[[], None], times: int, cuda: bool) -> None:
     aside.wait_stream(here)
     with torch.cuda.stream(aside):  # not `torch.cuda.graph`, which empties the allocator's cache
         graph.capture_begin(capture_error_mode="thread_local")
-        step()
-        graph.capture_end()
+        try:
+            step()
+        finally:
+            graph.capture_end()
     here.wait_stream(aside)
     for _ in range(times - 1):
         graph.replay()
@@ -175,7 +182,7 @@ class _Batch:
         explorers, alpha = recipe.explorers, self.settings.alpha
         pool = kept + (explorers if recipe.refine_from == "parents+explorers" else 0)  # R11
         if explorers:
-            self._reproduce(0, explorers, kept, float(alpha * self.settings.boost), True)
+            self._reproduce(0, explorers, kept, float(alpha * self.settings.boost), explorers_are_drawn(recipe))
         if recipe.refiners:
             self._reproduce(explorers, recipe.refiners, pool, float(alpha), False)
         self._evaluate()
@@ -194,8 +201,8 @@ class _Batch:
         self.losses[:, :kept].copy_(self.chosen_loss)
         self.clock[:1].add_(1)
 
-    def _reproduce(self, start: int, each: int, pool: int, alpha: float, explorers: bool) -> None:
-        """A.4: children start … start + each - 1 of every image, from `pool` members; explorers join the pool."""
+    def _reproduce(self, start: int, each: int, pool: int, alpha: float, join: bool) -> None:
+        """A.4: children start … start + each - 1 of every image, from `pool` members; join: they enter the pool."""
         grid, channels, whole = self.batch * each, self.channels, triton.next_power_of_2(self.channels)
         element = self.recipe.noise == "element"
         kernels.draw[(grid,)](
@@ -208,7 +215,7 @@ class _Batch:
             kernels.children[(grid, blocks)](
                 *self._child(), self.moments, self.pooled, start, each, self.count, self.kept, self.slots,
                 C=channels, SIDE=self.side, T=self.padded, R=self.residues, BLOCK=block,
-                **self._readings(), WRITE=explorers, num_warps=warps,
+                **self._readings(), WRITE=join, num_warps=warps,
             )  # fmt: skip
         else:
             edge = max(2, triton.next_power_of_2(-(-self.side // self.residues)))
@@ -216,12 +223,12 @@ class _Batch:
             kernels.lean_children[(grid, triton.cdiv(channels, block))](
                 self.base, self.twice, self.pair, self.mix, self.noise, self.mask, self.moments, self.pooled,
                 start, each, self.count, self.kept, self.slots, C=channels, SIDE=self.side, EDGE=edge, R=self.residues,
-                BLOCK=block, CHILD=self.recipe.smooth == "child", WRITE=explorers,
-                TWICE=explorers and self.smooth_twice, num_warps=4,
+                BLOCK=block, CHILD=self.recipe.smooth == "child", WRITE=join,
+                TWICE=join and self.smooth_twice, num_warps=4,
             )  # fmt: skip
         kernels.settle[(grid,)](
             self.moments, self.affine, self.scale, self.shift, self.sigma, start, each, self.count, self.kept,
-            self.slots, op.EPSILON, C=channels, BLOCK=whole, WRITE=explorers, num_warps=1 if whole <= 256 else 4,
+            self.slots, op.EPSILON, C=channels, BLOCK=whole, WRITE=join, num_warps=1 if whole <= 256 else 4,
         )  # fmt: skip
 
     def _evaluate(self) -> None:

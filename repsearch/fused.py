@@ -15,6 +15,7 @@ from repsearch.errors import UserError
 from repsearch.recipe import BLOCKS, Recipe
 from repsearch.search_network import BATCH_NORM_EPSILON, SearchNetwork
 
+GPU_SIDE = 31  # of block 0's maps: images up to 65 × 65
 SearchPath = Literal["auto", "dense", "fused"]
 Evolve = Callable[["Rest", Tensor, Recipe, Tensor, int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -50,7 +51,10 @@ def choose(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> Evolve |
 
 def refusal(network: SearchNetwork, recipe: Recipe) -> str | None:
     """Why the fused paths can't serve this search; None where they can."""
-    compiler = "triton" if network.device.type == "cuda" else "numba"
+    on_gpu = network.device.type == "cuda"
+    if on_gpu and network.shape.map_sizes[0] > GPU_SIDE:
+        return f"maps of more than {GPU_SIDE} × {GPU_SIDE} positions don't fit a GPU's registers"
+    compiler = "triton" if on_gpu else "numba"
     if find_spec(compiler) is None:
         return f"the package {compiler} is not installed"
     if recipe.batch_norm != "frozen":

@@ -1,7 +1,7 @@
 """Counter-based random numbers: Philox 4×32-10 (Salmon et al., 2011).
 
 Each number of the search is a function of (seed; index, candidate and purpose, image, layer and generation), so a
-target does not depend on which images share its batch, its shard or its device, and any child can be made again.
+target does not depend on which images share its batch or its shard, and any child can be made again.
 """
 
 import math

@@ -26,7 +26,8 @@ from repsearch.search_network import SearchNetwork
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-CPU_BATCH_NUMBERS = 2**23  # a population of this many numbers stays near the caches
+CPU_BATCH_NUMBERS = 2**23  # of the batch's populations: what exists beside them stays below a gigabyte
+BATCH_NORM_NUMBERS = 2**23  # the same for R3 `batch`, whose result depends on the batch: never from the machine
 GPU_MEMORY_SHARE = 0.5  # of the free memory for the batch; what else lives for a moment takes the rest
 GPU_BATCH_IMAGES = 512  # more do not make a GPU busier
 
@@ -34,9 +35,12 @@ GPU_BATCH_IMAGES = 512  # more do not make a GPU busier
 def batch_images(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> int:
     """How many images to search side by side, from the device's free memory. No bearing on the result (R3 `frozen`)."""
     shape = network.shape.layer_shapes["block0"]
+    if recipe.batch_norm == "batch":
+        return max(1, BATCH_NORM_NUMBERS // (recipe.population * math.prod(shape)))
     if network.device.type == "cpu":
         return max(torch.get_num_threads(), CPU_BATCH_NUMBERS // (recipe.population * math.prod(shape)))
-    free = torch.cuda.mem_get_info(network.device)[0]
+    cached = torch.cuda.memory_reserved(network.device) - torch.cuda.memory_allocated(network.device)
+    free = torch.cuda.mem_get_info(network.device)[0] + cached
     if fused.choose(network, recipe, path):
         from repsearch.evolve_gpu import bytes_per_image
 
@@ -46,10 +50,10 @@ def batch_images(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> in
     return max(1, min(GPU_BATCH_IMAGES, int(GPU_MEMORY_SHARE * free / each)))
 
 
-def in_batches(count: int, size: int, work: Callable[[slice], T], title: str) -> Iterator[T]:
+def in_batches(count: int, size: int, work: Callable[[slice], T], title: str, smallest: int = 1) -> Iterator[T]:
     """`work` of consecutive ranges of 0 … count-1, at most `size` long; halved, with a warning, where memory runs out.
 
-    Raises UserError where not even one fits.
+    Raises UserError where not even a range of `smallest` fits.
     """
     start = 0
     with tqdm(total=count, desc=title, unit="image", disable=None, leave=False, mininterval=0.5) as bar:
@@ -58,10 +62,10 @@ def in_batches(count: int, size: int, work: Callable[[slice], T], title: str) ->
             try:
                 done = work(part)
             except torch.OutOfMemoryError as error:
-                if size == 1:
+                if size <= smallest:
                     raise UserError(
-                        "a GPU's memory does not hold one image: free it of other jobs or lower population or width "
-                        f"({str(error).splitlines()[0]})"
+                        f"the GPU's memory does not hold {size} of the images at a time: free it of other jobs, or "
+                        f"lower population or width ({str(error).splitlines()[0]})"
                     ) from None
                 size = -(-size // 2)
                 log.warning("out of memory: going on with batches of %d", size)
@@ -92,11 +96,11 @@ def over_images(
         return work(*on_device)
 
     started = time.perf_counter()
-    yield from in_batches(len(indices), size, one, title)
+    smallest = size if recipe.batch_norm == "batch" else 1
+    yield from in_batches(len(indices), size, one, title, smallest)
     kind = "fused" if fused.choose(network, recipe, path) else "dense"
     seconds = time.perf_counter() - started
-    log.info("%s: %d images in %.1f s (%s, %s path, %d at a time)",
-             title, len(indices), seconds, network.device, kind, size)  # fmt: skip
+    log.info("%s: %d images in %.1f s (%s, %s path)", title, len(indices), seconds, network.device, kind)
 
 
 def search_images(
@@ -157,6 +161,8 @@ def make(
         "recipe_digest": digest(recipe.to_dict()),
         "network": network_digest,
         "code_version": version,
+        "device": device.type,
+        "path": "fused" if fused.choose(net, recipe, path) else "dense",
     }
     targets.write(store, manifest, arrays, attributes, key)
     initial, final = arrays["initial_cross_entropy"], arrays["final_cross_entropy"]

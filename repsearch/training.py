@@ -91,7 +91,7 @@ def train(
                 f"({settings.learning_rate}) or check learning_rate_scaling and squared_norm"
             )
         _prepare_evaluation(network, train_split, batches, settings)
-        row |= _evaluate(network, validation, settings, variant)
+        row |= _evaluate(network, validation, settings)
         rows.append({"epoch": epoch, **row})
         if row["validation_accuracy"] > best_accuracy:
             best_accuracy, best_epoch = row["validation_accuracy"], epoch
@@ -216,7 +216,7 @@ def _predict(network: Network, images: Tensor, settings: Training) -> Tensor:
 
 
 @torch.no_grad()
-def _evaluate(network: Network, split: Split, settings: Training, variant: Variant) -> dict[str, float]:
+def _evaluate(network: Network, split: Split, settings: Training) -> dict[str, float]:
     """Validation loss and accuracy; where the split has targets, also the traces of figures 5 to 7 (§4.5)."""
     if not split.targets:
         logits = _predict(network, split.images, settings)

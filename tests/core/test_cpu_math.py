@@ -103,7 +103,8 @@ def test_compiled_functions_are_kept_by_the_state_of_all_their_sources(tmp_path:
     one, other = tmp_path / "one.py", tmp_path / "other.py"
     one.write_text("a = 1")
     other.write_text("b = 1")
-    first = cpu_math.cache_folder(one, other)
-    assert first == cpu_math.cache_folder(one, other) and first.is_dir()
+    first = cpu_math.cache_folder([one, other])
+    assert first == cpu_math.cache_folder([one, other]) and first.is_dir()
     other.write_text("b = 2")
-    assert cpu_math.cache_folder(one, other) != first
+    assert cpu_math.cache_folder([one, other]) != first
+    assert cpu_math.cache_folder([one, other], str(tmp_path / "aside")).parent == tmp_path / "aside"

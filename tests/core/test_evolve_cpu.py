@@ -1,15 +1,20 @@
 """The fused CPU path against the paper's pseudocode in double precision."""
 
+import math
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
-from repsearch import fused
+from repsearch import evolve_cpu, fused
 from repsearch.errors import UserError
 from repsearch.network import Shape
-from repsearch.recipe import SEARCH_LAYERS, Layer
+from repsearch.recipe import SEARCH_LAYERS, Layer, Recipe
 from repsearch.reference import Reference
 from repsearch.search import Found, search, search_one_layer
 from repsearch.search_network import initialise
@@ -27,10 +32,10 @@ FUSED += [
 
 
 @pytest.mark.parametrize("reading", FUSED, ids=str)
-@pytest.mark.parametrize("size", [17, 28, 32])
-def test_it_is_the_papers_pseudocode(reading: dict, size: int) -> None:
-    """For every layer, on small maps, MNIST's (13, 6, 3) and CIFAR's (15, 7, 3)."""
-    shape = Shape(channels=3, size=size, classes=small.CLASSES, width=20, head_bias=True)
+@pytest.mark.parametrize(("size", "width"), [(17, 5), (28, 20), (32, 20), (17, 64), (28, 70)])
+def test_it_is_the_papers_pseudocode(reading: dict, size: int, width: int) -> None:
+    """For every layer; small maps, MNIST's (13, 6, 3) and CIFAR's (15, 7, 3); narrow maps and wide ones."""
+    shape = Shape(channels=3, size=size, classes=small.CLASSES, width=width, head_bias=True)
     net, exact = (initialise(shape, small.images(20, size), 0, 20, small.NOISE) for _ in range(2))
     exact.to("cpu", torch.float64)
     images, labels, indices = small.images(2, size), torch.tensor([1, 3]), torch.tensor([7, 40_000])
@@ -88,14 +93,44 @@ def test_its_search_is_as_good_as_the_pseudocode_s(reading: dict) -> None:
     assert ours.mean() == pytest.approx(float(theirs.mean()), rel=0.1)
 
 
-def test_one_layer_alone_is_the_same_on_both_paths() -> None:
-    net, images, labels = small.search_network(), small.images(3), small.labels(3)
+SHAPES = st.tuples(st.integers(9, 36), st.sampled_from([1, 3, 15, 16, 17, 63, 64, 65]), st.integers(2, 7))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    shape=SHAPES,
+    parts=st.tuples(st.integers(1, 4), st.integers(0, 4), st.integers(0, 4)),
+    blur=st.integers(0, 40),
+    noise=st.sampled_from(["channel", "element"]),
+    smooth=st.sampled_from(["child", "noise"]),
+    count_padding=st.booleans(),
+    refine_from=st.sampled_from(["parents+explorers", "parents"]),
+)
+def test_any_shape_and_recipe_is_the_same_on_both_paths(shape: tuple, parts: tuple, blur: int, **readings: Any) -> None:
+    """Each layer alone, from 1 × 1 maps up, with and without explorers, refiners and children."""
+    size, width, classes = shape
+    parents, explorers, refiners = parts
+    recipe = Recipe(
+        layers=(Layer(2, 0.3, 3.0, blur),) * 4,  # type: ignore[arg-type]
+        population=parents + explorers + refiners,
+        parents=parents,
+        explorers=explorers,
+        **readings,
+    )
+    net, exact = (initialise(Shape(1, size, classes, width), small.images(8, size, 1), 0, 8, 0.3) for _ in range(2))
+    exact.to("cpu", torch.float64)
+    images, labels = small.images(2, size, 1), torch.arange(2) % classes
     for layer in range(3):
-        fast, plain = (
-            search_one_layer(net, images, labels, small.recipe(), torch.arange(3), layer, path)  # type: ignore[arg-type]
-            for path in ("fused", "dense")
-        )
-        torch.testing.assert_close(fast, plain, rtol=0, atol=1e-5)
+        fast = search_one_layer(net, images, labels, recipe, torch.arange(2), layer, "fused")
+        plain = search_one_layer(exact, images.double(), labels, recipe, torch.arange(2), layer, "dense")
+        torch.testing.assert_close(fast.double(), plain, rtol=0, atol=1e-4)
+
+
+def test_the_lowest_losses_come_first_and_nan_last() -> None:
+    losses = torch.tensor([3.0, math.inf, 0.5, math.nan, 0.5, 2.0, math.nan])
+    order = np.empty(7, np.int64)
+    evolve_cpu._lowest(losses.numpy(), order)
+    assert order.tolist() == [2, 4, 5, 0, 1, 3, 6]
 
 
 def test_the_path_is_chosen_by_what_it_can_do() -> None:

@@ -4,8 +4,9 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from repsearch import datasets, provenance, stage_network, stage_search, stage_t
 from repsearch.device import choose, gpus_wanted
 from repsearch.errors import UserError
 from repsearch.files import atomic, finish, unchanged, write_csv
+from repsearch.network import Shape
 from repsearch.recipe import SEARCH_LAYERS, Layer, Recipe
 from repsearch.runs import RunSettings
 from repsearch.settings import Training, Variant
@@ -205,6 +207,8 @@ def test_the_code_version_follows_what_is_computed(tmp_path: Path, monkeypatch: 
 def test_a_stage_depends_on_what_it_runs_alone() -> None:
     closure = provenance._closure("stage_search")
     assert {"search", "operators", "randomness", "recipe", "targets", "network"} <= closure
+    inside_functions = {"evolve_cpu", "cpu_math", "evolve_gpu", "gpu_kernels", "gpu_math"}
+    assert inside_functions <= closure
     assert not closure & {"figures", "tables", "training", "config", "cli"}
 
 
@@ -245,5 +249,23 @@ def test_a_batch_is_halved_where_memory_runs_out(caplog: pytest.LogCaptureFixtur
     def never(part: slice) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore")
 
-    with pytest.raises(UserError, match=r"does not hold one image.*9 GiB"):
+    with pytest.raises(UserError, match=r"does not hold 1 of the images.*9 GiB"):
         list(in_batches(10, 8, never, "test"))
+
+
+def test_the_batch_follows_free_memory_except_where_it_is_part_of_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = SimpleNamespace(shape=Shape(3, 32, 10), device=torch.device("cuda"))
+    monkeypatch.setattr(stage_search.fused, "choose", lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 5 * 2**30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 2**30)
+
+    def batch(gigabytes: int, recipe: Recipe) -> int:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (gigabytes * 2**30, 80 * 2**30))
+        return stage_search.batch_images(network, recipe, "auto")  # type: ignore[arg-type]
+
+    paper = replace(RECIPE, population=240)
+    few, many = batch(12, paper), batch(28, paper)
+    assert 1 <= few < many <= stage_search.GPU_BATCH_IMAGES
+    assert many == pytest.approx(2 * few, abs=1)  # what torch keeps cached is free: 16 and 32 of them
+    mixed = replace(paper, batch_norm="batch")
+    assert batch(12, mixed) == batch(28, mixed)

@@ -16,7 +16,7 @@ rule search_shard:
     threads: THREADS
     resources:
         gpu=GPU,
-        device=CONFIG.device,  # not params: they have no bearing on the results
+        device=CONFIG.device,  # not params: results are the same up to rounding
         path=CONFIG.search_path,
         mem_mb=16000,
         runtime=240,
@@ -49,7 +49,7 @@ rule probe_fitness:
     threads: THREADS
     resources:
         gpu=GPU,
-        device=CONFIG.device,  # not params: they have no bearing on the results
+        device=CONFIG.device,  # not params: results are the same up to rounding
         path=CONFIG.search_path,
         mem_mb=16000,
         runtime=240,
@@ -82,7 +82,7 @@ rule probe_diversity:
     threads: THREADS
     resources:
         gpu=GPU,
-        device=CONFIG.device,  # not params: they have no bearing on the results
+        device=CONFIG.device,  # not params: results are the same up to rounding
         path=CONFIG.search_path,
         mem_mb=16000,
         runtime=240,
