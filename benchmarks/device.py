@@ -4,7 +4,7 @@ Needs torch and numpy alone (and triton on a GPU, numba for the CPU's fused path
 a part into OUT, and goes on where a part fails:
 
     agreement   the fused path against the dense one in double precision, every reading and layer
-    search      candidates a second, with scaling; the dense path by itself
+    search      candidates a second, with scaling; the dense path of a trained network
     whole       images of a real data set (npz: x_train, y_train) searched whole, at the paper's recipe
     train       training images a second
 
@@ -106,7 +106,7 @@ def main() -> None:
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "agreement": lambda: agreement(device, width),
         "search": lambda: bench.bench_search(device, width, classes, batch, generations, "auto", scaling=many),
-        "dense": lambda: bench.bench_search(device, width, classes, 8 if many else 2, generations, "dense", False),
+        "dense": lambda: bench.bench_search(device, width, classes, 8 if many else 2, generations, "auto", False, True),
         "train": lambda: bench.bench_train(device, width, classes, 20_000 if many else 200, [1, 3], "bfloat16"),
     }
     if given.images:

@@ -22,7 +22,7 @@ from repsearch.network import Network, Shape, whitening_filters
 from repsearch.recipe import BLOCKS, SEARCH_LAYERS, Layer, Recipe, scaled_population
 from repsearch.reference import Reference
 from repsearch.search import Evolution
-from repsearch.search_network import initialise
+from repsearch.search_network import SearchNetwork, initialise
 from repsearch.settings import Training, Variant
 from repsearch.training import Split, train
 
@@ -136,12 +136,17 @@ class Bench:
     classes: int
     images: int
     generations: int
+    trained: bool = False  # whether its convolutions are no identities, as a trained network's are not
 
     def __post_init__(self) -> None:
         self.shape = Shape(3, 32, self.classes, self.width)
         generator = torch.Generator().manual_seed(0)
         self.x = torch.randn(max(self.images, 32), 3, 32, 32, generator=generator)
-        self.network = initialise(self.shape, self.x, 0, 32, 0.3).to(self.device)
+        network = initialise(self.shape, self.x, 0, 32, 0.3)
+        if self.trained:
+            for weights in network.network.blocks.parameters():
+                weights.add_(torch.randn(weights.shape, generator=generator), alpha=1e-3)
+        self.network = SearchNetwork(network.network, network.statistics).to(self.device)
 
     def _evolution(self, recipe: Recipe, path: SearchPath, images: int) -> Evolution:
         numbers = torch.arange(images, device=self.device)
@@ -199,14 +204,23 @@ def _shortened(recipe: Recipe, layer: int, generations: int) -> Recipe:
 
 
 def bench_search(
-    device: torch.device, width: int, classes: int, images: int, generations: int, path: SearchPath, scaling: bool
+    device: torch.device,
+    width: int,
+    classes: int,
+    images: int,
+    generations: int,
+    path: SearchPath,
+    scaling: bool,
+    trained: bool = False,
 ) -> dict[str, Any]:
     """Candidates a second by layer and noise, beside the reference, the floor, and what whole data sets would take.
 
     rows: layer, noise, path, device, candidates_per_second, reference_candidates_per_second, ratio, share_of_floor.
+    trained: with a network whose convolutions must be computed; then share_of_ceiling is that of their operations in a
+    matrix product's, in the precision that the dense path uses.
     """
     measured = ceilings(device)
-    bench = Bench(device, width, classes, images, generations)
+    bench = Bench(device, width, classes, images, generations, trained)
     about = machine(device, measured)
     rows, hours = [], {}
     for noise in ("channel", "element"):
@@ -226,7 +240,11 @@ def bench_search(
                 "ratio": round(rate / reference, 1),
                 "share_of_floor": None,
             }
-            if layer < len(BLOCKS):
+            if layer < len(BLOCKS) and trained:
+                ceiling = measured.half_operations if device.type == "cuda" else measured.operations
+                operations = convolution_operations(bench.shape, layer + 1)
+                row["share_of_ceiling"] = round(rate * operations / ceiling, 3) if operations else None
+            elif layer < len(BLOCKS):
                 cost = child_cost(bench.shape, recipe, layer, 2 if device.type == "cuda" else 4)
                 floor = cost.seconds(measured.operations, measured.normals, measured.bandwidth)
                 row |= {
@@ -240,7 +258,13 @@ def bench_search(
         hours[noise] = round(whole / 3600, 2)
     result: dict[str, Any] = {
         "machine": about,
-        "settings": {"width": width, "classes": classes, "images": images, "generations": generations},
+        "settings": {
+            "width": width,
+            "classes": classes,
+            "images": images,
+            "generations": generations,
+            "trained network": trained,
+        },
         "rows": rows,
         "hours_per_dataset": hours,  # of 50,000 images
     }
@@ -324,10 +348,13 @@ def bench_train(
     return {"machine": about, "settings": {"width": width, "classes": classes, "images": images}, "rows": rows}
 
 
-def convolution_operations(shape: Shape) -> int:
-    """Operations of one image's forward pass in the blocks' convolutions; a multiply-add counts as two."""
+def convolution_operations(shape: Shape, first: int = 0) -> int:
+    """Operations of one map's pass through the convolutions of the blocks from `first` on; a multiply-add is two."""
     total, inputs, side = 0, 8 * shape.channels, shape.size - 1
-    for after in shape.map_sizes:
+    for block, after in enumerate(shape.map_sizes):
+        if block < first:
+            inputs, side = shape.width, after
+            continue
         total += 2 * 9 * inputs * shape.width * side**2
         total += 2 * 9 * shape.width**2 * after**2 * (shape.convolutions - 1)
         inputs, side = shape.width, after

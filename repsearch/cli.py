@@ -258,6 +258,7 @@ def bench_search(
     images: Annotated[int, typer.Option(help="Images searched side by side; 0: one a thread, or 256 on a GPU.")] = 0,
     generations: Annotated[int, typer.Option(help="Generations that a measurement runs.")] = 10,
     path: SearchPath = "auto",
+    trained: Annotated[bool, typer.Option("--trained", help="A network whose convolutions are no identities.")] = False,
     scaling: Annotated[bool, typer.Option(help="Also vary images, generations, population and width.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -268,7 +269,7 @@ def bench_search(
 
     where = choose(device, threads or os.cpu_count() or 1)
     images = images or (256 if where.type == "cuda" else threads or os.cpu_count() or 1)
-    _print(bench.bench_search(where, width, classes, images, generations, _path(path), scaling), as_json)
+    _print(bench.bench_search(where, width, classes, images, generations, _path(path), scaling, trained), as_json)
 
 
 @bench_app.command("train")
