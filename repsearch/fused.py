@@ -15,7 +15,7 @@ from repsearch.errors import UserError
 from repsearch.recipe import BLOCKS, Recipe
 from repsearch.search_network import BATCH_NORM_EPSILON, SearchNetwork
 
-GPU_SIDE = 31  # of block 0's maps: images up to 65 × 65
+GPU_SIDE = 32  # of block 0's maps: images up to 66 × 66
 SearchPath = Literal["auto", "dense", "fused"]
 Evolve = Callable[["Rest", Tensor, Recipe, Tensor, int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -41,7 +41,7 @@ def choose(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> Evolve |
     if path == "dense" or (why and path == "auto"):
         return None
     if why:
-        raise UserError(f"path: 'fused' can't search, since {why}; set path: auto (or dense)")
+        raise UserError(f"search_path: 'fused' can't search, since {why}; set search_path: auto (or dense)")
     if network.device.type == "cuda":
         from repsearch.evolve_gpu import evolve
     else:

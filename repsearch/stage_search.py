@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from repsearch import datasets, fused, stage_network, targets
 from repsearch.errors import UserError
 from repsearch.files import digest, read_json
 from repsearch.fused import SearchPath
+from repsearch.progress import counter
 from repsearch.provenance import code_version
 from repsearch.recipe import SEARCH_LAYERS, Recipe
 from repsearch.search import Found, search
@@ -26,8 +26,7 @@ from repsearch.search_network import SearchNetwork
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-CPU_BATCH_NUMBERS = 2**23  # of the batch's populations: what exists beside them stays below a gigabyte
-BATCH_NORM_NUMBERS = 2**23  # the same for R3 `batch`, whose result depends on the batch: never from the machine
+BATCH_NUMBERS = 2**23  # of the batch's populations, on a CPU and for R3 `batch`
 GPU_MEMORY_SHARE = 0.5  # of the free memory for the batch; what else lives for a moment takes the rest
 GPU_BATCH_IMAGES = 512  # more do not make a GPU busier
 
@@ -35,10 +34,11 @@ GPU_BATCH_IMAGES = 512  # more do not make a GPU busier
 def batch_images(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> int:
     """How many images to search side by side, from the device's free memory. No bearing on the result (R3 `frozen`)."""
     shape = network.shape.layer_shapes["block0"]
-    if recipe.batch_norm == "batch":
-        return max(1, BATCH_NORM_NUMBERS // (recipe.population * math.prod(shape)))
+    numbers = recipe.population * math.prod(shape)
+    if recipe.batch_norm == "batch":  # whose result depends on the batch: so never on the machine
+        return max(1, BATCH_NUMBERS // numbers)
     if network.device.type == "cpu":
-        return max(torch.get_num_threads(), CPU_BATCH_NUMBERS // (recipe.population * math.prod(shape)))
+        return max(torch.get_num_threads(), BATCH_NUMBERS // numbers)
     cached = torch.cuda.memory_reserved(network.device) - torch.cuda.memory_allocated(network.device)
     free = torch.cuda.mem_get_info(network.device)[0] + cached
     if fused.choose(network, recipe, path):
@@ -46,7 +46,7 @@ def batch_images(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> in
 
         each = bytes_per_image(network.shape, recipe)
     else:  # float32: the population, the pool, the pairs drawn from it, the noise and the blocks' maps
-        each = 4 * 8 * recipe.population * math.prod(shape)
+        each = 4 * 8 * numbers
     return max(1, min(GPU_BATCH_IMAGES, int(GPU_MEMORY_SHARE * free / each)))
 
 
@@ -56,7 +56,7 @@ def in_batches(count: int, size: int, work: Callable[[slice], T], title: str, sm
     Raises UserError where not even a range of `smallest` fits.
     """
     start = 0
-    with tqdm(total=count, desc=title, unit="image", disable=None, leave=False, mininterval=0.5) as bar:
+    with counter(count, title, "image") as bar:
         while start < count:
             part = slice(start, min(start + size, count))
             try:
