@@ -106,6 +106,20 @@ def search(
 
 
 @app.command()
+def describe(
+    manifests: Annotated[list[Path], typer.Argument(help="The manifests of all shards.")],
+    settings: Settings,
+    out: Out,
+    log: Log = None,
+) -> None:
+    """Describe a recipe's targets: cross-entropies and cosines by class. Settings has dataset and recipe, names."""
+    _start(log)
+    from repsearch import stage_targets
+
+    stage_targets.make(manifests, out, **_settings(settings))
+
+
+@app.command()
 def fitness(
     settings: Settings,
     dataset: Data,
@@ -187,7 +201,7 @@ def train(
 def table(
     number: int,
     runs: Annotated[list[Path], typer.Argument(help="The runs' summaries.")],
-    out: Annotated[Path, typer.Option(help="The table's CSV; .md, .png and _all_depths.csv are written beside it.")],
+    out: Annotated[Path, typer.Option(help="The table's CSV; .md, .png and _tried.csv are written beside it.")],
     log: Log = None,
 ) -> None:
     """Table 1 or 2 from its runs."""
@@ -196,7 +210,7 @@ def table(
     from repsearch.files import write_csv, write_text
 
     frame = tables.table(number, runs)
-    write_csv(out.with_name(f"{out.stem}_all_depths.csv"), tables.all_depths(number, runs))
+    write_csv(out.with_name(f"{out.stem}_tried.csv"), tables.all_tried(number, runs))
     write_csv(out, frame)
     write_text(out.with_suffix(".md"), tables.to_markdown(number, frame))
     tables.draw(number, out, out.with_suffix(".png"))
@@ -217,6 +231,22 @@ def figure(
 
     write_csv(out, figures.build(number, inputs, **_settings(settings)))
     figures.draw(number, out, out.with_suffix(".png"), out.with_suffix(".md"))
+
+
+@app.command()
+def readings(
+    inputs: Annotated[list[Path], typer.Argument(help="The runs' summary.json and the targets' facts.json.")],
+    out: Annotated[Path, typer.Option(help="The study's CSV; .md and .png are written beside it.")],
+    log: Log = None,
+) -> None:
+    """The readings study: accuracies and targets of every reading, beside SGD."""
+    _start(log)
+    from repsearch import readings as study
+    from repsearch.files import write_csv
+
+    runs, targets = ([path for path in inputs if path.name == name] for name in ("summary.json", "facts.json"))
+    write_csv(out, study.table(runs, targets))
+    study.draw(out, out.with_suffix(".png"), out.with_suffix(".md"))
 
 
 @app.command()

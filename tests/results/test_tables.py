@@ -35,8 +35,8 @@ def test_validation_not_test_chooses_the_depth(tmp_path):
         run(tmp_path, **sgd, depth=3, validation_accuracy=0.62, test_accuracy=0.64),
     ]
     assert tables.table(1, runs)[["depth", "mean"]].to_numpy().tolist() == [[2, pytest.approx(58)]]
-    assert tables.all_depths(1, runs)["depth"].tolist() == [1, 2, 3]
-    assert "SGD, depth 3" in tables.to_markdown(1, tables.all_depths(1, runs))
+    assert tables.all_tried(1, runs)["depth"].tolist() == [1, 2, 3]
+    assert "SGD, depth 3" in tables.to_markdown(1, tables.all_tried(1, runs))
 
 
 def test_only_a_variant_of_several_depths_is_said_to_be_the_best_of_them(tmp_path):
