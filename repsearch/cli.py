@@ -266,6 +266,37 @@ def report(
     write_text(out, page(out.parent, files("table", ".md"), files("figure", ".png"), files("figure", ".md")))
 
 
+@app.command()
+def reproduction(
+    results: Annotated[Path, typer.Argument(help="A results folder, with tables and figures.")],
+    settings: Settings,
+    out: Out,
+    log: Log = None,
+) -> None:
+    """The paper's claims, each with a verdict. Settings has name, results, options and full: the folder's scale."""
+    _start(log)
+    from repsearch import reproduction as page
+    from repsearch.config import parse
+
+    page.write(out, [(parse(page.Scale, _settings(settings), "scale"), results)])
+
+
+@app.command()
+def publish(
+    results: Annotated[Path, typer.Argument(help="A results folder, with tables and figures.")],
+    settings: Settings,
+    out: Annotated[Path, typer.Option(help="Folder of the published CSVs; <out>.md is made from all that are there.")],
+    log: Log = None,
+) -> None:
+    """Keep a results folder's CSVs in the repository and write the page of the paper's claims anew."""
+    _start(log)
+    from repsearch import reproduction as page
+
+    given = _settings(settings)
+    page.publish(results, out / str(given.get("name")), given)
+    page.write(out.with_suffix(".md"), page.published(out))
+
+
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: speeds beside the plain version and the ceilings.")
 app.add_typer(bench_app, name="bench")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

@@ -1,5 +1,6 @@
 # Paths, settings and inputs by wildcards. Rules ask here; nothing here runs a stage.
 import json
+import os
 import re
 import shlex
 import sys
@@ -349,6 +350,36 @@ def figure_settings(wildcards):
     return as_json({})
 
 
+# The paper's claims
+
+
+def scale_settings(wildcards):
+    """What this results folder is called, and how to make a file of it again."""
+    overlays = [os.path.relpath(path) for path in workflow.configfiles[1:]]
+    names = list(dict.fromkeys(entry.recipe for entry in CONFIG.datasets.values()))
+    recipes = {name: RECIPES[name] for name in names}
+    schedules = {name: [layer.generations for layer in recipe.layers] for name, recipe in recipes.items()}
+    searches = [
+        f"recipe {name}: population {recipe.population}, {'/'.join(map(str, schedules[name]))} generations"
+        for name, recipe in recipes.items()
+    ]
+    full = (
+        CONFIG.network.width == 256
+        and all(entry.images is None for entry in CONFIG.datasets.values())
+        and all(recipe.population == 240 for recipe in recipes.values())
+        and all(schedule == [300, 100, 100, 10] for schedule in schedules.values())
+    )
+    return as_json(
+        {
+            "name": "paper" if RESULTS == "results" else Path(RESULTS).name,
+            "what": f"width {CONFIG.network.width}; {'; '.join(searches)}",
+            "results": RESULTS,
+            "options": f"--configfile {' '.join(overlays)}" if overlays else "",
+            "full": full,
+        }
+    )
+
+
 # What `all` asks for
 
 
@@ -373,6 +404,10 @@ def every_shard(wildcards):
     if CONFIG.readings:
         wanted |= {(dataset, recipe) for dataset in CONFIG.readings.datasets for recipe in readings_recipes(dataset)}
     return [path for pair in sorted(wanted) for path in (*manifests(*pair), *stores(*pair))]
+
+
+def every_csv():
+    return [path for path in every_result() if path.endswith(".csv")]
 
 
 def every_result():

@@ -2,6 +2,8 @@ localrules:
     table,
     figure,
     readings,
+    reproduction,
+    publish,
     assemble_report,
 
 
@@ -86,6 +88,54 @@ rule readings:
         "The readings study"
     shell:
         "python -m repsearch readings {input.runs:q} {input.targets:q} --out {output.csv:q} --log {log:q}"
+
+
+rule reproduction:
+    input:
+        every_csv(),
+    output:
+        report(f"{RESULTS}/reproduction.md", category="Claims"),
+    log:
+        f"{RESULTS}/logs/reproduction.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/reproduction.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=scale_settings,
+        results=RESULTS,
+        code=code_version("reproduction"),
+    message:
+        "The paper's claims"
+    shell:
+        "python -m repsearch reproduction {params.results:q} --settings {params.settings:q} --out {output:q} --log {log:q}"
+
+
+rule publish:
+    # Keeps the results in the repository: docs/reproduction/SCALE and, made from all scales there, docs/reproduction.md.
+    input:
+        f"{RESULTS}/reproduction.md",
+        every_csv(),
+    log:
+        f"{RESULTS}/logs/publish.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=scale_settings,
+        results=RESULTS,
+        out="docs/reproduction",
+    message:
+        "Publish"
+    shell:
+        "python -m repsearch publish {params.results:q} --settings {params.settings:q} --out {params.out:q} --log {log:q}"
 
 
 rule assemble_report:
