@@ -193,8 +193,10 @@ def table(
     """Table 1 or 2 from its runs."""
     _start(log)
     from repsearch import tables
-    from repsearch.files import write_csv, write_text
+    from repsearch.files import whole, write_csv, write_text
 
+    for run in runs:
+        whole(run)
     frame = tables.table(number, runs)
     write_csv(out.with_name(f"{out.stem}_all_depths.csv"), tables.all_depths(number, runs))
     write_csv(out, frame)
@@ -213,8 +215,10 @@ def figure(
     """Figures 2 to 7 from their probes or runs. Settings: what the figure's function takes."""
     _start(log)
     from repsearch import figures
-    from repsearch.files import write_csv
+    from repsearch.files import whole, write_csv
 
+    for path in inputs:
+        whole(path.with_suffix(".json"))
     write_csv(out, figures.build(number, inputs, **_settings(settings)))
     figures.draw(number, out, out.with_suffix(".png"), out.with_suffix(".md"))
 

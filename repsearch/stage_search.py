@@ -15,7 +15,7 @@ from torch import Tensor
 
 from repsearch import datasets, fused, stage_network, targets
 from repsearch.errors import UserError
-from repsearch.files import digest, read_json
+from repsearch.files import digest, read_manifest
 from repsearch.fused import SearchPath
 from repsearch.progress import counter
 from repsearch.provenance import code_version
@@ -136,8 +136,8 @@ def make(
         "recipe": recipe.to_dict(),
         "images": [start, stop],
         "code": version,
-        "dataset": read_json(dataset.with_suffix(".json"))["sha256"],
-        "network": read_json(network.with_suffix(".json"))["sha256"],
+        "dataset": read_manifest(dataset.with_suffix(".json"))["sha256"],
+        "network": read_manifest(network.with_suffix(".json"))["sha256"],
     }
     if _unchanged(store, manifest, key):
         log.info("%s is up to date: its inputs did not change", store)
@@ -171,7 +171,7 @@ def make(
 
 def _unchanged(store: Path, manifest: Path, key: dict[str, Any]) -> bool:
     try:
-        return read_json(manifest).get("key") == key and bool(targets.read(store, manifest))
+        return read_manifest(manifest).get("key") == key and bool(targets.read(store, manifest))
     except UserError:
         return False
 
