@@ -72,7 +72,7 @@ def read(store: Path, manifest: Path) -> tuple[dict[str, NDArray[Any]], dict[str
     except Exception as error:  # zipfile, zarr, its codecs and json each have their own for a damaged file
         reason = " ".join(str(error).split())
         raise UserError(f"{store} is not a readable Zarr store ({type(error).__name__}: {reason}): {REMEDY}") from None
-    if content_digest(arrays) != stated.get("sha256"):
+    if content_digest(arrays) != stated.get("sha256") or attributes != {n: stated.get(n) for n in attributes}:
         raise UserError(f"{store} is not what its manifest says (altered, truncated or of another shard): {REMEDY}")
     return arrays, attributes
 
