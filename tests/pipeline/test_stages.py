@@ -136,7 +136,7 @@ def test_a_damaged_search_network_is_refused(made: Path, tmp_path: Path) -> None
     for name in ("n.pt", "n.json"):
         (tmp_path / name).write_bytes((made / name).read_bytes())
     (tmp_path / "n.pt").write_bytes(b"x" + (made / "n.pt").read_bytes())
-    with pytest.raises(UserError, match=r"n\.pt is missing or not what its manifest says"):
+    with pytest.raises(UserError, match=r"n\.pt is missing or not what .*n\.json says"):
         stage_network.read(tmp_path / "n.pt")
 
 
@@ -229,7 +229,7 @@ def test_a_users_mistake_is_one_line_and_no_traceback(tmp_path: Path, arguments:
     assert run.returncode == 1
     assert said in run.stderr and "Traceback" not in run.stderr
     assert len([line for line in run.stderr.splitlines() if "error" in line]) == 1
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
 
 
 def test_a_batch_is_halved_where_memory_runs_out(caplog: pytest.LogCaptureFixture) -> None:

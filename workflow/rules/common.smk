@@ -10,7 +10,7 @@ from pathlib import Path
 from repsearch import alternatives
 from repsearch.config import load
 from repsearch.datasets import training_images
-from repsearch.device import gpus_wanted
+from repsearch.device import gpus_found, gpus_wanted
 from repsearch.errors import UserError
 from repsearch.files import check_writable
 from repsearch.provenance import code_version
@@ -37,6 +37,9 @@ except UserError as error:
 RESULTS = CONFIG.results
 THREADS = CONFIG.threads
 GPU = gpus_wanted(CONFIG.device)  # GPUs that a search or training job asks for
+if "gpu" not in workflow.global_resources and workflow.resource_settings.nodes is None:
+    # No --resources gpu=N, and jobs run on this machine: not more at a time than it has GPUs. A scheduler counts its own.
+    workflow.global_resources["gpu"] = max(1, gpus_found())
 DATASET = f"{RESULTS}/data/{{dataset}}"
 NETWORK = f"{RESULTS}/network/{{dataset}}/{{calibration}}"
 TARGETS = f"{RESULTS}/targets/{{dataset}}/{{recipe}}/shard-{{shard}}"
