@@ -14,11 +14,20 @@ if TYPE_CHECKING:
 GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")  # below /dev: NVIDIA's, AMD's, and any under Windows' Linux
 
 
+def device_wanted(device: str, elsewhere: bool) -> str:
+    """The device of a job from the setting `device`. elsewhere: jobs run on other machines, a cluster's.
+
+    There `auto` is `cuda`: the login node can't tell what the others have, and a job whose GPU doesn't work had better
+    fail at once than compute on the CPU for days.
+    """
+    return "cuda" if device == "auto" and elsewhere else device
+
+
 def gpus_wanted(device: str, folder: Path = Path("/dev")) -> int:
     """How many GPUs a job asks the workflow for, from the setting `device`: 1 or 0.
 
     `auto` looks for a GPU on this machine, without torch, which takes seconds to import. So jobs that will compute on
-    the CPU run side by side. On a cluster's login node, which may have none, set `device: cuda`.
+    the CPU run side by side.
     """
     if device == "auto":
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from repsearch.config import load
 from repsearch.datasets import training_images
-from repsearch.device import gpus_wanted
+from repsearch.device import device_wanted, gpus_wanted
 from repsearch.errors import UserError
 from repsearch.files import check_writable
 from repsearch.provenance import code_version
 from repsearch.recipe import BLOCKS
+from repsearch.slurm import install
 
 # Stages run with the Python that runs Snakemake, whether or not its environment was activated.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
@@ -30,9 +31,10 @@ try:
 except UserError as error:
     stop(error)
 
+install()  # nothing without Slurm's plugin
+
 RESULTS = CONFIG.results
 THREADS = CONFIG.threads
-GPU = gpus_wanted(CONFIG.device)  # GPUs that a search or training job asks for
 DATASET = f"{RESULTS}/data/{{dataset}}"
 NETWORK = f"{RESULTS}/network/{{dataset}}"
 TARGETS = f"{RESULTS}/targets/{{dataset}}/{{recipe}}/shard-{{shard}}"
@@ -54,6 +56,20 @@ wildcard_constraints:
 def as_json(value):
     """Settings for a stage: what a rule tracks is what the stage gets. Keys sorted, so that their order is no change."""
     return json.dumps(value, sort_keys=True)
+
+
+# Devices
+
+
+def device(wildcards):
+    """Of a search or training job. Known only once Snakemake knows where jobs run, hence a function."""
+    elsewhere = workflow.remote_exec or workflow.non_local_exec
+    return device_wanted(CONFIG.device, elsewhere)
+
+
+def gpus(wildcards):
+    """How many GPUs a search or training job asks for."""
+    return gpus_wanted(device(wildcards))
 
 
 # Data sets
