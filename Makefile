@@ -1,8 +1,9 @@
 # make demo: everything, small, in minutes · make test: the tests · make lint: the linters
+# make faults: kills, damage and mutated inputs by the hundred and thousand, counted
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint
+.PHONY: demo test lint faults
 
 demo: .venv/installed
 	$(BIN)/snakemake all --quiet host reason --configfile workflow/presets/demo.yaml
@@ -13,6 +14,9 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+faults: .venv/installed
+	$(BIN)/python tests/faults
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -1,0 +1,107 @@
+"""SIGKILL at random moments: of the driver with its jobs, of the driver alone, of a job. Nothing is lost."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from faults import pipeline, tally
+from faults.conftest import Undisturbed
+
+pytestmark = [pytest.mark.fault, pytest.mark.slow]
+SEED = 5
+
+
+def driver_and_jobs(process: subprocess.Popen[bytes], _: random.Random) -> None:
+    pipeline.kill_group(process)
+
+
+def driver_alone(process: subprocess.Popen[bytes], _: random.Random) -> None:
+    process.kill()
+    process.wait()
+
+
+def a_job(process: subprocess.Popen[bytes], chance: random.Random) -> None:
+    """Kill one, if one runs. The driver is left to end by itself, as it does when a job has failed."""
+    running = pipeline.jobs(process)
+    if not running:
+        raise tally.Missed
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(chance.choice(running), signal.SIGKILL)
+    if process.wait(600) == 0:  # the job had ended when the signal came
+        raise tally.Missed
+
+
+def unlocked(folder: Path) -> None:
+    done = pipeline.run(folder, "all", "--unlock")
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def lives(
+    folder: Path, chance: random.Random, longest: float, kill: Callable[..., None], wanted: int
+) -> Iterator[None]:
+    """Start the pipeline in `folder` again and again, killed after a random time, until it ends or `wanted` kills."""
+    kills = 0
+    while kills < wanted:
+        process = pipeline.start(folder)
+        try:
+            try:
+                status = process.wait(chance.uniform(0, longest))
+            except subprocess.TimeoutExpired:
+                pass
+            else:
+                assert status == 0, (folder / "printed.txt").read_text(errors="replace")[-6000:]
+                return  # it ended before its kill
+            with contextlib.suppress(tally.Missed):
+                kill(process, chance)
+                kills += 1
+                yield
+        finally:
+            if process.poll() is None:
+                pipeline.kill_group(process)
+        unlocked(folder)
+
+
+@pytest.mark.parametrize(
+    ("kill", "wanted"),
+    [(driver_and_jobs, 50), (driver_alone, 15), (a_job, 15)],
+    ids=lambda x: getattr(x, "__name__", x),
+)
+def test_killed_at_random_moments(
+    kill: Callable[..., None], wanted: int, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """Several pipelines one after another, each killed over and over until it is done, until there are enough kills.
+
+    The times between a start and its kill are up to a quarter of the undisturbed run: so the kills lie all over the
+    work, which goes on between them, and in the planning at each start.
+    """
+    chance = random.Random(SEED)
+    total = rounds = 0
+    name = f"SIGKILL at a random moment: {kill.__name__.replace('_', ' ')}"
+    while total < wanted:
+        rounds += 1
+        folder = pipeline.checkout(tmp_path / str(rounds))
+        with contextlib.ExitStack() as faults:
+            started, before = time.monotonic(), total
+            for _ in lives(folder, chance, undisturbed.seconds / 4, kill, wanted - total):
+                faults.enter_context(tally.fault(name))
+                total += 1
+            pipeline.resume(folder)
+            compare(folder, undisturbed)
+        print(f"pipeline {rounds}: {total - before} kills in {time.monotonic() - started:.0f} s, {total} in all")
+
+
+def compare(folder: Path, undisturbed: Undisturbed) -> None:
+    found = pipeline.fingerprint(folder)
+    assert found.keys() == undisturbed.fingerprint.keys()
+    different = [name for name, value in found.items() if value != undisturbed.fingerprint[name]]
+    assert not different, different
+    assert not pipeline.leftovers(folder)
+    again = pipeline.run(folder, "all", "-n")
+    assert "Nothing to be done" in again.stdout, again.stdout[-3000:]
