@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# Start a real Slurm of one node on this machine, for tests:  start.sh [--no-install]
+# Start a real Slurm of one node on this machine, for tests:  start.sh [--no-install | --controller]
 #
 # munged, slurmctld and slurmd, on 127.0.0.1 alone; no systemd, cgroups or accounting. As root on Debian: missing
 # packages are installed (--no-install: an error instead). What an earlier start left behind is stopped first.
+# --controller: only start slurmctld again, with the state it had.
 # An exit code of 3 says that there can't be a Slurm here, with the reason as the last line.
 #
 #   SLURM_RUN_DIR    configuration, state, logs and pid files  (/tmp/repsearch-slurm)
-#   SLURM_CPUS       CPUs to declare                           (2; may exceed what the machine has)
-#   SLURM_GPUS       GPUs to declare; there need be none       (2)
+#   SLURM_CPUS       CPUs to declare                           (4; may exceed what the machine has)
+#   SLURM_GPUS       GPUs to declare; there need be none       (3)
 #   SLURM_PORT_BASE  first of two ports                        (26817)
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 run=${SLURM_RUN_DIR:-/tmp/repsearch-slurm}
-cpus=${SLURM_CPUS:-2}
-gpus=${SLURM_GPUS:-2}
+cpus=${SLURM_CPUS:-4}
+gpus=${SLURM_GPUS:-3}
 port=${SLURM_PORT_BASE:-26817}
 node=$(hostname -s)
 etc_conf=/etc/slurm/slurm.conf
@@ -26,6 +27,33 @@ unable() { echo "no Slurm here: $*" >&2; exit 3; }
 [ ! -e "$run" ] || [ -d "$run/pids" ] || unable "$run is there and not of this script's making"
 if [ -e $etc_conf ] && [ "$(readlink $etc_conf)" != "$run/etc/slurm.conf" ]; then
     unable "$etc_conf belongs to another Slurm"
+fi
+
+# --- daemons
+export SLURM_CONF=$run/etc/slurm.conf
+launch() {  # launch NAME COMMAND...
+    local name=$1; shift
+    setsid "$@" >"$run/log/$name.out" 2>&1 </dev/null &
+    echo $! > "$run/pids/$name.pid"
+}
+wait_for() {  # wait_for NAME COMMAND...: until the command succeeds
+    local name=$1; shift
+    for _ in $(seq 600); do
+        if "$@" >/dev/null 2>&1; then return; fi
+        kill -0 "$(cat "$run/pids/$name.pid")" 2>/dev/null || break
+        sleep 0.1
+    done
+    tail -n 20 "$run/log/$name".* >&2
+    echo "$name did not come up" >&2
+    exit 1
+}
+controller() {  # controller [-c]: -c for an empty queue
+    launch slurmctld slurmctld -D "$@"
+    wait_for slurmctld scontrol ping
+}
+if [ "${1:-}" = --controller ]; then
+    controller
+    exit
 fi
 SLURM_RUN_DIR=$run "$here/stop.sh"
 
@@ -92,7 +120,6 @@ CompleteWait=0
 MinJobAge=300
 SlurmdParameters=config_overrides
 AccountingStorageType=accounting_storage/none
-JobCompType=jobcomp/none
 CONF
 gres=
 if [ "$gpus" -gt 0 ]; then
@@ -112,31 +139,13 @@ PartitionName=cpu Nodes=$node Default=YES MaxTime=1-00:00:00 State=UP
 PartitionName=gpu Nodes=$node MaxTime=1-00:00:00 State=UP
 CONF
 
-# --- daemons
-launch() {  # launch NAME COMMAND...
-    local name=$1; shift
-    setsid "$@" >"$run/log/$name.out" 2>&1 </dev/null &
-    echo $! > "$run/pids/$name.pid"
-}
-wait_for() {  # wait_for NAME COMMAND...: until the command succeeds
-    local name=$1; shift
-    for _ in $(seq 600); do
-        if "$@" >/dev/null 2>&1; then return; fi
-        kill -0 "$(cat "$run/pids/$name.pid")" 2>/dev/null || break
-        sleep 0.1
-    done
-    tail -n 20 "$run/log/$name".* >&2
-    unable "$name did not come up"
-}
 idle() { sinfo -h -o %T | grep -q '^idle'; }
 
-export SLURM_CONF=$run/etc/slurm.conf
 mungekey --create --keyfile="$run/etc/munge.key"
 launch munged munged --foreground --key-file="$run/etc/munge.key" --socket="$run/munge/socket" \
     --pid-file="$run/pids/munged.self" --log-file="$run/log/munged.log" --seed-file="$run/munge/seed" --num-threads=2
 wait_for munged munge -n -S "$run/munge/socket"
-launch slurmctld slurmctld -D -c
-wait_for slurmctld scontrol ping
+controller -c
 launch slurmd slurmd -D -N "$node"
 wait_for slurmd idle
 echo "Slurm runs: node $node, $cpus CPUs, $gpus GPUs; logs in $run/log"
