@@ -13,7 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from repsearch import locks
 from repsearch.errors import UserError
+from repsearch.files import hidden
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 log = logging.getLogger(__name__)
@@ -44,8 +46,12 @@ def _path(name: str) -> Any:
     return name
 
 
-def _start(log_file: Path | None) -> None:
-    """Messages go to standard error and are added to the log file, below a line that says when this run started."""
+def _start(log_file: Path | None, out: Path | None) -> None:
+    """Messages go to standard error and are added to the log file, below a line that says when this run started.
+
+    out: what the command writes, or None. It is this process's alone until the process ends: where another is making
+    it, wait; it may then turn out to be up to date.
+    """
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if log_file is not None:
         log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -53,12 +59,14 @@ def _start(log_file: Path | None) -> None:
             opened.write(f"--- {datetime.now():%Y-%m-%d %H:%M:%S} repsearch {' '.join(sys.argv[1:2])}\n")
         handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True)
+    if out is not None:
+        locks.hold(hidden(out, "lock"), out)
 
 
 @app.command()
 def prepare(settings: Settings, out: Out, data: Path = Path("data"), log: Log = None) -> None:
     """Prepare a data set: download or read it, split it, write one npz file."""
-    _start(log)
+    _start(log, out)
     from repsearch import datasets
     from repsearch.files import unchanged
     from repsearch.provenance import code_version
@@ -72,7 +80,7 @@ def prepare(settings: Settings, out: Out, data: Path = Path("data"), log: Log = 
 @app.command()
 def network(settings: Settings, dataset: Data, out: Out, log: Log = None, threads: Threads = 1) -> None:
     """Initialise a data set's search network and freeze its BatchNorm statistics."""
-    _start(log)
+    _start(log, out)
     from repsearch import stage_network
     from repsearch.device import choose
 
@@ -93,7 +101,7 @@ def search(
     threads: Threads = 1,
 ) -> None:
     """Search one shard of images: settings has recipe, start and stop."""
-    _start(log)
+    _start(log, out)
     from repsearch import stage_search
     from repsearch.config import parse
     from repsearch.device import choose
@@ -117,7 +125,7 @@ def fitness(
     threads: Threads = 1,
 ) -> None:
     """Figure 2's probe: evolve one block alone. Settings has recipe, layer and images."""
-    _start(log)
+    _start(log, out)
     from repsearch import stage_probes
     from repsearch.config import parse
     from repsearch.device import choose
@@ -142,7 +150,7 @@ def diversity(
     threads: Threads = 1,
 ) -> None:
     """Figure 3's probe: independent runs. Settings has recipe, images, runs and probability."""
-    _start(log)
+    _start(log, out)
     from repsearch import stage_probes
     from repsearch.config import parse
     from repsearch.device import choose
@@ -170,7 +178,7 @@ def train(
     threads: Threads = 1,
 ) -> None:
     """Train one network and test the epoch that validation chose."""
-    _start(log)
+    _start(log, out)
     from repsearch.config import parse
     from repsearch.device import choose
     from repsearch.runs import RunSettings, made_from, up_to_date
@@ -191,7 +199,7 @@ def table(
     log: Log = None,
 ) -> None:
     """Table 1 or 2 from its runs."""
-    _start(log)
+    _start(log, out)
     from repsearch import tables
     from repsearch.files import write_csv, write_text
 
@@ -211,7 +219,7 @@ def figure(
     log: Log = None,
 ) -> None:
     """Figures 2 to 7 from their probes or runs. Settings: what the figure's function takes."""
-    _start(log)
+    _start(log, out)
     from repsearch import figures
     from repsearch.files import write_csv
 
@@ -226,7 +234,7 @@ def report(
     log: Log = None,
 ) -> None:
     """One page with all tables and figures."""
-    _start(log)
+    _start(log, out)
     from repsearch.files import write_text
     from repsearch.report import report as page
 
@@ -263,7 +271,7 @@ def bench_search(
     as_json: Json = False,
 ) -> None:
     """Candidates a second of each search layer, beside the reference and the floor; hours of a whole data set."""
-    _start(None)
+    _start(None, None)
     from repsearch import bench
     from repsearch.device import choose
 
@@ -284,7 +292,7 @@ def bench_train(
     as_json: Json = False,
 ) -> None:
     """Training images a second by variant and depth, beside the matrix product's ceiling."""
-    _start(None)
+    _start(None, None)
     from repsearch import bench
     from repsearch.device import choose
 

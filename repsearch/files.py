@@ -47,6 +47,11 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def hidden(output: Path, kind: str) -> Path:
+    """A hidden file or folder beside an output, which tells of its making: its `lock`, its `partial` results."""
+    return output.with_name(f".{output.name}.{kind}")
+
+
 def check_writable(folder: Path) -> None:
     """Raise UserError, naming it, where files can't be made in `folder` or the folder itself can't be made."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

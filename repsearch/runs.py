@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from repsearch.files import digest, read_json, unchanged
+from repsearch.files import digest, hidden, read_json, unchanged
 from repsearch.provenance import code_version
 from repsearch.recipe import Recipe
 from repsearch.settings import Training, Variant
@@ -48,9 +48,15 @@ def made_from(settings: RunSettings, dataset: Path, manifests: Sequence[Path]) -
     return {"digest": digest(key)}
 
 
+def checkpoint_path(out: Path) -> Path:
+    """Where the run in the folder `out` keeps its state until it is whole."""
+    return hidden(out, "checkpoint")
+
+
 def up_to_date(key: dict[str, Any], out: Path) -> bool:
-    """Whether the folder `out` holds just this run, whole; says so in the log."""
+    """Whether the folder `out` holds just this run, whole; says so in the log, and then no checkpoint is left."""
     made = unchanged(out / "summary.json", key)
     if made:
+        checkpoint_path(out).unlink(missing_ok=True)
         log.info("%s is up to date: its inputs did not change", out)
     return made

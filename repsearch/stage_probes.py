@@ -1,6 +1,7 @@
 """Stages: the probes of §3.2. Fitness (figure 2): one search layer alone. Diversity (figure 3): independent runs."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from repsearch import datasets, stage_network
+from repsearch import datasets, partial, stage_network
+from repsearch.device import computing_on
 from repsearch.errors import UserError
 from repsearch.files import digest, finish, read_json, unchanged, write_csv
 from repsearch.fused import SearchPath
@@ -18,7 +20,8 @@ from repsearch.measures import cosine_gram, effective_number
 from repsearch.provenance import code_version
 from repsearch.recipe import BLOCKS, Recipe
 from repsearch.search import search_one_layer
-from repsearch.stage_search import over_images, search_images, seeded
+from repsearch.search_network import SearchNetwork
+from repsearch.stage_search import over_images, path_name, search_images, seeded
 
 log = logging.getLogger(__name__)
 PROBE_SEED = 1  # of the random choice of images
@@ -44,6 +47,21 @@ def _write(out: Path, frame: pd.DataFrame, recipe: Recipe, key: dict[str, Any]) 
     frame = frame.assign(recipe_digest=digest(recipe.to_dict()), code_version=key["code"])
     write_csv(out, frame)
     finish(out.with_suffix(".json"), key, [out], {})
+    partial.forget(out)
+
+
+def _up_to_date(out: Path, key: dict[str, Any]) -> bool:
+    made = unchanged(out.with_suffix(".json"), key)
+    if made:
+        partial.forget(out)
+        log.info("%s is up to date: its inputs did not change", out)
+    return made
+
+
+def _parts(out: Path, key: dict[str, Any], net: SearchNetwork, recipe: Recipe, path: SearchPath) -> partial.Parts:
+    """What was searched before the probe was cut short."""
+    key = {**key, **computing_on(net.device), "path": path_name(net, recipe, path)}
+    return partial.Parts(out, key, partial.SEARCH_SECONDS)
 
 
 def fitness(
@@ -61,17 +79,19 @@ def fitness(
     CSV: block, population, generation (0 is the initial population), mean and std over images, n images.
     """
     key = _key(dataset, network, recipe, layer=layer, images=images)
-    if unchanged(out.with_suffix(".json"), key):
-        log.info("%s is up to date: its inputs did not change", out)
+    if _up_to_date(out, key):
         return
     data = datasets.read(dataset)
     net = stage_network.read(network)[0].to(device)
     indices, title = _random_images(data, images, "figure2.images"), f"fitness of {BLOCKS[layer]}"
 
-    def work(x: Tensor, labels: Tensor, numbers: Tensor) -> Tensor:
-        return search_one_layer(net, x, labels, recipe, numbers, layer, path).cpu()
+    def work(x: Tensor, labels: Tensor, numbers: Tensor) -> partial.Arrays:
+        return {"history": search_one_layer(net, x, labels, recipe, numbers, layer, path).cpu().numpy()}
 
-    history = torch.cat(list(over_images(net, data, indices, recipe, path, title, work))).double()
+    def rest(done: int) -> Iterator[partial.Arrays]:
+        return over_images(net, data, indices[done:], recipe, path, title, work)
+
+    history = torch.from_numpy(_parts(out, key, net, recipe, path).rows(rest)["history"]).double()
     frame = pd.DataFrame(
         {
             "block": BLOCKS[layer],
@@ -103,23 +123,28 @@ def diversity(
     counts, accepted (share of candidates that count).
     """
     key = _key(dataset, network, recipe, images=images, runs=runs, probability=probability)
-    if unchanged(out.with_suffix(".json"), key):
-        log.info("%s is up to date: its inputs did not change", out)
+    if _up_to_date(out, key):
         return
     data = datasets.read(dataset)
     net = stage_network.read(network)[0].to(device)
     indices = _random_images(data, images, "figure3.images")
-    maps: dict[str, list[torch.Tensor]] = {block: [] for block in BLOCKS}
-    good: dict[str, list[torch.Tensor]] = {block: [] for block in BLOCKS}
-    for run in range(runs):
-        found = list(search_images(net, data, indices, seeded(recipe, run), path, f"run {run + 1} of {runs}"))
-        for block in BLOCKS:
-            maps[block].append(torch.cat([part.targets[block] for part in found]).half())
-            loss = torch.cat([part.history[block][:, -1] for part in found])
-            good[block].append(torch.exp(-loss) > probability)
+
+    def rest(done: int) -> Iterator[partial.Arrays]:
+        """One row a run and image, run by run."""
+        for run in range(done // images, runs):
+            left = indices[done % images if run == done // images else 0 :]
+            for found in search_images(net, data, left, seeded(recipe, run), path, f"run {run + 1} of {runs}"):
+                loss = {f"loss/{block}": found.history[block][:, -1].numpy() for block in BLOCKS}
+                yield {block: found.targets[block].half().numpy() for block in BLOCKS} | loss
+
+    searched = _parts(out, key, net, recipe, path).rows(rest)
+
+    def by_image(name: str) -> Tensor:
+        return torch.from_numpy(searched[name]).unflatten(0, (runs, images)).transpose(0, 1).contiguous()
+
     rows: list[dict[str, Any]] = []
     for block in BLOCKS:
-        candidates, counts = torch.stack(maps[block], 1), torch.stack(good[block], 1)  # [images, runs, …]
+        candidates, counts = by_image(block), torch.exp(-by_image(f"loss/{block}")) > probability  # [images, runs, …]
         grams = [cosine_gram(candidates[i]) for i in range(images)]
         for used in range(1, runs + 1):
             numbers = [

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from repsearch import datasets, fused, stage_network, targets
+from repsearch import datasets, fused, partial, stage_network, targets
+from repsearch.device import computing_on
 from repsearch.errors import UserError
 from repsearch.files import digest, read_json
 from repsearch.fused import SearchPath
@@ -98,9 +99,13 @@ def over_images(
     started = time.perf_counter()
     smallest = size if recipe.batch_norm == "batch" else 1
     yield from in_batches(len(indices), size, one, title, smallest)
-    kind = "fused" if fused.choose(network, recipe, path) else "dense"
-    seconds = time.perf_counter() - started
+    kind, seconds = path_name(network, recipe, path), time.perf_counter() - started
     log.info("%s: %d images in %.1f s (%s, %s path)", title, len(indices), seconds, network.device, kind)
+
+
+def path_name(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> str:
+    """The path that `path` comes to for this network and recipe."""
+    return "fused" if fused.choose(network, recipe, path) else "dense"
 
 
 def search_images(
@@ -129,8 +134,12 @@ def make(
     manifest: Path,
     device: torch.device,
     path: SearchPath = "auto",
+    save_seconds: float = partial.SEARCH_SECONDS,
 ) -> None:
-    """Search images start … stop-1 (held-out ones included: figure 5) and write the shard and its manifest."""
+    """Search images start … stop-1 (held-out ones included: figure 5) and write the shard and its manifest.
+
+    What was searched is kept every `save_seconds`; a search that was cut short goes on from there.
+    """
     version = code_version("stage_search")
     key: dict[str, Any] = {
         "recipe": recipe.to_dict(),
@@ -140,20 +149,21 @@ def make(
         "network": read_json(network.with_suffix(".json"))["sha256"],
     }
     if _unchanged(store, manifest, key):
+        partial.forget(store)
         log.info("%s is up to date: its inputs did not change", store)
         return
     data = datasets.read(dataset)
     if not 0 <= start < stop <= len(data.images):
         raise UserError(f"images {start} … {stop} are not among the {len(data.images)} of {dataset}")
     net, network_digest = stage_network.read(network)
-    indices = np.arange(start, stop)
-    found = list(search_images(net.to(device), data, indices, recipe, path, f"search {start}–{stop}"))
-    arrays: dict[str, NDArray[Any]] = {"indices": indices, "labels": data.labels[indices]}
-    arrays["initial_cross_entropy"] = torch.cat([part.initial for part in found]).float().numpy()
-    arrays["final_cross_entropy"] = torch.cat([part.final for part in found]).float().numpy()
-    for layer in SEARCH_LAYERS:
-        arrays[f"targets/{layer}"] = torch.cat([part.targets[layer] for part in found]).half().numpy()
-        arrays[f"history/{layer}"] = torch.cat([part.history[layer] for part in found]).float().numpy()
+    net, indices, title = net.to(device), np.arange(start, stop), f"search {start}–{stop}"
+    computed_on = {**computing_on(device), "path": path_name(net, recipe, path)}
+
+    def rest(done: int) -> Iterator[partial.Arrays]:
+        return map(_arrays, search_images(net, data, indices[done:], recipe, path, title))
+
+    searched = partial.Parts(store, {**key, **computed_on}, save_seconds).rows(rest)
+    arrays: dict[str, NDArray[Any]] = {"indices": indices, "labels": data.labels[indices], **searched}
     if not all(np.isfinite(values).all() for values in arrays.values()):
         raise UserError(f"the search of images {start} … {stop} gave values that are not finite: check the recipe")
     attributes = {
@@ -162,11 +172,24 @@ def make(
         "network": network_digest,
         "code_version": version,
         "device": device.type,
-        "path": "fused" if fused.choose(net, recipe, path) else "dense",
+        "path": computed_on["path"],
     }
     targets.write(store, manifest, arrays, attributes, key)
+    partial.forget(store)
     initial, final = arrays["initial_cross_entropy"], arrays["final_cross_entropy"]
     log.info("%d images: cross-entropy %.3f → %.3f", len(indices), initial.mean(), final.mean())
+
+
+def _arrays(found: Found) -> dict[str, NDArray[Any]]:
+    """What a shard keeps of each image, by the names of its arrays."""
+    arrays = {
+        "initial_cross_entropy": found.initial.float().numpy(),
+        "final_cross_entropy": found.final.float().numpy(),
+    }
+    for layer in SEARCH_LAYERS:
+        arrays[f"targets/{layer}"] = found.targets[layer].half().numpy()
+        arrays[f"history/{layer}"] = found.history[layer].float().numpy()
+    return arrays
 
 
 def _unchanged(store: Path, manifest: Path, key: dict[str, Any]) -> bool:

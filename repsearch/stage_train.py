@@ -11,15 +11,15 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from repsearch import datasets
-from repsearch.device import fits
+from repsearch import checkpoint, datasets
+from repsearch.device import computing_on, fits
 from repsearch.errors import UserError
 from repsearch.files import atomic, digest, finish, read_json, write_csv
 from repsearch.network import Network, Shape, whitening_filters
 from repsearch.progress import bar
 from repsearch.provenance import code_version
 from repsearch.recipe import SEARCH_LAYERS
-from repsearch.runs import RunSettings, made_from, up_to_date
+from repsearch.runs import RunSettings, checkpoint_path, made_from, up_to_date
 from repsearch.targets import Targets
 from repsearch.training import Split, train
 
@@ -33,10 +33,12 @@ def make(
     manifests: Sequence[Path],
     out: Path,
     device: torch.device,
+    save_seconds: float = checkpoint.SECONDS,
 ) -> None:
     """Train and write `epochs.csv`, `weights.pt` and `summary.json` into the folder `out`, the summary last.
 
     A run with targets is traced: cosine distance to them and collision entropies on the validation set, every epoch.
+    A run that was cut short goes on from its last checkpoint, saved every `save_seconds`.
     """
     key = made_from(settings, dataset, manifests)
     if up_to_date(key, out):
@@ -61,6 +63,7 @@ def make(
         torch.from_numpy(data.test_labels).to(device),
         {},
     )
+    kept = checkpoint.Checkpoint(out, {**key, **computing_on(device)}, device, save_seconds)
     try:
         run = train(
             model,
@@ -73,6 +76,8 @@ def make(
             flip=settings.flip and settings.augmentation == "augmented",
             pad=settings.pad if settings.augmentation == "augmented" else 0,
             progress=lambda epochs: bar(epochs, f"{settings.dataset} {settings.variant_name}", unit="epoch"),
+            state=kept.load(),
+            save=kept.save,
         )
     except FloatingPointError as error:
         raise UserError(f"{settings.dataset}, {settings.variant_name}: {error}") from None
@@ -106,6 +111,7 @@ def make(
         "torch": torch.__version__,
     }
     finish(out / "summary.json", key, [out / "epochs.csv", out / "weights.pt"], facts)
+    checkpoint_path(out).unlink(missing_ok=True)
     log.info("validation %.4f (epoch %d), test %.4f", run.validation_accuracy, run.epoch_chosen, run.test_accuracy)
 
 

@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,19 +57,30 @@ def train(
     flip: bool = False,
     pad: int = 0,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    state: dict[str, Any] | None = None,
+    save: Callable[[dict[str, Any]], None] = lambda state: None,
 ) -> Run:
     """Train on `train_split`, keep the epoch with the best validation accuracy, test it once (A.3).
 
     Batches have the same images in every epoch ("deterministic batch composition"); seed draws the composition and the
-    augmentation. flip, pad: augmentation. Raises FloatingPointError when the loss is no longer finite.
+    augmentation. flip, pad: augmentation. save: gets the run's whole state after each epoch; `state`, one that it got,
+    goes on from there, to the same result. Raises FloatingPointError when the loss is no longer finite.
     """
     device = train_split.images.device
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = fixed_batches(len(train_split.images), settings.batch, seed)
     optimiser, schedule = _optimiser(network, settings, len(batches))
     rows: list[dict[str, float]] = []
-    best_accuracy, best_epoch, best_weights = -1.0, 0, {}
-    for epoch in progress(range(1, settings.epochs + 1)):
+    best: dict[str, Any] = {"accuracy": -1.0, "epoch": 0, "weights": {}}
+    parts: dict[str, Any] = {"network": network, "optimiser": optimiser, "schedule": schedule}
+    if state is not None:
+        rows, best = state["rows"], state["best"]
+        if settings.evaluation == "recalibrated":  # as it is after an epoch
+            _fresh_statistics(network)
+            network.eval()
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    for epoch in progress(range(len(rows) + 1, settings.epochs + 1)):
         network.train()
         network.whiten.bias.requires_grad_(epoch <= settings.whitening_bias_epochs)  # type: ignore[union-attr]
         randomness = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
@@ -93,13 +105,14 @@ def train(
         _prepare_evaluation(network, train_split, batches, settings)
         row |= _evaluate(network, validation, settings)
         rows.append({"epoch": epoch, **row})
-        if row["validation_accuracy"] > best_accuracy:
-            best_accuracy, best_epoch = row["validation_accuracy"], epoch
-            best_weights = copy.deepcopy(network.state_dict())
-    network.load_state_dict(best_weights)
+        if row["validation_accuracy"] > best["accuracy"]:
+            weights = copy.deepcopy(network.state_dict())
+            best = {"accuracy": row["validation_accuracy"], "epoch": epoch, "weights": weights}
+        save({**{name: part.state_dict() for name, part in parts.items()}, "rows": rows, "best": best})
+    network.load_state_dict(best["weights"])
     test_accuracy = float((_predict(network, test.images, settings).argmax(1) == test.labels).float().mean())
-    weights = {name: value.cpu() for name, value in best_weights.items()}
-    return Run(rows, best_epoch, best_accuracy, test_accuracy, weights)
+    weights = {name: value.cpu() for name, value in best["weights"].items()}
+    return Run(rows, best["epoch"], best["accuracy"], test_accuracy, weights)
 
 
 def fixed_batches(count: int, size: int, seed: int | None) -> list[Tensor]:
@@ -174,12 +187,8 @@ def _prepare_evaluation(network: Network, split: Split, batches: list[Tensor], s
     """R4 `batch`: BatchNorm goes on using its batch's statistics. `recalibrated`: the training set's average ones."""
     if settings.evaluation == "batch":
         return
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = _fresh_statistics(network)
     for norm in norms:
-        channels, device = norm.num_features, norm.bias.device
-        norm.register_buffer("running_mean", torch.zeros(channels, device=device), persistent=True)
-        norm.register_buffer("running_var", torch.ones(channels, device=device), persistent=True)
-        norm.register_buffer("num_batches_tracked", torch.tensor(0, device=device), persistent=True)
         norm.track_running_stats, norm.momentum = True, None  # None: cumulative average
     network.train()
     with torch.no_grad():
@@ -188,6 +197,17 @@ def _prepare_evaluation(network: Network, split: Split, batches: list[Tensor], s
     for norm in norms:
         norm.track_running_stats = False  # the next epoch's training leaves them alone
     network.eval()
+
+
+def _fresh_statistics(network: Network) -> list[nn.BatchNorm2d]:
+    """Give every BatchNorm buffers for running statistics, with nothing in them yet."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        channels, device = norm.num_features, norm.bias.device
+        norm.register_buffer("running_mean", torch.zeros(channels, device=device), persistent=True)
+        norm.register_buffer("running_var", torch.ones(channels, device=device), persistent=True)
+        norm.register_buffer("num_batches_tracked", torch.tensor(0, device=device), persistent=True)
+    return norms
 
 
 def _forward(network: Network, images: Tensor, settings: Training) -> Outputs:

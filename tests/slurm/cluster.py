@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ RUN = Path(os.environ.get("SLURM_RUN_DIR", "/tmp/repsearch-slurm"))
 GPU_RULES = {"search_shard", "probe_fitness", "probe_diversity", "train"}
 CPU_RULES = {"initialise_network"}
 # This machine may be slow and busy: how long a condition may take to come true before a test gives up.
-PATIENCE = 420.0
+PATIENCE = 900.0
 
 
 def start() -> None:
@@ -125,10 +126,11 @@ def send(job: Job, which: signal.Signals) -> None:
         os.kill(process, which)
 
 
-def checkout(folder: Path, **options: Any) -> Path:
+def checkout(folder: Path, prepared: Path | None = None, **options: Any) -> Path:
     """A checkout with the tiny scale laid over it, and profiles/slurm with only what this cluster needs changed.
 
-    Its nodes have no GPUs: jobs are given what Slurm takes for one and compute on the CPU. options: of the profile.
+    Its nodes have no GPUs: jobs are given what Slurm takes for one and compute on the CPU. prepared: a folder to have
+    the data set and the search network from. options: of the profile.
     """
     folder.mkdir(parents=True)
     for name in ("Snakefile", "config.yaml", "workflow", "environment.yml"):
@@ -140,6 +142,9 @@ def checkout(folder: Path, **options: Any) -> Path:
     (folder / "profiles/slurm").mkdir(parents=True)
     (folder / "profiles/slurm/config.yaml").write_text(yaml.safe_dump(profile))
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"device": "auto"}))
+    if prepared is not None:
+        for name in ("data", "network"):
+            shutil.copytree(prepared / "results/tiny" / name, folder / "results/tiny" / name)
     return folder
 
 

@@ -55,7 +55,7 @@ def test_a_job_sees_its_own_gpu_alone(slurm: None) -> None:
 
 @pytest.mark.fault
 def test_jobs_cancelled_requeued_and_timed_out_run_again(undisturbed: Path, tmp_path: Path) -> None:
-    folder = cluster.checkout(tmp_path / "run")
+    folder = cluster.checkout(tmp_path / "run", undisturbed)
     driver = cluster.submit(folder, TABLE, FIGURE)
     with (
         tally.fault("Slurm job out of time"),
@@ -74,6 +74,7 @@ def test_jobs_cancelled_requeued_and_timed_out_run_again(undisturbed: Path, tmp_
                 driver,
             )[0]
             cluster.slurm("scontrol", "requeue", second.id)
+            cluster.slurm("scontrol", "update", f"JobId={second.id}", "StartTime=now")  # Slurm would wait two minutes
             cluster.finish(driver, folder)
         finally:
             driver.kill()
@@ -92,7 +93,7 @@ def test_jobs_cancelled_requeued_and_timed_out_run_again(undisturbed: Path, tmp_
 @pytest.mark.fault
 def test_snakemake_killed_and_started_again_while_its_jobs_run_on(undisturbed: Path, tmp_path: Path) -> None:
     """The jobs of the first are held until those of the second run too: two jobs for each file at once."""
-    folder = cluster.checkout(tmp_path / "run")
+    folder = cluster.checkout(tmp_path / "run", undisturbed)
     driver = cluster.submit(folder, TABLE)
     with tally.fault("Snakemake killed and started again while its Slurm jobs run on"):
         orphans = wait_until(lambda: cluster.running(folder, "search_shard", 2), "both shards are searched", driver)
@@ -125,7 +126,7 @@ def test_snakemake_killed_and_started_again_while_its_jobs_run_on(undisturbed: P
 @pytest.mark.fault
 def test_slurms_controller_stopped_for_a_while(undisturbed: Path, tmp_path: Path) -> None:
     """With one job at a time, fewer than are ready: the plugin would neither submit them nor follow them."""
-    folder = cluster.checkout(tmp_path / "run", jobs=1)
+    folder = cluster.checkout(tmp_path / "run", undisturbed, jobs=1)
     driver = cluster.submit(folder, *SHARDS)
     with tally.fault("Slurm's controller out of reach for a while"):
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from repsearch.config import load
 from repsearch.datasets import training_images
-from repsearch.device import device_wanted, gpus_wanted
+from repsearch.device import device_wanted, gpus_found, gpus_wanted
 from repsearch.errors import UserError
 from repsearch.files import check_writable
 from repsearch.provenance import code_version
@@ -35,6 +35,13 @@ install()  # nothing without Slurm's plugin
 
 RESULTS = CONFIG.results
 THREADS = CONFIG.threads
+# Whether jobs run on other machines, or this is such a job
+ELSEWHERE = workflow.remote_exec or workflow.resource_settings.nodes is not None
+DEVICE = device_wanted(CONFIG.device, ELSEWHERE)
+GPU = gpus_wanted(DEVICE)  # GPUs that a search or training job asks for
+if "gpu" not in workflow.global_resources and not ELSEWHERE:
+    # No --resources gpu=N, and jobs run on this machine: not more at a time than it has GPUs. A scheduler counts its own.
+    workflow.global_resources["gpu"] = max(1, gpus_found())
 DATASET = f"{RESULTS}/data/{{dataset}}"
 NETWORK = f"{RESULTS}/network/{{dataset}}"
 TARGETS = f"{RESULTS}/targets/{{dataset}}/{{recipe}}/shard-{{shard}}"
@@ -56,20 +63,6 @@ wildcard_constraints:
 def as_json(value):
     """Settings for a stage: what a rule tracks is what the stage gets. Keys sorted, so that their order is no change."""
     return json.dumps(value, sort_keys=True)
-
-
-# Devices
-
-
-def device(wildcards):
-    """Of a search or training job. Known only once Snakemake knows where jobs run, hence a function."""
-    elsewhere = workflow.remote_exec or workflow.non_local_exec
-    return device_wanted(CONFIG.device, elsewhere)
-
-
-def gpus(wildcards):
-    """How many GPUs a search or training job asks for."""
-    return gpus_wanted(device(wildcards))
 
 
 # Data sets

@@ -15,8 +15,8 @@ rule search_shard:
         "../../environment.yml"
     threads: THREADS
     resources:
-        gpu=gpus,
-        device=device,  # not params: results are the same up to rounding
+        gpu=GPU,
+        device=DEVICE,  # not params: results are the same up to rounding
         path=CONFIG.search_path,
         mem_mb=16000,
         runtime=240,
@@ -48,8 +48,8 @@ rule probe_fitness:
         "../../environment.yml"
     threads: THREADS
     resources:
-        gpu=gpus,
-        device=device,  # not params: results are the same up to rounding
+        gpu=GPU,
+        device=DEVICE,  # not params: results are the same up to rounding
         path=CONFIG.search_path,
         mem_mb=16000,
         runtime=240,
@@ -81,8 +81,8 @@ rule probe_diversity:
         "../../environment.yml"
     threads: THREADS
     resources:
-        gpu=gpus,
-        device=device,  # not params: results are the same up to rounding
+        gpu=GPU,
+        device=DEVICE,  # not params: results are the same up to rounding
         path=CONFIG.search_path,
         mem_mb=16000,
         runtime=240,

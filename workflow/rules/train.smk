@@ -13,8 +13,8 @@ rule train:
         "../../environment.yml"
     threads: THREADS
     resources:
-        gpu=gpus,
-        device=device,  # not a param: results are the same up to rounding
+        gpu=GPU,
+        device=DEVICE,  # not a param: results are the same up to rounding
         mem_mb=32000,
         runtime=240,
     params:
