@@ -10,11 +10,12 @@ from pathlib import Path
 from repsearch import alternatives
 from repsearch.config import load
 from repsearch.datasets import training_images
-from repsearch.device import gpus_found, gpus_wanted
+from repsearch.device import device_wanted, gpus_found, gpus_wanted
 from repsearch.errors import UserError
 from repsearch.files import check_writable
 from repsearch.provenance import code_version
 from repsearch.recipe import BLOCKS
+from repsearch.slurm import install
 
 # Stages run with the Python that runs Snakemake, whether or not its environment was activated.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
@@ -34,10 +35,15 @@ try:
 except UserError as error:
     stop(error)
 
+install()  # nothing without Slurm's plugin
+
 RESULTS = CONFIG.results
 THREADS = CONFIG.threads
-GPU = gpus_wanted(CONFIG.device)  # GPUs that a search or training job asks for
-if "gpu" not in workflow.global_resources and workflow.resource_settings.nodes is None:
+# Whether jobs run on other machines, or this is such a job
+ELSEWHERE = workflow.remote_exec or workflow.resource_settings.nodes is not None
+DEVICE = device_wanted(CONFIG.device, ELSEWHERE)
+GPU = gpus_wanted(DEVICE)  # GPUs that a search or training job asks for
+if "gpu" not in workflow.global_resources and not ELSEWHERE:
     # No --resources gpu=N, and jobs run on this machine: not more at a time than it has GPUs. A scheduler counts its own.
     workflow.global_resources["gpu"] = max(1, gpus_found())
 DATASET = f"{RESULTS}/data/{{dataset}}"

@@ -1,3 +1,7 @@
+localrules:
+    prepare_dataset,  # it downloads: a cluster's compute nodes often can't
+
+
 rule prepare_dataset:
     output:
         dataset=update(f"{DATASET}.npz"),

@@ -15,7 +15,7 @@ rule search_shard:
     threads: THREADS
     resources:
         gpu=GPU,
-        device=CONFIG.device,  # not params: results are the same up to rounding
+        device=DEVICE,  # not params: results are the same up to rounding
         path=CONFIG.search_path,
         mem_mb=16000,
         runtime=240,
@@ -47,7 +47,7 @@ rule probe_fitness:
     threads: THREADS
     resources:
         gpu=GPU,
-        device=CONFIG.device,  # not params: results are the same up to rounding
+        device=DEVICE,  # not params: results are the same up to rounding
         path=CONFIG.search_path,
         mem_mb=16000,
         runtime=240,
@@ -79,7 +79,7 @@ rule probe_diversity:
     threads: THREADS
     resources:
         gpu=GPU,
-        device=CONFIG.device,  # not params: results are the same up to rounding
+        device=DEVICE,  # not params: results are the same up to rounding
         path=CONFIG.search_path,
         mem_mb=16000,
         runtime=240,
