@@ -121,7 +121,7 @@ def describe(
     log: Log = None,
 ) -> None:
     """Describe a recipe's targets: cross-entropies and cosines by class. Settings has dataset and recipe, names."""
-    _start(log)
+    _start(log, out)
     from repsearch import stage_targets
 
     stage_targets.make(manifests, out, **_settings(settings))
@@ -252,7 +252,7 @@ def readings(
     log: Log = None,
 ) -> None:
     """The readings study: accuracies and targets of every reading, beside SGD."""
-    _start(log)
+    _start(log, out)
     from repsearch import readings as study
     from repsearch.files import write_csv
 
@@ -286,7 +286,7 @@ def reproduction(
     log: Log = None,
 ) -> None:
     """The paper's claims, each with a verdict. Settings has name, results, options and full: the folder's scale."""
-    _start(log)
+    _start(log, out)
     from repsearch import reproduction as page
     from repsearch.config import parse
 
@@ -301,7 +301,7 @@ def publish(
     log: Log = None,
 ) -> None:
     """Keep a results folder's CSVs in the repository and write the page of the paper's claims anew."""
-    _start(log)
+    _start(log, out)
     from repsearch import reproduction as page
 
     given = _settings(settings)
