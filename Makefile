@@ -1,9 +1,10 @@
 # make demo: everything, small, in minutes · make test: the tests · make lint: the linters
+# make slurm: the workflow on a real Slurm of one node, where there can be one (root on Debian)
 # make faults: kills, damage and mutated inputs by the hundred and thousand, counted
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint faults
+.PHONY: demo test lint slurm faults
 
 demo: .venv/installed
 	$(BIN)/snakemake all --quiet host reason --configfile workflow/presets/demo.yaml
@@ -14,6 +15,9 @@ demo: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+slurm: .venv/installed
+	$(BIN)/python -m pytest -v -m slurm tests/slurm
 
 faults: .venv/installed
 	$(BIN)/python tests/faults

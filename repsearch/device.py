@@ -22,6 +22,15 @@ DEVICES = Path("/dev")
 LOCKS = Path("/tmp")  # of this machine, for all its users: two jobs on one GPU may be of two users
 
 
+def device_wanted(device: str, elsewhere: bool) -> str:
+    """The device of a job from the setting `device`. elsewhere: jobs run on other machines, a cluster's.
+
+    There `auto` is `cuda`: the login node can't tell what the others have, and a job whose GPU doesn't work had better
+    fail at once than compute on the CPU for days.
+    """
+    return "cuda" if device == "auto" and elsewhere else device
+
+
 def gpus_found(folder: Path | None = None) -> int:
     """How many GPUs this machine shows, in `folder` (/dev), without torch, which takes seconds to import.
 
@@ -40,10 +49,9 @@ def gpus_found(folder: Path | None = None) -> int:
 
 
 def gpus_wanted(device: str, folder: Path | None = None) -> int:
-    """How many GPUs a job asks the workflow for, from the setting `device`: 1 or 0.
+    """How many GPUs a job asks the workflow for, from the device that is wanted: 1 or 0.
 
-    `auto` looks for a GPU on this machine. So jobs that will compute on the CPU run side by side. On a cluster's login
-    node, which may have none, set `device: cuda`.
+    `auto` looks for a GPU on this machine. So jobs that will compute on the CPU run side by side.
     """
     return int(device == "cuda" or (device == "auto" and gpus_found(folder) > 0))
 

@@ -57,7 +57,7 @@ class Parts:
     key: plain data, all that decides the rows. seconds: how much work a file holds, at the least.
     """
 
-    def __init__(self, output: Path, key: Mapping[str, Any], seconds: float = SEARCH_SECONDS) -> None:
+    def __init__(self, output: Path, key: Mapping[str, Any], seconds: float) -> None:
         self.folder, self.key, self.seconds = hidden(output, "partial"), key, seconds
 
     def rows(self, work: Callable[[int], Iterator[Arrays]]) -> dict[str, NDArray[Any]]:

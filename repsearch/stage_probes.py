@@ -60,7 +60,8 @@ def _up_to_date(out: Path, key: dict[str, Any]) -> bool:
 
 def _parts(out: Path, key: dict[str, Any], net: SearchNetwork, recipe: Recipe, path: SearchPath) -> partial.Parts:
     """What was searched before the probe was cut short."""
-    return partial.Parts(out, {**key, **computing_on(net.device), "path": path_name(net, recipe, path)})
+    key = {**key, **computing_on(net.device), "path": path_name(net, recipe, path)}
+    return partial.Parts(out, key, partial.SEARCH_SECONDS)
 
 
 def fitness(

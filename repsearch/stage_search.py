@@ -36,7 +36,7 @@ def batch_images(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> in
     """How many images to search side by side, from the device's free memory. No bearing on the result (R3 `frozen`)."""
     shape = network.shape.layer_shapes["block0"]
     numbers = recipe.population * math.prod(shape)
-    if recipe.batch_norm == "batch":  # whose result depends on the batch: so never on the machine
+    if not recipe.frozen:  # whose result depends on the batch: so never on the machine
         return max(1, BATCH_NUMBERS // numbers)
     if network.device.type == "cpu":
         return max(torch.get_num_threads(), BATCH_NUMBERS // numbers)
@@ -97,7 +97,7 @@ def over_images(
         return work(*on_device)
 
     started = time.perf_counter()
-    smallest = size if recipe.batch_norm == "batch" else 1
+    smallest = 1 if recipe.frozen else size
     yield from in_batches(len(indices), size, one, title, smallest)
     kind, seconds = path_name(network, recipe, path), time.perf_counter() - started
     log.info("%s: %d images in %.1f s (%s, %s path)", title, len(indices), seconds, network.device, kind)

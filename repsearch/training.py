@@ -75,8 +75,9 @@ def train(
     parts: dict[str, Any] = {"network": network, "optimiser": optimiser, "schedule": schedule}
     if state is not None:
         rows, best = state["rows"], state["best"]
-        if settings.evaluation == "recalibrated":
-            _fresh_statistics(network)  # the buffers that the saved ones go into
+        if settings.evaluation == "recalibrated":  # as it is after an epoch
+            _fresh_statistics(network)
+            network.eval()
         for name, part in parts.items():
             part.load_state_dict(state[name])
     for epoch in progress(range(len(rows) + 1, settings.epochs + 1)):

@@ -14,7 +14,7 @@ rule train:
     threads: THREADS
     resources:
         gpu=GPU,
-        device=CONFIG.device,  # not a param: results are the same up to rounding
+        device=DEVICE,  # not a param: results are the same up to rounding
         mem_mb=32000,
         runtime=240,
     params:

@@ -1,0 +1,266 @@
+"""One job a GPU, as many as there are: with devices that are names, and with a torch that has them."""
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from repsearch import device, locks
+from repsearch.errors import UserError
+from tests.faults.fault import wait
+from tests.faults.made import ROOT
+from tests.pipeline.test_workflow import snakemake
+
+# A job: takes a GPU, says so, waits for the file `go`, says that it is done.
+JOB = """
+import logging, os, sys, time
+from pathlib import Path
+from repsearch.locks import hold_one
+folder, names, user = Path(sys.argv[1]), sys.argv[2].split(","), int(sys.argv[3])
+if user:
+    os.umask(0o077)
+    os.setuid(user)
+logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+name = names[hold_one(names, folder, 0.05)]
+def say(sign):
+    journal = os.open(folder / "journal", os.O_WRONLY | os.O_APPEND)
+    os.write(journal, f"{sign} {name} {os.getpid()}\\n".encode())
+say("+")
+while not (folder / "go").exists():
+    time.sleep(0.02)
+say("-")
+"""
+NAMES = ("gpu-a", "gpu-b", "gpu-c")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of locks, as /tmp is, with a journal that all users may write."""
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    folder = tmp_path / "locks"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    (folder / "journal").touch()
+    (folder / "journal").chmod(0o666)
+    return folder
+
+
+def start(folder: Path, names: Sequence[str] = NAMES, user: int = 0) -> "subprocess.Popen[str]":
+    words = [sys.executable, "-c", JOB, str(folder), ",".join(names), str(user)]
+    return subprocess.Popen(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=-1, text=True)
+
+
+def journal(folder: Path) -> list[list[str]]:
+    return [line.split() for line in (folder / "journal").read_text().splitlines()]
+
+
+def overlaps(lines: list[list[str]]) -> int:
+    """How often a job came to a GPU that another had."""
+    at: dict[str, str] = {}
+    wrong = 0
+    for sign, name, job in lines:
+        if sign == "+":
+            wrong += name in at
+            at[name] = job
+        else:
+            wrong += at.pop(name, None) != job
+    return wrong
+
+
+def test_overlaps_are_seen() -> None:
+    assert overlaps([["+", "a", "1"], ["-", "a", "1"], ["+", "a", "2"], ["+", "b", "3"]]) == 0
+    assert overlaps([["+", "a", "1"], ["+", "a", "2"]]) == 1
+
+
+def test_eight_jobs_share_three_gpus_one_at_a_time(folder: Path) -> None:
+    jobs = [start(folder) for _ in range(8)]
+    wait(lambda: len(journal(folder)) == len(NAMES))
+    assert {name for _, name, _ in journal(folder)} == set(NAMES)
+    (folder / "go").touch()
+    said = [job.communicate(timeout=120)[0] for job in jobs]
+    assert all(job.returncode == 0 for job in jobs)
+    assert overlaps(journal(folder)) == 0 and len(journal(folder)) == 16
+    waited = [text for text in said if "waiting: all are taken by other jobs (gpu-a, gpu-b, gpu-c)" in text]
+    assert len(waited) == 5 and all(text.count("waiting") == 1 for text in waited)
+
+
+def test_a_killed_job_leaves_its_gpu(folder: Path) -> None:
+    first = start(folder, ["gpu-a"])
+    wait(lambda: len(journal(folder)) == 1)
+    second = start(folder, ["gpu-a"])
+    assert second.stdout is not None and "waiting" in second.stdout.readline()
+    os.kill(first.pid, signal.SIGKILL)
+    wait(lambda: len(journal(folder)) == 2)
+    (folder / "go").touch()
+    assert first.wait() == -signal.SIGKILL and second.wait(timeout=120) == 0
+
+
+def test_jobs_that_see_different_gpus_take_their_own(folder: Path) -> None:
+    """As with Slurm: each sees one, that each calls number 0."""
+    jobs = [start(folder, [name]) for name in NAMES]
+    wait(lambda: len(journal(folder)) == 3)
+    (folder / "go").touch()
+    assert [job.wait(timeout=120) for job in jobs] == [0, 0, 0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
+def test_users_share_the_locks_whatever_their_umask(folder: Path) -> None:
+    first = start(folder, ["gpu-a"], user=12345)
+    wait(lambda: len(journal(folder)) == 1)
+    second = start(folder, ["gpu-a"], user=54321)
+    assert second.stdout is not None and "waiting" in second.stdout.readline()
+    (folder / "go").touch()
+    assert [job.wait(timeout=120) for job in (first, second)] == [0, 0]
+    assert overlaps(journal(folder)) == 0 and len(journal(folder)) == 4
+
+
+def test_a_lock_that_was_removed_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removed between opening and locking it: held, it would keep nobody out."""
+    real, removed = locks._taken, []
+
+    def taken(lock: int) -> bool:
+        if not removed:
+            (tmp_path / "gpu").rmdir()
+            removed.append(1)
+        return real(lock)
+
+    monkeypatch.setattr(locks, "_taken", taken)
+    assert locks.hold_one(["gpu"], tmp_path, 0.01) == 0
+    assert (tmp_path / "gpu").exists()
+
+
+def test_what_is_no_lock_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gpu").symlink_to(tmp_path)
+    with pytest.raises(UserError, match=r"/gpu can't be locked"):
+        locks.hold_one(["gpu"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "visible", "number"),
+    [
+        ([], None, 0),
+        (["nvidiactl", "nvidia-uvm"], None, 0),
+        (["nvidia0", "nvidia1", "nvidia10", "nvidiactl"], None, 3),
+        (["nvidia0", "nvidia1", "nvidia2"], "0,2", 2),
+        (["nvidia0", "nvidia1", "nvidia2"], "GPU-5f1c, GPU-77aa", 2),
+        (["nvidia0", "nvidia1"], "0,-1,1", 1),
+        (["nvidia0", "nvidia1"], "", 0),
+        (["nvidia0"], "0,1,2,3", 1),
+        (["kfd", "dri/renderD128", "dri/renderD129"], None, 2),
+        (["dri/renderD128"], None, 0),
+        (["dxg"], None, 1),
+    ],
+)
+def test_gpus_are_counted_without_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: list[str], visible: str | None, number: int
+) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert device.gpus_found(tmp_path) == number
+    assert device.gpus_wanted("auto", tmp_path) == min(1, number)
+
+
+def test_a_job_computes_on_a_gpu_that_no_other_has(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a torch that says it has two; the first is another job's."""
+    caplog.set_level(logging.INFO)
+    gpus = [SimpleNamespace(name="Some GPU", uuid=f"0000-{number}") for number in range(2)]
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: gpus[number])
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(device, "LOCKS", folder)
+    device._own_gpu.cache_clear()
+    threads = torch.get_num_threads()
+    other = start(folder, ["repsearch-gpu-0000-0"])
+    wait(lambda: len(journal(folder)) == 1)
+    try:
+        assert [str(device.choose("auto", threads)) for _ in range(2)] == ["cuda:1"] * 2 and chosen == [1]
+        assert device.choose("cpu", threads).type == "cpu"
+    finally:
+        device._own_gpu.cache_clear()
+        (folder / "go").touch()
+        other.wait(timeout=120)
+    assert re.search("GPU 1 of 2: Some GPU, 0000-1", caplog.text)
+
+
+# Python runs this first, in Snakemake and its jobs: a machine with the GPUs $GPUS, whose jobs compute on the CPU.
+SIMULATED = """
+import atexit, os
+from pathlib import Path
+from repsearch import device, locks
+folder, names = Path(os.environ["FOLDER"]), os.environ["GPUS"].split(",")
+device.DEVICES = folder / "dev"
+def say(sign, name):
+    journal = os.open(folder / "journal", os.O_WRONLY | os.O_APPEND)
+    os.write(journal, f"{sign} {name} {os.getpid()}\\n".encode())
+def choose(name, threads):
+    import torch
+    if name == "cuda":
+        number = locks.hold_one(names, folder)
+        say("+", names[number])
+        atexit.register(say, "-", names[number])
+    return torch.device("cpu")
+device.choose = choose
+"""
+
+
+@pytest.fixture
+def checkout(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of the tiny scale, on a machine with two simulated GPUs."""
+    (folder / "dev").mkdir()
+    for number in range(2):
+        (folder / f"dev/nvidia{number}").touch()
+    (folder / "sitecustomize.py").write_text(SIMULATED)
+    monkeypatch.setenv("PYTHONPATH", f"{folder}:{ROOT}")
+    monkeypatch.setenv("FOLDER", str(folder))
+    monkeypatch.setenv("GPUS", "gpu-a,gpu-b")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    return checkout
+
+
+def limit(run: "subprocess.CompletedProcess[str]") -> int:
+    """GPU jobs at a time, as Snakemake says."""
+    assert run.returncode == 0, run.stderr[-3000:]
+    said = re.search(r"Provided resources:.*gpu\b\D*(\d+)", run.stdout + run.stderr)
+    assert said is not None
+    return int(said[1])
+
+
+def test_the_limit_is_the_number_of_gpus_unless_one_is_given(checkout: Path, folder: Path) -> None:
+    data = "results/tiny/data/digits.npz"
+    assert limit(snakemake(checkout, data, "--cores", "8")) == 2
+    (checkout / data).unlink()
+    assert limit(snakemake(checkout, data, "--cores", "8", "--resources", "gpu=5")) == 5
+
+
+@pytest.mark.slow
+def test_the_workflow_runs_as_many_gpu_jobs_as_there_are_gpus(checkout: Path, folder: Path) -> None:
+    def search(shards: range, *options: str) -> int:
+        targets = [f"results/tiny/targets/digits/tiny/shard-{shard:04d}.json" for shard in shards]
+        return limit(snakemake(checkout, *targets, "--cores", "8", *options, device="cuda", shard_images=12))
+
+    assert search(range(3)) == 2
+    lines = journal(folder)
+    assert len(lines) == 6 and overlaps(lines) == 0
+    logs = list((checkout / "results/tiny/logs/search").rglob("*.log"))
+    assert len(logs) == 3 and not any("waiting" in log.read_text() for log in logs)  # the scheduler held the third back
+    assert search(range(3, 5), "--resources", "gpu=1") == 1
+    assert [sign for sign, _, _ in journal(folder)[6:]] == ["+", "-", "+", "-"]

@@ -1,0 +1,346 @@
+"""Searches and training runs that are killed go on from what they finished, to the same bytes."""
+
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from repsearch import stage_probes, stage_search, stage_train, training
+from repsearch.files import hidden
+from repsearch.partial import seal, unseal
+from repsearch.recipe import Recipe
+from repsearch.runs import RunSettings, checkpoint_path
+from tests.faults import fault, made
+from tests.faults.made import CPU, IMAGES, MIXED, RECIPE
+from tests.pipeline import test_workflow
+
+KILLED = -signal.SIGKILL
+RUN_FILES = ("epochs.csv", "weights.pt", "summary.json")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """With one shard of all images, `whole`, searched without a fault, in one batch."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a command does: training's sums depend on it
+    folder = made.prepare(tmp_path_factory.mktemp("faults"))
+    made.search(folder, "whole", save_seconds=1e9)
+    yield folder
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_search, "BATCH_NUMBERS", fault.BATCH)
+
+
+class Cut(BaseException):
+    """Ends a stage in the middle, in this process: quicker than a kill."""
+
+
+def cut(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int, work: Callable[[], Any]) -> None:
+    """Do `work` until the `number`th call of a function."""
+    real, calls = getattr(owner, name), iter(range(1, number))
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if next(calls, None) is None:
+            raise Cut
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        patch.setattr(owner, name, wrapped)
+        work()
+
+
+def kept(folder: Path, name: str) -> list[Path]:
+    """The files of what was searched so far."""
+    return sorted(hidden(folder / f"{name}.zarr.zip", "partial").glob("*.npz"))
+
+
+def content(manifest: Path) -> str:
+    return str(json.loads(manifest.read_text())["sha256"])
+
+
+def said(caplog: pytest.LogCaptureFixture, pattern: str) -> bool:
+    return bool(re.search(pattern, caplog.text))
+
+
+# Search
+
+
+def test_a_search_killed_again_and_again_ends_as_if_it_had_not_been(folder: Path) -> None:
+    """In the middle of a batch, of keeping it, of writing the shard, and once all is done."""
+    command = made.search_command(folder, "killed")
+    points = ("stage_search.search 3", "files.os.fsync 2", "targets.write_json 1", "partial.forget 1")
+    before = []
+    for point in points:
+        status, text = made.run(f"kill {point}", command)
+        assert status == KILLED, text
+        before += [int(n) for n in re.findall(r"going on after (\d+) finished searches", text)]
+    assert before == sorted(before) and 0 < before[0] < before[1] < before[-1] == IMAGES
+    status, text = made.run("none", command)
+    assert status == 0 and "up to date" in text and "going on" not in text
+    assert content(folder / "killed.json") == content(folder / "whole.json")
+    assert not hidden(folder / "killed.zarr.zip", "partial").exists()
+
+
+def test_a_search_whose_result_depends_on_the_batches_keeps_their_bounds(
+    folder: Path, small_batches: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    undisturbed = content(made.search(folder, "mixed", MIXED))
+    for number in (2, 3):
+        cut(monkeypatch, stage_search, "search", number, lambda: made.search(folder, "cut", MIXED))
+    assert content(made.search(folder, "cut", MIXED)) == undisturbed
+    assert said(caplog, "going on after")
+    monkeypatch.setattr(stage_search, "BATCH_NUMBERS", 2 * fault.BATCH)
+    assert content(made.search(folder, "other", MIXED)) != undisturbed  # or this test could not fail
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _alter(path: Path) -> None:
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+
+
+def _swap(path: Path) -> None:
+    """Whole, but in another's place."""
+    other = path.with_name("0000.npz")
+    path.write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize("damage", [_truncate, _alter, _swap, Path.unlink])
+def test_a_damaged_file_is_searched_again(
+    folder: Path, small_batches: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    damage: Callable[[Path], Any],
+) -> None:  # fmt: skip
+    caplog.set_level(logging.INFO)
+    name = f"damaged-{damage.__name__}"
+    cut(monkeypatch, stage_search, "search", 4, lambda: made.search(folder, name))
+    damage(kept(folder, name)[1])  # the second of three
+    caplog.clear()
+    assert content(made.search(folder, name)) == content(folder / "whole.json")
+    assert len(re.findall("held files of another search, or damaged ones: deleted", caplog.text)) == 1
+    images = re.search(r"going on after (\d+) finished", caplog.text)
+    assert images and 0 < int(images[1]) < IMAGES / 2  # those of the first alone
+
+
+CHANGES: dict[str, Callable[[pytest.MonkeyPatch], Any]] = {
+    "code": lambda patch: patch.setattr(stage_search, "code_version", lambda _: "other"),
+    "torch": lambda patch: patch.setattr(torch, "__version__", "0.0"),
+    "threads": lambda patch: patch.setattr(torch, "get_num_threads", lambda: 99),
+    "path": lambda patch: patch.setattr(stage_search, "path_name", lambda *_: "other"),
+    "processor": lambda patch: patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "other"),
+    "data": lambda patch: patch.setattr(stage_search, "read_json", lambda _: {"sha256": "other"}),
+    "nothing": lambda patch: None,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_nothing_of_another_search_is_used(
+    folder: Path, small_batches: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    name = f"changed-{change}"
+    cut(monkeypatch, stage_search, "search", 3, lambda: made.search(folder, name))
+    CHANGES[change](monkeypatch)
+    made.search(folder, name)
+    assert said(caplog, "going on after") == (change == "nothing")
+    assert said(caplog, "of another search, or damaged ones: deleted") != (change == "nothing")
+
+
+def test_another_recipe_or_another_range_uses_nothing(
+    folder: Path, small_batches: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    cut(monkeypatch, stage_search, "search", 3, lambda: made.search(folder, "recipe"))
+    made.search(folder, "recipe", replace(RECIPE, seed=1))
+    cut(monkeypatch, stage_search, "search", 3, lambda: made.search(folder, "range"))
+    made.search(folder, "range", stop=30)
+    assert not said(caplog, "going on")
+
+
+def test_short_work_leaves_no_files(folder: Path, small_batches: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut(monkeypatch, stage_search, "search", 4, lambda: made.search(folder, "short", save_seconds=1e9))
+    assert not kept(folder, "short")
+
+
+def test_a_sealed_file_opens_with_its_key_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    seal(path, {"a": 1, "b": [2]}, b"content")
+    assert unseal(path, {"b": [2], "a": 1}) == b"content"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        for altered in (whole[:place], whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]):
+            path.write_bytes(altered)
+            assert unseal(path, {"a": 1, "b": [2]}) is None
+    path.write_bytes(whole)
+    assert unseal(path, {"a": 1, "b": [3]}) is None and unseal(tmp_path / "none", {}) is None
+    assert unseal(tmp_path, {}) is None
+
+
+# Probes
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, MIXED])
+def test_probes_go_on_too(
+    folder: Path, small_batches: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recipe: Recipe
+) -> None:
+    caplog.set_level(logging.INFO)
+    inputs = folder / "d.npz", folder / "n.pt", recipe
+
+    def fitness(name: str) -> bytes:
+        stage_probes.fitness(*inputs, 0, 25, folder / name, CPU)
+        return (folder / name).read_bytes()
+
+    def diversity(name: str) -> bytes:
+        stage_probes.diversity(*inputs, 25, 3, 0.0, folder / name, CPU)
+        return (folder / name).read_bytes()
+
+    kind = recipe.batch_norm
+    undisturbed = fitness(f"f-{kind}.csv"), diversity(f"d-{kind}.csv")
+    monkeypatch.setattr("repsearch.partial.SEARCH_SECONDS", 0.0)
+    cut(monkeypatch, stage_probes, "search_one_layer", 2, lambda: fitness(f"fc-{kind}.csv"))
+    cut(monkeypatch, stage_search, "search", 5, lambda: diversity(f"dc-{kind}.csv"))
+    assert not said(caplog, "going on after")
+    assert (fitness(f"fc-{kind}.csv"), diversity(f"dc-{kind}.csv")) == undisturbed
+    assert len(re.findall("going on after", caplog.text)) == 2
+    assert not list(folder.glob(".*.partial"))
+
+
+# Within the workflow
+
+SITE = "import os\nfrom tests.faults import fault\nfault.install(os.environ['FAULT'])\n"  # Python runs it first
+
+
+@pytest.mark.slow
+def test_what_was_searched_outlives_failed_jobs_and_a_killed_driver(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(SITE)
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    assert test_workflow.snakemake(checkout, "--version").returncode == 0  # lays out the checkout
+
+    def snakemake(shard: int, fault: str, *options: str) -> int:
+        target = f"results/tiny/targets/digits/tiny/shard-{shard:04d}.json"
+        words = [sys.executable, "-m", "snakemake", target, "--cores", "1", *options, "--configfile", "tiny.yaml"]
+        environment = {"PYTHONPATH": f"{tmp_path}/site:{made.ROOT}", "FAULT": fault, "FAULT_BATCH": str(2**12)}
+        run = subprocess.run(
+            words, cwd=checkout, env={**os.environ, **environment}, capture_output=True, start_new_session=True
+        )
+        return run.returncode
+
+    def went_on(shard: int) -> int:
+        log = checkout / f"results/tiny/logs/search/digits/tiny/{shard:04d}.log"
+        return log.read_text().count("going on after")
+
+    assert snakemake(0, "kill partial.seal 2", "--retries", "9") == 0  # each job keeps one file more, and dies
+    assert went_on(0) >= 2
+    assert snakemake(1, "killgroup partial.seal 2") == KILLED  # the driver as well
+    assert snakemake(1, "none", "--unlock") == 0
+    assert snakemake(1, "none") == 0  # the profile says rerun-incomplete
+    assert went_on(1) == 1
+    folder = checkout / "results/tiny/targets/digits/tiny"
+    assert not list(folder.glob(".*.partial"))
+    disturbed = [content(folder / f"shard-000{shard}.json") for shard in range(2)]
+    for path in folder.glob("shard-*"):
+        path.unlink()
+    assert [snakemake(shard, "none") for shard in range(2)] == [0, 0]
+    assert [content(folder / f"shard-000{shard}.json") for shard in range(2)] == disturbed
+
+
+# Training
+
+
+def files(out: Path) -> list[bytes]:
+    return [(out / name).read_bytes() for name in RUN_FILES]
+
+
+def train(folder: Path, name: str, settings: RunSettings, save_seconds: float = 0.0) -> list[bytes]:
+    network, manifests = (folder / "n.pt", [folder / "whole.json"]) if settings.recipe else (None, [])
+    stage_train.make(settings, folder / "d.npz", network, manifests, folder / name, CPU, save_seconds)
+    return files(folder / name)
+
+
+def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(folder: Path) -> None:
+    """In the middle of an epoch, of saving, of writing the results, and once all is done."""
+    settings = made.run_settings("targets")
+    undisturbed = train(folder, "undisturbed", settings, save_seconds=1e9)
+    command = made.train_command(folder, "run", settings)
+    points = ("training._evaluate 2", "files.os.fsync 2", "stage_train.finish 1")
+    for number, point in enumerate(points):
+        status, text = made.run(f"kill {point}", command)
+        assert status == KILLED, text
+        assert ("going on from" in text) == (number > 0)
+    status, text = made.run("none", command)
+    assert status == 0 and "going on from" in text
+    assert files(folder / "run") == undisturbed
+    assert not checkpoint_path(folder / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("learns", "training_settings"),
+    [
+        ("labels", {"precision": "bfloat16"}),
+        ("labels", {"evaluation": "recalibrated", "schedule": "constant"}),
+        ("targets", {"evaluation": "recalibrated", "precision": "float32", "whitening_bias_epochs": 2}),
+    ],
+)
+def test_every_kind_of_run_goes_on_after_every_epoch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, learns: str, training_settings: dict[str, Any]
+) -> None:
+    settings = made.run_settings(learns, **training_settings)
+    name = f"{learns}-{training_settings.get('evaluation', 'batch')}"
+    undisturbed = train(folder, f"{name}-undisturbed", settings, save_seconds=1e9)
+    for _ in range(settings.training.epochs - 1):  # each goes on for one epoch and saves
+        cut(monkeypatch, training, "_prepare_evaluation", 2, lambda: train(folder, name, settings))
+    cut(monkeypatch, training, "_predict", 1, lambda: train(folder, name, settings))  # with at most one left
+    assert train(folder, name, settings) == undisturbed
+
+
+@pytest.mark.parametrize("change", ["truncated", "altered", "settings", "code", "torch", "nothing"])
+def test_a_checkpoint_of_another_run_or_a_damaged_one_is_not_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    settings = made.run_settings("labels")
+    cut(monkeypatch, training, "_evaluate", 3, lambda: train(folder, change, settings))
+    saved = checkpoint_path(folder / change)
+    if change == "truncated":
+        _truncate(saved)
+    elif change == "altered":
+        _alter(saved)
+    elif change == "settings":
+        settings = replace(settings, training=replace(settings.training, learning_rate=1.0))
+    elif change == "code":
+        monkeypatch.setattr("repsearch.runs.code_version", lambda _: "other")
+    elif change == "torch":
+        monkeypatch.setattr(torch, "__version__", "0.0")
+    used: list[Any] = []
+    monkeypatch.setattr(stage_train, "train", lambda *a, **k: used.append(k["state"]) or training.train(*a, **k))
+    result = train(folder, change, settings)
+    assert (used[0] is not None) == (change == "nothing")
+    assert len(re.findall("of another run, or damaged: starting anew", caplog.text)) == (change != "nothing")
+    assert result == train(folder, f"{change}-anew", settings, save_seconds=1e9)
+
+
+def test_a_short_run_leaves_no_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> None:
+        train(folder, "short", made.run_settings("labels"), save_seconds=1e9)
+
+    cut(monkeypatch, training, "_evaluate", 4, work)
+    assert not checkpoint_path(folder / "short").exists()

@@ -1,0 +1,29 @@
+"""One Slurm for all tests here, and one undisturbed run on it."""
+
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slurm import cluster
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[None]:
+    """A machine has one Slurm: a second checkout's tests wait for the first's."""
+    with cluster.RUN.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cluster.start()
+        try:
+            yield
+        finally:
+            cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which everything was made through Slurm."""
+    folder = cluster.checkout(tmp_path_factory.mktemp("undisturbed") / "run")
+    cluster.finish(cluster.submit(folder, "all"), folder)
+    return folder
