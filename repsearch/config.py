@@ -1,11 +1,12 @@
 """The configuration: its schema, its defaults and its checks. `config.yaml` says what each key means."""
 
+import itertools
 import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -24,9 +25,14 @@ Count = Annotated[int, Field(ge=1)]
 Seeds = Annotated[int, Field(ge=1, le=1000)]
 
 
+MOST_SHARDS = 9999  # of a data set: four digits in the files' names
+MOST_THINGS = 10_000  # keys and values of a whole configuration: a few lines of YAML can stand for billions
+DEEPEST = 20
+
+
 def _plain_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise ValueError("a name must be letters, digits, '-' and '_' (it becomes a folder)")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{,99}", name):
+        raise ValueError("a name must be letters, digits, '-' and '_', at most 100 (it becomes a folder)")
     if MARK in name:
         raise ValueError(f"a name must not have {MARK!r}, which marks alternatives")
     return name
@@ -38,7 +44,9 @@ def _inside(path: str) -> str:
         raise ValueError("must be letters, digits, '.', '_', '-' and '/' alone, such as 'results/mine'")
     if Path(path).is_absolute() or ".." in parts or parts[:1] != ("results",):
         raise ValueError("must be 'results' or a folder below it, such as 'results/mine'")
-    return path
+    if len(path) > 200:
+        raise ValueError("must be at most 200 characters")
+    return Path(path).as_posix()
 
 
 def _distinct(values: list[T]) -> list[T]:
@@ -48,13 +56,21 @@ def _distinct(values: list[T]) -> list[T]:
     return values
 
 
+def _few(alternatives: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    if math.prod(map(len, alternatives.values())) > 1000:
+        raise ValueError("must not have more than 1000 combinations")
+    return alternatives
+
+
 Name = Annotated[str, AfterValidator(_plain_name)]
-Names = Annotated[list[Name], Field(min_length=1), AfterValidator(_distinct)]
-Counts = Annotated[list[Count], Field(min_length=1), AfterValidator(_distinct)]
+Names = Annotated[list[Name], Field(min_length=1, max_length=100), AfterValidator(_distinct)]
+Counts = Annotated[list[Count], Field(min_length=1, max_length=100), AfterValidator(_distinct)]
 
 
 Value = bool | int | float | Name  # of a setting that becomes a part of a folder's name
-Alternatives = dict[Name, Annotated[list[Value], Field(min_length=1), AfterValidator(_distinct)]]
+Alternatives = Annotated[
+    dict[Name, Annotated[list[Value], Field(min_length=1), AfterValidator(_distinct)]], AfterValidator(_few)
+]
 
 
 class Section(BaseModel):
@@ -144,17 +160,17 @@ class Readings(Section):
 
 class Config(Section):
     results: Annotated[str, AfterValidator(_inside)] = "results"
-    data: str = "data"
+    data: Annotated[str, Field(min_length=1)] = "data"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     search_path: Literal["auto", "fused", "dense"] = "auto"
     threads: Count = 1
     shard_images: Count = 2500
     seeds: Seeds = 3
     network: NetworkSettings
-    datasets: dict[Name, Dataset]
-    recipes: dict[Name, dict[str, Any]]
+    datasets: Annotated[dict[Name, Dataset], Field(max_length=100)]
+    recipes: Annotated[dict[Name, dict[str, Any]], Field(max_length=100)]
     training: dict[str, Any]
-    variants: dict[Name, VariantSettings]
+    variants: Annotated[dict[Name, VariantSettings], Field(max_length=100)]
     table1: Table
     table2: Table
     figure2: Figure2
@@ -183,8 +199,10 @@ class Config(Section):
         for dataset in self.readings.datasets if self.readings else ():
             base = self.datasets[dataset].recipe
             for changes in self.search_readings(base):
-                settings = {**plain[base], **changes}
-                found[alternatives.name(base, changes)] = parse(Recipe, settings, "readings: recipe")
+                name = alternatives.name(base, changes)
+                recipe = parse(Recipe, {**plain[base], **changes}, "readings: recipe")
+                if found.setdefault(name, recipe) != recipe:
+                    raise UserError(f"readings: two recipes would be called {name}: choose values that differ more")
         return found
 
     def grid_readings(self, base: str) -> list[Changes]:
@@ -231,8 +249,9 @@ class Config(Section):
                 tried = [*alternatives.every_combination(entry.tune), *self.training_readings(dataset, variant)]
                 own = asdict(self.run_training(dataset, variant))
                 for each in (alternatives.differing(own, changes) for changes in tried):
-                    if each:
-                        found[alternatives.name(variant, each)] = each
+                    name = alternatives.name(variant, each)
+                    if each and found.setdefault(name, each) != each:
+                        raise UserError(f"two alternatives would be called {name}: choose values that differ more")
         return found
 
     def _resolved(self, name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -282,6 +301,13 @@ class Config(Section):
         plain = {"learns": settings.learns, "blocks": settings.blocks}
         return parse(Variant, plain, f"variants.{variant}")
 
+    def shards(self, dataset: str, images: int) -> int:
+        """How many shards hold that many images. Raises UserError where the files' names have no room for them."""
+        count = -(-images // self.shard_images)
+        if count > MOST_SHARDS:
+            raise UserError(f"shard_images: {self.shard_images} makes {count} shards of {dataset}, over {MOST_SHARDS}")
+        return count
+
     def depths(self, dataset: str, variant: str) -> list[int]:
         return self.variants[alternatives.family(variant)].depths or [self.datasets[dataset].search_depth]
 
@@ -297,7 +323,7 @@ def _once(changes: Iterable[Changes]) -> list[Changes]:
 
 def load(raw: Mapping[str, Any]) -> Config:
     """Validate a configuration. Raises UserError: one line a mistake, each naming the key."""
-    _check_finite(raw, "")
+    _check_plain(raw)
     config = parse(Config, raw, "")
     known: list[tuple[str, list[str], Mapping[str, Any]]] = [
         ("table1.datasets", config.table1.datasets, config.datasets),
@@ -365,36 +391,57 @@ def _check_counts(config: Config) -> None:
             )
         if kept is not None:
             training[name] = kept - entry.validation_images
+            config.shards(name, kept)
     for key, figure in (("figure2", config.figure2), ("figure3", config.figure3)):
         there = training.get(figure.dataset)
         if there is not None and figure.images > there:
             raise UserError(f"{key}.images: {figure.images} asked for, but {figure.dataset} has {there} to train on")
 
 
-def _check_finite(value: Any, key: str) -> None:
-    """Raise UserError, naming the key, for what is no plain value: a date, an infinity, not a number."""
-    if isinstance(value, Mapping):
-        for name, each in value.items():
-            _check_finite(each, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list | tuple):
-        for place, each in enumerate(value):
-            _check_finite(each, f"{key}.{place}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"configuration: {key}: must be a finite number, not {value}")
-    elif value is not None and not isinstance(value, bool | int | float | str):
-        raise UserError(
-            f"configuration: {key}: must be a number, text, list or mapping, not the {type(value).__name__} {value}"
-        )
+def _check_plain(raw: Any) -> None:
+    """Raise UserError, naming the key, for what is no plain value: a date, an infinity, text that can't be printed."""
+    waiting: list[tuple[list[str], Any]] = [([], raw)]
+    for count in itertools.count():
+        if not waiting:
+            return
+        keys, value = waiting.pop()
+        place = "configuration: " + (".".join(keys) or "the whole")
+        if count > MOST_THINGS or len(keys) > DEEPEST:
+            raise UserError(f"{place}: there is too much in it, or it holds itself (a YAML alias)")
+        if isinstance(value, Mapping):
+            for name in value:
+                if not isinstance(name, str) or not name.isprintable() or len(name) > 200:
+                    shown = repr(name) if len(repr(name)) < 80 else f"{repr(name)[:80]}…"
+                    raise UserError(f"{place}: the key {shown} must be plain text, in quotes if need be")
+            waiting += [([*keys, name], each) for name, each in value.items()][::-1]
+        elif isinstance(value, list | tuple):
+            waiting += [([*keys, str(at)], each) for at, each in enumerate(value)][::-1]
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{place}: must be a finite number, not {value}")
+        elif isinstance(value, int) and abs(value) > 2**64:
+            raise UserError(f"{place}: the number is too large")
+        elif isinstance(value, str) and (not value.isprintable() or len(value) > 1000):
+            raise UserError(f"{place}: must be text of one line that can be printed, at most 1000 characters")
+        elif value is not None and not isinstance(value, bool | int | float | str):
+            kind = type(value).__name__
+            raise UserError(
+                f"{place}: must be a number, text, list or mapping, not the {kind} {ascii(str(value))[1:-1][:80]}"
+            )
+
+
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
 
 
 def parse(kind: type[T], raw: Any, where: str) -> T:
     """`raw` as a `kind` (a model or dataclass), or UserError with one line a mistake, each naming the key."""
     try:
-        return TypeAdapter(kind).validate_json(_json(raw), strict=True)
+        return _adapter(kind).validate_json(_json(raw), strict=True)
     except ValidationError as error:
-        raise UserError(
-            "configuration: " + "\n".join(_in_words(mistake, where) for mistake in error.errors())
-        ) from None
+        mistakes = [_in_words(mistake, where) for mistake in error.errors()]
+        more = [f"… and {len(mistakes) - 20} more mistakes: mend these first"] if len(mistakes) > 20 else []
+        raise UserError("configuration: " + "\n".join(mistakes[:20] + more)) from None
 
 
 _WORDS = {  # pydantic's kinds of mistake, for people who write YAML
@@ -433,8 +480,11 @@ def read(*paths: Path) -> Config:
     for path in paths:
         try:
             layer = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UserError(f"{path} can't be read as YAML: {str(error).splitlines()[0]}") from None
+        except Exception as error:  # beside yaml's own, what its constructors let through, and too deep a nesting
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise UserError(
+                f"{path} can't be read as YAML: {reason if reason.isprintable() else ascii(reason)}"
+            ) from None
         if not isinstance(layer, dict):
             raise UserError(f"{path} must hold a mapping of settings")
         merged = _overlay(merged, layer)

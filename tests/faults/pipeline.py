@@ -16,9 +16,14 @@ from typing import Any
 import yaml
 from pipeline.test_workflow import ROOT, TINY
 
+from repsearch.config import _overlay
+
 RESULTS = "results/tiny"
 SHARDS = 4
 SCALE: dict[str, Any] = TINY | {"shard_images": 60 // SHARDS}
+MERGED: dict[str, Any] = _overlay(
+    yaml.safe_load((ROOT / "config.yaml").read_text()), SCALE
+)  # what Snakemake makes of it
 CORES = "3"
 A_PART = (f"{RESULTS}/tables/table1.csv", f"{RESULTS}/figures/figure3.csv")  # eleven jobs, shards and trainings too
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

@@ -125,7 +125,10 @@ def probed_by(dataset):
 
 
 def shards(dataset):
-    return [f"{shard:04d}" for shard in range(-(-image_count(dataset) // CONFIG.shard_images))]
+    try:
+        return [f"{shard:04d}" for shard in range(CONFIG.shards(dataset, image_count(dataset)))]
+    except UserError as error:
+        stop(error)
 
 
 def shard_settings(wildcards):
