@@ -410,7 +410,7 @@ def _check_plain(raw: Any) -> None:
             raise UserError(f"{place}: there is too much in it, or it holds itself (a YAML alias)")
         if isinstance(value, Mapping):
             for name in value:
-                if not isinstance(name, str) or not name.isprintable() or len(name) > 200:
+                if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > 200:
                     shown = repr(name) if len(repr(name)) < 80 else f"{repr(name)[:80]}…"
                     raise UserError(f"{place}: the key {shown} must be plain text, in quotes if need be")
             waiting += [([*keys, name], each) for name, each in value.items()][::-1]
@@ -430,14 +430,15 @@ def _check_plain(raw: Any) -> None:
 
 
 @cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
 def parse(kind: type[T], raw: Any, where: str) -> T:
     """`raw` as a `kind` (a model or dataclass), or UserError with one line a mistake, each naming the key."""
     try:
-        return _adapter(kind).validate_json(_json(raw), strict=True)
+        adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]
+        return adapter.validate_json(_json(raw), strict=True)
     except ValidationError as error:
         mistakes = [_in_words(mistake, where) for mistake in error.errors()]
         more = [f"… and {len(mistakes) - 20} more mistakes: mend these first"] if len(mistakes) > 20 else []
