@@ -22,6 +22,7 @@ rule all:
     input:
         # What the results follow from is asked for too: a shard or a run that was deleted is made again.
         f"{RESULTS}/report.md",
+        f"{RESULTS}/reproduction.md",
         every_result(),
         every_shard,
         every_run(),

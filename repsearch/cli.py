@@ -114,6 +114,20 @@ def search(
 
 
 @app.command()
+def describe(
+    manifests: Annotated[list[Path], typer.Argument(help="The manifests of all shards.")],
+    settings: Settings,
+    out: Out,
+    log: Log = None,
+) -> None:
+    """Describe a recipe's targets: cross-entropies and cosines by class. Settings has dataset and recipe, names."""
+    _start(log, out)
+    from repsearch import stage_targets
+
+    stage_targets.make(manifests, out, **_settings(settings))
+
+
+@app.command()
 def fitness(
     settings: Settings,
     dataset: Data,
@@ -195,16 +209,18 @@ def train(
 def table(
     number: int,
     runs: Annotated[list[Path], typer.Argument(help="The runs' summaries.")],
-    out: Annotated[Path, typer.Option(help="The table's CSV; .md, .png and _all_depths.csv are written beside it.")],
+    out: Annotated[Path, typer.Option(help="The table's CSV; .md, .png and _tried.csv are written beside it.")],
     log: Log = None,
 ) -> None:
     """Table 1 or 2 from its runs."""
     _start(log, out)
     from repsearch import tables
-    from repsearch.files import write_csv, write_text
+    from repsearch.files import whole, write_csv, write_text
 
+    for run in runs:
+        whole(run)
     frame = tables.table(number, runs)
-    write_csv(out.with_name(f"{out.stem}_all_depths.csv"), tables.all_depths(number, runs))
+    write_csv(out.with_name(f"{out.stem}_tried.csv"), tables.all_tried(number, runs))
     write_csv(out, frame)
     write_text(out.with_suffix(".md"), tables.to_markdown(number, frame))
     tables.draw(number, out, out.with_suffix(".png"))
@@ -221,10 +237,28 @@ def figure(
     """Figures 2 to 7 from their probes or runs. Settings: what the figure's function takes."""
     _start(log, out)
     from repsearch import figures
-    from repsearch.files import write_csv
+    from repsearch.files import whole, write_csv
 
+    for path in inputs:
+        whole(path.with_suffix(".json"))
     write_csv(out, figures.build(number, inputs, **_settings(settings)))
     figures.draw(number, out, out.with_suffix(".png"), out.with_suffix(".md"))
+
+
+@app.command()
+def readings(
+    inputs: Annotated[list[Path], typer.Argument(help="The runs' summary.json and the targets' facts.json.")],
+    out: Annotated[Path, typer.Option(help="The study's CSV; .md and .png are written beside it.")],
+    log: Log = None,
+) -> None:
+    """The readings study: accuracies and targets of every reading, beside SGD."""
+    _start(log, out)
+    from repsearch import readings as study
+    from repsearch.files import write_csv
+
+    runs, targets = ([path for path in inputs if path.name == name] for name in ("summary.json", "facts.json"))
+    write_csv(out, study.table(runs, targets))
+    study.draw(out, out.with_suffix(".png"), out.with_suffix(".md"))
 
 
 @app.command()
@@ -242,6 +276,37 @@ def report(
         return [path for path in results if path.name.startswith(kind) and path.suffix == suffix]
 
     write_text(out, page(out.parent, files("table", ".md"), files("figure", ".png"), files("figure", ".md")))
+
+
+@app.command()
+def reproduction(
+    results: Annotated[Path, typer.Argument(help="A results folder, with tables and figures.")],
+    settings: Settings,
+    out: Out,
+    log: Log = None,
+) -> None:
+    """The paper's claims, each with a verdict. Settings has name, results, options and full: the folder's scale."""
+    _start(log, out)
+    from repsearch import reproduction as page
+    from repsearch.config import parse
+
+    page.write(out, [(parse(page.Scale, _settings(settings), "scale"), results)])
+
+
+@app.command()
+def publish(
+    results: Annotated[Path, typer.Argument(help="A results folder, with tables and figures.")],
+    settings: Settings,
+    out: Annotated[Path, typer.Option(help="Folder of the published CSVs; <out>.md is made from all that are there.")],
+    log: Log = None,
+) -> None:
+    """Keep a results folder's CSVs in the repository and write the page of the paper's claims anew."""
+    _start(log, out)
+    from repsearch import reproduction as page
+
+    given = _settings(settings)
+    page.publish(results, out / str(given.get("name")), given)
+    page.write(out.with_suffix(".md"), page.published(out))
 
 
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: speeds beside the plain version and the ceilings.")

@@ -1,16 +1,20 @@
 """The configuration: its schema, its defaults and its checks. `config.yaml` says what each key means."""
 
+import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from repsearch import alternatives
+from repsearch.alternatives import MARK, Changes
 from repsearch.datasets import known_training_images
 from repsearch.errors import UserError
 from repsearch.recipe import Recipe, scaled_generations, scaled_population
@@ -21,9 +25,16 @@ Count = Annotated[int, Field(ge=1)]
 Seeds = Annotated[int, Field(ge=1, le=1000)]
 
 
+MOST_SHARDS = 9999  # of a data set: four digits in the files' names
+MOST_THINGS = 10_000  # keys and values of a whole configuration: a few lines of YAML can stand for billions
+DEEPEST = 20
+
+
 def _plain_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        raise ValueError("a name must be letters, digits, '-' and '_' (it becomes a folder)")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{,99}", name):
+        raise ValueError("a name must be letters, digits, '-' and '_', at most 100 (it becomes a folder)")
+    if MARK in name:
+        raise ValueError(f"a name must not have {MARK!r}, which marks alternatives")
     return name
 
 
@@ -33,7 +44,9 @@ def _inside(path: str) -> str:
         raise ValueError("must be letters, digits, '.', '_', '-' and '/' alone, such as 'results/mine'")
     if Path(path).is_absolute() or ".." in parts or parts[:1] != ("results",):
         raise ValueError("must be 'results' or a folder below it, such as 'results/mine'")
-    return path
+    if len(path) > 200:
+        raise ValueError("must be at most 200 characters")
+    return Path(path).as_posix()
 
 
 def _distinct(values: list[T]) -> list[T]:
@@ -43,9 +56,21 @@ def _distinct(values: list[T]) -> list[T]:
     return values
 
 
+def _few(alternatives: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    if math.prod(map(len, alternatives.values())) > 1000:
+        raise ValueError("must not have more than 1000 combinations")
+    return alternatives
+
+
 Name = Annotated[str, AfterValidator(_plain_name)]
-Names = Annotated[list[Name], Field(min_length=1), AfterValidator(_distinct)]
-Counts = Annotated[list[Count], Field(min_length=1), AfterValidator(_distinct)]
+Names = Annotated[list[Name], Field(min_length=1, max_length=100), AfterValidator(_distinct)]
+Counts = Annotated[list[Count], Field(min_length=1, max_length=100), AfterValidator(_distinct)]
+
+
+Value = bool | int | float | Name  # of a setting that becomes a part of a folder's name
+Alternatives = Annotated[
+    dict[Name, Annotated[list[Value], Field(min_length=1), AfterValidator(_distinct)]], AfterValidator(_few)
+]
 
 
 class Section(BaseModel):
@@ -81,6 +106,7 @@ class VariantSettings(Section):
     blocks: list[int] = []
     depths: Counts | None = None  # None: the data set's search_depth
     training: dict[str, Any] = {}
+    tune: Alternatives = {}  # training settings: every combination is run, validation chooses (tables 1 and 2)
 
 
 class Table(Section):
@@ -117,29 +143,46 @@ class Trajectories(Section):
     seeds: Seeds
 
 
+class Readings(Section):
+    """The readings study: which recipes and training settings are compared (docs/readings.md)."""
+
+    datasets: Names
+    variants: Names  # that learn targets: each on the grid, the first on all else
+    baseline: Name  # that learns labels
+    depth: Count = 1
+    seeds: Seeds
+    grid: Alternatives  # recipe settings: all combinations
+    search: list[dict[Name, Value]] = []  # recipe settings that are changed together
+    recipes: dict[Name, Names] = {}  # data set → whole recipes beside
+    training: list[dict[Name, Value]] = []  # training settings that are changed together
+    baseline_training: Alternatives = {}  # of the baseline: all combinations
+
+
 class Config(Section):
     results: Annotated[str, AfterValidator(_inside)] = "results"
-    data: str = "data"
+    data: Annotated[str, Field(min_length=1)] = "data"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     search_path: Literal["auto", "fused", "dense"] = "auto"
     threads: Count = 1
     shard_images: Count = 2500
     seeds: Seeds = 3
     network: NetworkSettings
-    datasets: dict[Name, Dataset]
-    recipes: dict[Name, dict[str, Any]]
+    datasets: Annotated[dict[Name, Dataset], Field(max_length=100)]
+    recipes: Annotated[dict[Name, dict[str, Any]], Field(max_length=100)]
     training: dict[str, Any]
-    variants: dict[Name, VariantSettings]
+    variants: Annotated[dict[Name, VariantSettings], Field(max_length=100)]
     table1: Table
     table2: Table
     figure2: Figure2
     figure3: Figure3
     figure4: Figure4
     trajectories: Trajectories
+    readings: Readings | None = None
 
     @cached_property
     def all_recipes(self) -> dict[str, Recipe]:
-        """Recipes by name: the configured ones and figure 4's sweeps, `<base>-population-N`, `<base>-generations-N`."""
+        """Recipes by name: the configured ones; figure 4's sweeps, `<base>-population-N`, `<base>-generations-N`; and
+        the readings study's alternatives, `<base>--<field>-<value>`."""
         plain = {name: self._resolved(name) for name in self.recipes}
         base = self.datasets[self.figure4.dataset].recipe
         swept = {
@@ -152,7 +195,64 @@ class Config(Section):
             raise UserError(f"figure4.generations: {error}") from None
         for name in plain.keys() & swept.keys():
             raise UserError(f"recipes.{name}: figure 4 makes a recipe of this name from {base}; choose another name")
-        return {name: parse(Recipe, settings, f"recipes.{name}") for name, settings in (plain | swept).items()}
+        found = {name: parse(Recipe, settings, f"recipes.{name}") for name, settings in (plain | swept).items()}
+        for dataset in self.readings.datasets if self.readings else ():
+            base = self.datasets[dataset].recipe
+            for changes in self.search_readings(base):
+                name = alternatives.name(base, changes)
+                recipe = parse(Recipe, {**plain[base], **changes}, "readings: recipe")
+                if found.setdefault(name, recipe) != recipe:
+                    raise UserError(f"readings: two recipes would be called {name}: choose values that differ more")
+        return found
+
+    def grid_readings(self, base: str) -> list[Changes]:
+        """What the readings study's grid changes in the recipe `base`, once each, the empty change first."""
+        study = self.readings
+        return self._searched(base, [{}, *alternatives.every_combination(study.grid)]) if study else []
+
+    def search_readings(self, base: str) -> list[Changes]:
+        """What the readings study changes in the recipe `base`, once each: the grid, then all else."""
+        study = self.readings
+        return self._searched(base, [*self.grid_readings(base), *study.search]) if study else []
+
+    def _searched(self, base: str, tried: list[Changes]) -> list[Changes]:
+        recipe = self._resolved(base)
+        chosen = _once(alternatives.differing(recipe, changes) for changes in tried)
+        # Where no child is smoothed, statistics frozen on unsmoothed candidates are the same.
+        same = {"batch_norm": "frozen-unsmoothed", "smooth": "noise"}
+        return [changes for changes in chosen if not same.items() <= {**recipe, **changes}.items()]
+
+    def training_readings(self, dataset: str, variant: str) -> list[Changes]:
+        """What the readings study changes in a run's training settings, once each, the empty change first."""
+        if self.readings is None:
+            return []
+        own = asdict(self.run_training(dataset, variant))
+        if variant == self.readings.baseline:
+            tried = [*alternatives.every_combination(self.readings.baseline_training)]
+        else:
+            tried = self.readings.training if variant == self.readings.variants[0] else []
+        return _once([{}, *(alternatives.differing(own, changes) for changes in tried)])
+
+    def tuned(self, dataset: str, variant: str) -> list[str]:
+        """The names of the runs of a variant among which validation chooses: itself, and what `tune` changes."""
+        own = asdict(self.run_training(dataset, variant))
+        tried = alternatives.every_combination(self.variants[variant].tune)
+        changes = _once(alternatives.differing(own, each) for each in tried)
+        return [alternatives.name(variant, each) for each in changes]
+
+    @cached_property
+    def alternative_training(self) -> dict[str, Changes]:
+        """Training settings that an alternative to a variant changes, by its name."""
+        found: dict[str, Changes] = {}
+        for dataset in self.datasets:
+            for variant, entry in self.variants.items():
+                tried = [*alternatives.every_combination(entry.tune), *self.training_readings(dataset, variant)]
+                own = asdict(self.run_training(dataset, variant))
+                for each in (alternatives.differing(own, changes) for changes in tried):
+                    name = alternatives.name(variant, each)
+                    if each and found.setdefault(name, each) != each:
+                        raise UserError(f"two alternatives would be called {name}: choose values that differ more")
+        return found
 
     def _resolved(self, name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         """A recipe with its `base` filled in."""
@@ -179,32 +279,51 @@ class Config(Section):
         }
 
     def run_training(self, dataset: str, variant: str) -> Training:
-        """The training settings of a run: the common ones, overridden by the variant's, then by the data set's.
-
-        Checked after each step, so that a mistake is named where it stands.
+        """The training settings of a run: the common ones, overridden by the variant's, the data set's, and what an
+        alternative to the variant changes. Checked after each step, so that a mistake is named where it stands.
         """
+        base = alternatives.family(variant)
+        steps = [
+            (f"variants.{base}.training", self.variants[base].training),
+            (f"datasets.{dataset}.training", self.datasets[dataset].training),
+        ]
+        if variant != base:
+            steps.append((f"alternative {variant}", self.alternative_training[variant]))
         merged = self.training
         settings = parse(Training, merged, "training")
-        for where, own in (
-            ("variants." + variant, self.variants[variant]),
-            ("datasets." + dataset, self.datasets[dataset]),
-        ):
-            merged = {**merged, **own.training}
-            settings = parse(Training, merged, f"{where}.training")
+        for where, own in steps:
+            merged = {**merged, **own}
+            settings = parse(Training, merged, where)
         return settings
 
     def run_variant(self, variant: str) -> Variant:
-        settings = self.variants[variant]
+        settings = self.variants[alternatives.family(variant)]
         plain = {"learns": settings.learns, "blocks": settings.blocks}
         return parse(Variant, plain, f"variants.{variant}")
 
+    def shards(self, dataset: str, images: int) -> int:
+        """How many shards hold that many images. Raises UserError where the files' names have no room for them."""
+        count = -(-images // self.shard_images)
+        if count > MOST_SHARDS:
+            raise UserError(f"shard_images: {self.shard_images} makes {count} shards of {dataset}, over {MOST_SHARDS}")
+        return count
+
     def depths(self, dataset: str, variant: str) -> list[int]:
-        return self.variants[variant].depths or [self.datasets[dataset].search_depth]
+        return self.variants[alternatives.family(variant)].depths or [self.datasets[dataset].search_depth]
+
+
+def _once(changes: Iterable[Changes]) -> list[Changes]:
+    """Each but once, in order."""
+    found: list[Changes] = []
+    for each in changes:
+        if each not in found:
+            found.append(each)
+    return found
 
 
 def load(raw: Mapping[str, Any]) -> Config:
     """Validate a configuration. Raises UserError: one line a mistake, each naming the key."""
-    _check_finite(raw, "")
+    _check_plain(raw)
     config = parse(Config, raw, "")
     known: list[tuple[str, list[str], Mapping[str, Any]]] = [
         ("table1.datasets", config.table1.datasets, config.datasets),
@@ -219,6 +338,15 @@ def load(raw: Mapping[str, Any]) -> Config:
         ("trajectories.variants", config.trajectories.variants, config.variants),
         *[(f"datasets.{name}.recipe", [entry.recipe], config.recipes) for name, entry in config.datasets.items()],
     ]
+    if config.readings is not None:
+        chosen = config.readings
+        known += [
+            ("readings.datasets", chosen.datasets, config.datasets),
+            ("readings.variants", [*chosen.variants], config.variants),
+            ("readings.baseline", [chosen.baseline], config.variants),
+            ("readings.recipes", [*chosen.recipes], dict.fromkeys(chosen.datasets)),
+            *[(f"readings.recipes.{name}", beside, config.recipes) for name, beside in chosen.recipes.items()],
+        ]
     for key, names, there in known:
         for name in names:
             if name not in there:
@@ -227,12 +355,21 @@ def load(raw: Mapping[str, Any]) -> Config:
         raise UserError("figure4.variant: must be a variant that learns targets")
     for variant in config.variants:
         config.run_variant(variant)
+    if config.readings is not None:
+        for variant in config.readings.variants:
+            if config.run_variant(variant).learns != "targets":
+                raise UserError(f"readings.variants: {variant} must learn targets")
+        if config.run_variant(config.readings.baseline).learns != "labels":
+            raise UserError(f"readings.baseline: {config.readings.baseline} must learn labels")
     for dataset in config.datasets:
         for variant in config.variants:
             config.run_training(dataset, variant)
     if "none" in config.recipes:
         raise UserError("recipes.none: 'none' stands for no recipe in the results' paths; choose another name")
     _ = config.all_recipes  # checks each
+    for dataset in config.datasets:
+        for variant in config.alternative_training:
+            config.run_training(dataset, variant)
     _check_counts(config)
     return config
 
@@ -254,36 +391,57 @@ def _check_counts(config: Config) -> None:
             )
         if kept is not None:
             training[name] = kept - entry.validation_images
+            config.shards(name, kept)
     for key, figure in (("figure2", config.figure2), ("figure3", config.figure3)):
         there = training.get(figure.dataset)
         if there is not None and figure.images > there:
             raise UserError(f"{key}.images: {figure.images} asked for, but {figure.dataset} has {there} to train on")
 
 
-def _check_finite(value: Any, key: str) -> None:
-    """Raise UserError, naming the key, for what is no plain value: a date, an infinity, not a number."""
-    if isinstance(value, Mapping):
-        for name, each in value.items():
-            _check_finite(each, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list | tuple):
-        for place, each in enumerate(value):
-            _check_finite(each, f"{key}.{place}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"configuration: {key}: must be a finite number, not {value}")
-    elif value is not None and not isinstance(value, bool | int | float | str):
-        raise UserError(
-            f"configuration: {key}: must be a number, text, list or mapping, not the {type(value).__name__} {value}"
-        )
+def _check_plain(raw: Any) -> None:
+    """Raise UserError, naming the key, for what is no plain value: a date, an infinity, text that can't be printed."""
+    waiting: list[tuple[list[str], Any]] = [([], raw)]
+    for count in itertools.count():
+        if not waiting:
+            return
+        keys, value = waiting.pop()
+        place = "configuration: " + (".".join(keys) or "the whole")
+        if count > MOST_THINGS or len(keys) > DEEPEST:
+            raise UserError(f"{place}: there is too much in it, or it holds itself (a YAML alias)")
+        if isinstance(value, Mapping):
+            for name in value:
+                if not isinstance(name, str) or not name.isprintable() or len(name) > 200:
+                    shown = repr(name) if len(repr(name)) < 80 else f"{repr(name)[:80]}…"
+                    raise UserError(f"{place}: the key {shown} must be plain text, in quotes if need be")
+            waiting += [([*keys, name], each) for name, each in value.items()][::-1]
+        elif isinstance(value, list | tuple):
+            waiting += [([*keys, str(at)], each) for at, each in enumerate(value)][::-1]
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{place}: must be a finite number, not {value}")
+        elif isinstance(value, int) and abs(value) > 2**64:
+            raise UserError(f"{place}: the number is too large")
+        elif isinstance(value, str) and (not value.isprintable() or len(value) > 1000):
+            raise UserError(f"{place}: must be text of one line that can be printed, at most 1000 characters")
+        elif value is not None and not isinstance(value, bool | int | float | str):
+            kind = type(value).__name__
+            raise UserError(
+                f"{place}: must be a number, text, list or mapping, not the {kind} {ascii(str(value))[1:-1][:80]}"
+            )
+
+
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
 
 
 def parse(kind: type[T], raw: Any, where: str) -> T:
     """`raw` as a `kind` (a model or dataclass), or UserError with one line a mistake, each naming the key."""
     try:
-        return TypeAdapter(kind).validate_json(_json(raw), strict=True)
+        return _adapter(kind).validate_json(_json(raw), strict=True)
     except ValidationError as error:
-        raise UserError(
-            "configuration: " + "\n".join(_in_words(mistake, where) for mistake in error.errors())
-        ) from None
+        mistakes = [_in_words(mistake, where) for mistake in error.errors()]
+        more = [f"… and {len(mistakes) - 20} more mistakes: mend these first"] if len(mistakes) > 20 else []
+        raise UserError("configuration: " + "\n".join(mistakes[:20] + more)) from None
 
 
 _WORDS = {  # pydantic's kinds of mistake, for people who write YAML
@@ -322,8 +480,11 @@ def read(*paths: Path) -> Config:
     for path in paths:
         try:
             layer = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UserError(f"{path} can't be read as YAML: {str(error).splitlines()[0]}") from None
+        except Exception as error:  # beside yaml's own, what its constructors let through, and too deep a nesting
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            raise UserError(
+                f"{path} can't be read as YAML: {reason if reason.isprintable() else ascii(reason)}"
+            ) from None
         if not isinstance(layer, dict):
             raise UserError(f"{path} must hold a mapping of settings")
         merged = _overlay(merged, layer)

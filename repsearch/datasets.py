@@ -3,9 +3,9 @@
 import logging
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from repsearch.declared import check_zip, npy_shape
 from repsearch.errors import UserError
-from repsearch.files import atomic, file_digest, finish, read_json
+from repsearch.files import atomic, file_digest, finish, whole
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ DOWNLOADS = {  # name: the files to supply where there is no network, below the 
     "CIFAR100": "cifar-100-python.tar.gz",
 }
 DIGITS = 1797
+MOST_CLASSES = 100_000
 ATTEMPTS = 3
 DIGITS_TEST = 297  # scikit-learn's digits have no official split: the last ones, by other writers, are the test set
 SPLIT_SEED = 0
@@ -131,13 +133,11 @@ def _sample(random: np.random.Generator, count: int, wanted: int | None, key: st
 
 def read(path: Path) -> Prepared:
     """A file that `prepare` wrote. Raises UserError where it is missing, truncated or not what its manifest says."""
-    manifest = read_json(path.with_suffix(".json"))
-    if not path.exists() or file_digest(path) != manifest.get("sha256"):
-        raise UserError(
-            f"{path} is missing or not what {path.with_suffix('.json')} says: delete both, run snakemake again"
-        )
-    with np.load(path, allow_pickle=False) as arrays:
-        return Prepared(**{name: arrays[name] for name in arrays.files}, manifest=manifest)
+    manifest = whole(path.with_suffix(".json"))
+    names = [field.name for field in fields(Prepared) if field.name != "manifest"]
+    with _opened(path) as archive, np.load(path, allow_pickle=False) as arrays:
+        _check_members(path, archive, names)
+        return Prepared(**{name: arrays[name] for name in names}, manifest=manifest)
 
 
 def training_images(source: str) -> int:
@@ -199,9 +199,10 @@ def _torchvision(name: str, folder: Path) -> Raw:
 
 def _npz(path: Path) -> Raw:
     with _opened(path) as archive, np.load(path, allow_pickle=False) as arrays:
-        _check_members(path, archive)
+        optional = [name for name in ("classes",) if name in arrays.files]
+        _check_members(path, archive, [*ARRAYS, *optional])
         x_train, y_train, x_test, y_test = (arrays[name] for name in ARRAYS)
-        classes = [str(name) for name in arrays["classes"]] if "classes" in arrays.files else None
+        classes = _class_names(path, arrays["classes"]) if optional else None
     return checked(x_train, y_train, x_test, y_test, str(path), classes)
 
 
@@ -209,11 +210,8 @@ def _npz(path: Path) -> Raw:
 def _npz_length(path: Path) -> int:
     """How many labels y_train has, from its header alone: planning must be quick."""
     with _opened(path) as archive:
-        _check_members(path, archive)
-        with archive.open("y_train.npy") as member:
-            version = np.lib.format.read_magic(member)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape = header(member)[0]
+        _check_members(path, archive, ARRAYS)
+        shape = npy_shape(archive, "y_train")
     if len(shape) != 1 or not shape[0]:
         raise UserError(f"{path}: y_train must hold a label for each training image, not {list(shape)}")
     return int(shape[0])
@@ -233,15 +231,24 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: check the data set's source, npz:PATH") from None
     except Exception as error:  # zipfile, zlib and numpy each have their own for a damaged file
-        pickled = "it holds pickled objects, which are never loaded; save plain arrays"
-        reason = pickled if "allow_pickle" in str(error) else " ".join(str(error).split())
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path} can't be read: {reason}") from None
 
 
-def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
-    missing = [name for name in ARRAYS if f"{name}.npy" not in archive.namelist()]
+def _check_members(path: Path, archive: zipfile.ZipFile, names: Sequence[str]) -> None:
+    """Raise an error where the arrays `names` are not all there, or can't be loaded safely."""
+    check_zip(archive)
+    missing = [name for name in names if f"{name}.npy" not in archive.namelist()]
     if missing:
-        raise UserError(f"{path}: no array {', '.join(missing)} (it needs {', '.join(ARRAYS)})")
+        raise UserError(f"{path}: no array {', '.join(missing)} (it needs {', '.join(names)})")
+    for name in names:
+        npy_shape(archive, name)
+
+
+def _class_names(path: Path, names: NDArray[Any]) -> list[str]:
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise UserError(f"{path}: classes must be a list of names, not {names.dtype} {list(names.shape)}")
+    return [str(name) for name in names]
 
 
 def checked(
@@ -282,6 +289,8 @@ def checked(
             raise UserError(f"{source}: {name} is empty")
         labels.append(y.astype(np.int64))
     count = len(classes) if classes else int(labels[0].max()) + 1
+    if count > MOST_CLASSES:
+        raise UserError(f"{source}: y_train has the label {count - 1}: number the classes 0, 1, 2 and so on")
     for name, y in zip(("y_train", "y_test"), labels, strict=True):
         outside = y[(y < 0) | (y >= count)]
         if len(outside):

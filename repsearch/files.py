@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -21,30 +23,51 @@ def atomic(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, with its suffix, that takes its place when the block ends without an error.
 
     A killed or failed writer leaves no `path` behind, or the former one. Raises UserError where the folder can't be
-    written or the disk is full.
+    written or the disk is full. The temporary file is there already: write into it, don't replace it.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     except OSError as error:
-        raise UserError(f"can't write to {path.parent}: {error.strerror}; check its permissions") from error
-    os.close(handle)
+        raise UserError(_cannot_write(path, error)) from error
     temporary = Path(name)
     try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # by this its killed writer is told from a living one
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        os.fsync(handle)
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes the file private
         temporary.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"no space left while writing {path}: free some, then run again") from error
+        if error.errno in WRITE_ERRORS:
+            raise UserError(_cannot_write(path, error)) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WRITE_ERRORS = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+def _cannot_write(path: Path, error: OSError) -> str:
+    if error.errno in FULL:
+        return f"no space left while writing {path} ({error.strerror}): free some, then run again"
+    return f"can't write to {path.parent}: {error.strerror}; check its permissions"
+
+
+def _sweep(path: Path) -> None:
+    """Delete temporary files that killed writers of `path` left."""
+    for name in glob.glob(f".{glob.escape(path.stem)}-????????{glob.escape(path.suffix)}", root_dir=path.parent):
+        with contextlib.suppress(OSError), (path.parent / name).open("r+b") as left:  # OSError: its writer lives
+            fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (path.parent / name).unlink()
 
 
 def hidden(output: Path, kind: str) -> Path:
@@ -57,6 +80,9 @@ def check_writable(folder: Path) -> None:
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"results: {there} is not a folder that can be written; check its permissions")
+
+
+REMEDY = "delete it and run snakemake again"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -74,16 +100,29 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: Path, remedy: str = "delete it and run snakemake again") -> dict[str, Any]:
+def write_manifest(path: Path, value: dict[str, Any]) -> None:
+    """Write plain data with a checksum of it, so that an altered manifest is told from a whole one."""
+    write_json(path, {**value, "checksum": digest(value)})
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What `write_manifest` wrote. Raises UserError, naming the file, where it is missing, unreadable or altered."""
+    value = read_json(path)
+    if value.pop("checksum", None) != digest(value):
+        raise UserError(f"{path} was altered: {REMEDY}")
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
     """Raises UserError, naming the file, where it is missing, unreadable or not a JSON object."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run snakemake to make it") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read as JSON ({error}): {remedy}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} can't be read as JSON ({error}): {REMEDY}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path} is not a JSON object: {remedy}")
+        raise UserError(f"{path} is not a JSON object: {REMEDY}")
     return value
 
 
@@ -104,20 +143,25 @@ def unchanged(manifest: Path, key: dict[str, Any]) -> bool:
     manifest: a JSON file with what its outputs were made from (`key`) and their digests (`files`, by name, beside it).
     Snakemake runs a stage again when an input was made again; this is how a stage finds that the input is the same.
     """
-    if not manifest.exists():
-        return False
     try:
-        stated = read_json(manifest)
+        return bool(whole(manifest)["key"] == key)
     except UserError:
         return False
+
+
+def whole(manifest: Path) -> dict[str, Any]:
+    """The manifest of a stage's outputs. Raises UserError, naming the file, where it or one of them was altered."""
+    stated = read_manifest(manifest)
     files = stated.get("files")
-    return (
-        stated.get("key") == key
-        and isinstance(files, dict)
-        and all((manifest.parent / n).exists() and file_digest(manifest.parent / n) == d for n, d in files.items())
-    )
+    if not isinstance(files, dict) or "key" not in stated:
+        raise UserError(f"{manifest} belongs to something else: {REMEDY}")
+    for name, value in files.items():
+        path = manifest.parent / name
+        if not path.is_file() or file_digest(path) != value:
+            raise UserError(f"{path} is missing or not what {manifest} says: delete both, then run snakemake again")
+    return stated
 
 
 def finish(manifest: Path, key: dict[str, Any], files: list[Path], facts: dict[str, Any]) -> None:
     """Write the manifest of a stage's finished outputs, its last act."""
-    write_json(manifest, {**facts, "key": key, "files": {path.name: file_digest(path) for path in files}})
+    write_manifest(manifest, {**facts, "key": key, "files": {path.name: file_digest(path) for path in files}})

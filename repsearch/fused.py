@@ -57,7 +57,7 @@ def refusal(network: SearchNetwork, recipe: Recipe) -> str | None:
     compiler = "triton" if on_gpu else "numba"
     if find_spec(compiler) is None:
         return f"the package {compiler} is not installed"
-    if recipe.batch_norm != "frozen":
+    if not recipe.frozen:
         return "its BatchNorm statistics are the batch's (batch_norm: batch)"
     if network.shape.convolutions != 2 or not network.later_blocks_are_identities:
         return "the network's convolutions are not identities"

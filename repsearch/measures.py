@@ -35,6 +35,13 @@ def class_collision_entropies(gram: Tensor, labels: Tensor) -> tuple[float, floa
     return float(-torch.log(within.mean())), float(-torch.log(between.mean()))
 
 
+def class_cosines(gram: Tensor, labels: Tensor) -> tuple[float, float]:
+    """(within-class, between-class) mean cosine similarity over the pairs of distinct examples; NaN without a pair."""
+    same = labels[:, None] == labels[None, :]
+    distinct = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    return float(gram[same & distinct].double().mean()), float(gram[~same].double().mean())
+
+
 def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
     """§4.5: one minus cosine similarity of the flattened maps, 0 (identical) … 2 (opposite). [N, …] twice → [N]."""
     return 1 - F.cosine_similarity(first.flatten(1).float(), second.flatten(1).float(), dim=1)

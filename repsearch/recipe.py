@@ -48,7 +48,7 @@ class Recipe:
     initial_noise: float = 0.3  # R9: in units of the input's standard deviation by channel
     noise: Literal["channel", "element"] = "channel"  # R1
     smooth: Literal["child", "noise"] = "child"  # R2
-    batch_norm: Literal["frozen", "batch"] = "frozen"  # R3
+    batch_norm: Literal["frozen", "frozen-unsmoothed", "batch"] = "frozen"  # R3
     count_padding: bool = True  # R10
     refine_from: Literal["parents+explorers", "parents"] = "parents+explorers"  # R11
     start: Literal["best", "population"] = "best"  # R16: the population that opens layers 1, 2, 3
@@ -76,6 +76,16 @@ class Recipe:
         """Passes of smoothing of a whole child of block 0, 1, 2: none where R2 smooths the noise alone."""
         first, second, third, _ = (layer.blur if self.smooth == "child" else 0 for layer in self.layers)
         return first, second, third
+
+    @property
+    def frozen(self) -> bool:
+        """R3: whether the search's BatchNorm statistics were frozen before it, or are those of the batch."""
+        return self.batch_norm != "batch"
+
+    @property
+    def calibration_blur(self) -> tuple[int, int]:
+        """R3: passes of smoothing, at blocks 0 and 1, of the candidates that froze the statistics."""
+        return (0, 0) if self.batch_norm == "frozen-unsmoothed" else self.child_blur[:2]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, as JSON would hold them."""

@@ -108,7 +108,7 @@ class Reference:
 
     def run(self, population: Tensor, blocks: range, start: str, head: bool = False) -> Tensor:
         """Some blocks, and perhaps the head. R3 `frozen`: with the statistics of a pass that starts at `start`."""
-        x, frozen = population.flatten(0, 1), self.recipe.batch_norm == "frozen"
+        x, frozen = population.flatten(0, 1), self.recipe.frozen
         statistics = iter(self.statistics[start]) if frozen and len(blocks) else iter(())
 
         def batch_norm(x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from repsearch.files import digest, hidden, read_json, unchanged
+from repsearch.files import digest, hidden, read_manifest, unchanged
 from repsearch.provenance import code_version
 from repsearch.recipe import Recipe
 from repsearch.settings import Training, Variant
@@ -42,8 +42,8 @@ def made_from(settings: RunSettings, dataset: Path, manifests: Sequence[Path]) -
     key = {
         "settings": asdict(settings),
         "code": code_version("stage_train"),
-        "dataset": read_json(dataset.with_suffix(".json"))["sha256"],
-        "targets": [read_json(path)["sha256"] for path in manifests],
+        "dataset": read_manifest(dataset.with_suffix(".json"))["sha256"],
+        "targets": [read_manifest(path)["sha256"] for path in manifests],
     }
     return {"digest": digest(key)}
 

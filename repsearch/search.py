@@ -91,7 +91,7 @@ class Evolution:
         self, network: SearchNetwork, labels: Tensor, recipe: Recipe, indices: Tensor, path: SearchPath
     ) -> None:
         self.network, self.labels, self.recipe, self.indices = network, labels, recipe, indices
-        self.frozen = recipe.batch_norm == "frozen"
+        self.frozen = recipe.frozen
         self.fused = fused.choose(network, recipe, path)
 
     def untouched(self, images: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 
 from repsearch import datasets
 from repsearch.errors import UserError
-from repsearch.files import atomic, file_digest, finish, read_json, unchanged
+from repsearch.files import atomic, file_digest, finish, read_manifest, unchanged, whole
 from repsearch.network import Network, Shape
 from repsearch.provenance import code_version
 from repsearch.search_network import SearchNetwork, initialise
@@ -38,7 +38,7 @@ def make(
     key: dict[str, Any] = {
         "settings": [width, seed, calibration_images, calibration_noise, head_bias, list(blur), count_padding],
         "code": code_version("stage_network"),
-        "dataset": read_json(dataset.with_suffix(".json"))["sha256"],
+        "dataset": read_manifest(dataset.with_suffix(".json"))["sha256"],
     }
     manifest = out.with_suffix(".json")
     if unchanged(manifest, key):
@@ -64,9 +64,7 @@ def make(
 
 def read(path: Path) -> tuple[SearchNetwork, str]:
     """The network and its digest. Raises UserError where the file is missing, damaged or not what its manifest says."""
-    stated = read_json(path.with_suffix(".json")).get("sha256")
-    if not path.exists() or file_digest(path) != stated:
-        raise UserError(f"{path} is missing or not what its manifest says: delete both, then run snakemake again")
+    stated = whole(path.with_suffix(".json"))["sha256"]
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         shape = Shape(**saved["shape"])

@@ -14,7 +14,7 @@ from torch import Tensor
 from repsearch import datasets, partial, stage_network
 from repsearch.device import computing_on
 from repsearch.errors import UserError
-from repsearch.files import digest, finish, read_json, unchanged, write_csv
+from repsearch.files import digest, finish, read_manifest, unchanged, write_csv
 from repsearch.fused import SearchPath
 from repsearch.measures import cosine_gram, effective_number
 from repsearch.provenance import code_version
@@ -32,8 +32,8 @@ def _key(dataset: Path, network: Path, recipe: Recipe, **settings: Any) -> dict[
         "recipe": recipe.to_dict(),
         **settings,
         "code": code_version("stage_probes"),
-        "dataset": read_json(dataset.with_suffix(".json"))["sha256"],
-        "network": read_json(network.with_suffix(".json"))["sha256"],
+        "dataset": read_manifest(dataset.with_suffix(".json"))["sha256"],
+        "network": read_manifest(network.with_suffix(".json"))["sha256"],
     }
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from repsearch import datasets, fused, partial, stage_network, targets
 from repsearch.device import computing_on
 from repsearch.errors import UserError
-from repsearch.files import digest, read_json
+from repsearch.files import digest, read_manifest
 from repsearch.fused import SearchPath
 from repsearch.progress import counter
 from repsearch.provenance import code_version
@@ -36,7 +36,7 @@ def batch_images(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> in
     """How many images to search side by side, from the device's free memory. No bearing on the result (R3 `frozen`)."""
     shape = network.shape.layer_shapes["block0"]
     numbers = recipe.population * math.prod(shape)
-    if recipe.batch_norm == "batch":  # whose result depends on the batch: so never on the machine
+    if not recipe.frozen:  # whose result depends on the batch: so never on the machine
         return max(1, BATCH_NUMBERS // numbers)
     if network.device.type == "cpu":
         return max(torch.get_num_threads(), BATCH_NUMBERS // numbers)
@@ -97,7 +97,7 @@ def over_images(
         return work(*on_device)
 
     started = time.perf_counter()
-    smallest = size if recipe.batch_norm == "batch" else 1
+    smallest = 1 if recipe.frozen else size
     yield from in_batches(len(indices), size, one, title, smallest)
     kind, seconds = path_name(network, recipe, path), time.perf_counter() - started
     log.info("%s: %d images in %.1f s (%s, %s path)", title, len(indices), seconds, network.device, kind)
@@ -145,8 +145,8 @@ def make(
         "recipe": recipe.to_dict(),
         "images": [start, stop],
         "code": version,
-        "dataset": read_json(dataset.with_suffix(".json"))["sha256"],
-        "network": read_json(network.with_suffix(".json"))["sha256"],
+        "dataset": read_manifest(dataset.with_suffix(".json"))["sha256"],
+        "network": read_manifest(network.with_suffix(".json"))["sha256"],
     }
     if _unchanged(store, manifest, key):
         partial.forget(store)
@@ -194,7 +194,7 @@ def _arrays(found: Found) -> dict[str, NDArray[Any]]:
 
 def _unchanged(store: Path, manifest: Path, key: dict[str, Any]) -> bool:
     try:
-        return read_json(manifest).get("key") == key and bool(targets.read(store, manifest))
+        return read_manifest(manifest).get("key") == key and bool(targets.read(store, manifest))
     except UserError:
         return False
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from repsearch import checkpoint, datasets
 from repsearch.device import computing_on, fits
 from repsearch.errors import UserError
-from repsearch.files import atomic, digest, finish, read_json, write_csv
+from repsearch.files import atomic, digest, finish, read_manifest, write_csv
 from repsearch.network import Network, Shape, whitening_filters
 from repsearch.progress import bar
 from repsearch.provenance import code_version
@@ -49,9 +49,9 @@ def make(
     if settings.recipe is not None:
         expected: dict[str, Any] = {"recipe_digest": digest(settings.recipe.to_dict())}
         if network is not None:
-            expected["network"] = read_json(network.with_suffix(".json"))["sha256"]
+            expected["network"] = read_manifest(network.with_suffix(".json"))["sha256"]
         found = Targets(manifests, len(data.images), expected).arrays
-        searched_by = str(read_json(manifests[0]).get("code_version"))
+        searched_by = str(read_manifest(manifests[0]).get("code_version"))
     elif settings.variant.learns == "targets":
         raise UserError(f"variant {settings.variant_name} learns targets, but the run names no recipe")
     images = torch.from_numpy(data.normalised(data.images[data.train]))

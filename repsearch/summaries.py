@@ -21,7 +21,7 @@ ALIKE = ["recipe_digest", "code_version", "settings_digest", "population", "gene
 NUMBERS = ["depth", "population", "generations", "seed", *SCALE, "validation_accuracy", "test_accuracy"]
 TEXT = {
     *("dataset", "label", "paper", "augmentation", "variant", "recipe", "recipe_digest", "code_version"),
-    *("settings_digest", "panel", "block", "series", "kind"),
+    *("settings_digest", "panel", "block", "series", "kind", "part", "reading", "setting"),
 }
 AGAIN = "run snakemake again so that all are made alike"
 

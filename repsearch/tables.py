@@ -1,13 +1,14 @@
 """Tables 1 and 2: test accuracies by data set and variant, beside the paper's."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from repsearch import alternatives
 from repsearch.errors import UserError
 from repsearch.files import atomic
 from repsearch.summaries import (
@@ -44,16 +45,17 @@ TABLES = {1: "plain", 2: "augmented"}  # table → augmentation
 FACTS = ["label", "recipe", "validation_mean", "validation_std", "train_images", "test_images", "width", "epochs"]
 DIGESTS = ["recipe_digest", "code_version", "settings_digest"]
 COLUMNS = [
-    *("dataset", "variant", "depth", "mean", "std", "n", "paper_mean", "paper_std", "difference"),
+    *("dataset", "variant", "depth", "setting", "mean", "std", "n", "paper_mean", "paper_std", "difference"),
     *FACTS,
     *DIGESTS,
-    *("augmentation", "paper", "depths_tried"),
+    *("augmentation", "paper", "tried"),
 ]
 NAMES = {1: {**VARIANTS, "search-all": "Search-based Learning"}, 2: VARIANTS}
 
 
 def accuracies(summaries: Sequence[Path]) -> pd.DataFrame:
-    """Test and validation accuracy (%) of each data set, augmentation, variant, depth and recipe, over its seeds.
+    """Test and validation accuracy (%) of each data set, augmentation, variant, setting (what of its training settings
+    an alternative to the variant changes), depth and recipe, over its seeds.
 
     std is the sample standard deviation (NaN for one run). Raises UserError for runs that must not be averaged.
     """
@@ -62,7 +64,9 @@ def accuracies(summaries: Sequence[Path]) -> pd.DataFrame:
         first = group.iloc[0]
         rows.append(
             {
-                **first[["dataset", "label", "variant", "depth", "recipe"]],
+                **first[["dataset", "label", "depth", "recipe"]],
+                "variant": alternatives.family(first["variant"]),
+                "setting": alternatives.setting(first["variant"]) or "default",
                 **spread(100 * group["test_accuracy"]),
                 "n": len(group),
                 **spread(100 * group["validation_accuracy"], "validation_"),
@@ -73,15 +77,16 @@ def accuracies(summaries: Sequence[Path]) -> pd.DataFrame:
 
 
 def table(number: int, summaries: Sequence[Path]) -> pd.DataFrame:
-    """Table 1 or 2: of a variant's depths, the one with the best mean validation accuracy (the smaller of equals)."""
-    every = all_depths(number, summaries)
+    """Table 1 or 2: of a variant's depths and settings, those with the best mean validation accuracy (the smaller depth
+    of equals)."""
+    every = all_tried(number, summaries)
     best = every.sort_values(["validation_mean", "depth"], ascending=[False, True])
     best = best.drop_duplicates(["dataset", "variant", "recipe"])
     return best.sort_index().reset_index(drop=True)
 
 
-def all_depths(number: int, summaries: Sequence[Path]) -> pd.DataFrame:
-    """As `table`, with every depth. Data sets in the order given, variants in the paper's, unknown ones after them."""
+def all_tried(number: int, summaries: Sequence[Path]) -> pd.DataFrame:
+    """As `table`, with every depth and setting. Data sets as given, variants in the paper's order, then others."""
     _known(number)
     frame = accuracies(summaries)
     other = frame.loc[frame["augmentation"] != TABLES[number], "variant"]
@@ -97,7 +102,7 @@ def all_depths(number: int, summaries: Sequence[Path]) -> pd.DataFrame:
     frame = frame.assign(
         paper_mean=[mean for mean, _ in published],
         paper_std=[std for _, std in published],
-        depths_tried=frame.groupby(["dataset", "variant", "recipe"])["depth"].transform("count"),
+        tried=frame.groupby(["dataset", "variant", "recipe"])["depth"].transform("count"),
         difference=[ours - mean for ours, (mean, _) in zip(frame["mean"], published, strict=True)],
     )
     datasets, variants = list(dict.fromkeys(frame["dataset"])), _in_order(number, frame["variant"])
@@ -136,7 +141,7 @@ def _cells(number: int, frame: pd.DataFrame) -> tuple[list[str], list[list[str]]
     rows = {}
     for variant in _in_order(number, frame["variant"]):
         own = frame[frame["variant"] == variant]
-        split = [name for name in ("recipe", "depth") if own.groupby("dataset")[name].nunique().max() > 1]
+        split = [name for name in ("recipe", "setting", "depth") if own.groupby("dataset")[name].nunique().max() > 1]
         name = NAMES[number].get(variant, variant)
         for values, part in own.groupby(split, sort=False) if split else [((), own)]:
             detail = ", ".join(f"{column} {value}" for column, value in zip(split, values, strict=True))
@@ -162,21 +167,27 @@ def _caption(number: int, frame: pd.DataFrame) -> tuple[str, list[str]]:
     if frame.duplicated(["dataset", "variant", "recipe"]).any():
         notes.append("A block of depth d has 2 d convolutions.")
     else:
-        depths = [
-            f"{NAMES[number].get(str(variant), variant)} "
-            + grouped((str(2 * depth), label) for depth, label in zip(own["depth"], own["label"], strict=True))
-            + (
-                f" (of {several(own['depths_tried'])} depths, the best on validation)"
-                if own["depths_tried"].max() > 1
-                else ""
-            )
-            for variant, own in frame.groupby("variant", sort=False)
-        ]
-        notes.append(f"Convolutions a block: {'; '.join(depths)}.")
+        chosen = [_chosen(NAMES[number].get(str(variant), str(variant)), own) for variant, own in by_variant(frame)]
+        notes.append(f"Convolutions a block: {'; '.join(chosen)}.")
     scales = grouped((scale(own), str(label)) for label, own in frame.groupby("label", sort=False))
     notes.append(f"Scale: {scales}.")
     notes.append(provenance(frame))
     return f"Test accuracies (%) {AUGMENTATIONS[TABLES[number]]}.", notes
+
+
+def by_variant(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    for variant, own in frame.groupby("variant", sort=False):
+        yield str(variant), own
+
+
+def _chosen(name: str, own: pd.DataFrame) -> str:
+    """For people: a variant's depth and setting by data set, and of how many validation chose them."""
+    named = [
+        str(2 * depth) + ("" if setting == "default" else f" with {setting}")
+        for depth, setting in zip(own["depth"], own["setting"], strict=True)
+    ]
+    text = f"{name} " + grouped(zip(named, own["label"], strict=True))
+    return text + (f" (of {several(own['tried'])} tried, the best on validation)" if own["tried"].max() > 1 else "")
 
 
 def draw(number: int, csv: Path, png: Path) -> None:

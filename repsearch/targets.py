@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,16 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 from zarr.storage import ZipStore
 
+from repsearch.declared import check_store
 from repsearch.errors import UserError
-from repsearch.files import atomic, read_json, write_json
+from repsearch.files import atomic, read_manifest, write_manifest
 from repsearch.recipe import SEARCH_LAYERS
 
 log = logging.getLogger(__name__)
 
 CHUNK_IMAGES = 64
-REMEDY = "delete it and its manifest, then run snakemake again"
+AGAIN = "then run snakemake again"
+REMEDY = f"delete it and its manifest, {AGAIN}"
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -31,18 +32,18 @@ def write(store: Path, manifest: Path, arrays: Arrays, attributes: dict[str, Any
     cross-entropies, all with the same n. attributes: recipe, network digest and so on. key: what it was made from. The
     store is one zip file, so that it appears at once and a cluster's file system holds one file a shard.
     """
-    with atomic(store) as temporary:
-        temporary.unlink()
-        with ZipStore(temporary, mode="w") as opened:
-            group = zarr.create_group(opened, attributes=attributes)
-            for name, values in arrays.items():
-                group.create_array(
-                    name,
-                    data=np.ascontiguousarray(values),
-                    chunks=(min(len(values), CHUNK_IMAGES), *values.shape[1:]),
-                    compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
-                )
-    write_json(manifest, {**attributes, "images": len(arrays["indices"]), "sha256": content_digest(arrays), "key": key})
+    with atomic(store) as temporary, ZipStore(temporary, mode="w") as opened:
+        group = zarr.create_group(opened, attributes=attributes)
+        for name, values in arrays.items():
+            group.create_array(
+                name,
+                data=np.ascontiguousarray(values),
+                chunks=(min(len(values), CHUNK_IMAGES), *values.shape[1:]),
+                compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
+                config={"write_empty_chunks": True},  # so that a chunk that is not there is known to be lost
+            )
+    facts = {"images": len(arrays["indices"]), "sha256": content_digest(arrays), "key": key}
+    write_manifest(manifest, {**attributes, **facts})
 
 
 def content_digest(arrays: Arrays) -> str:
@@ -57,23 +58,23 @@ def content_digest(arrays: Arrays) -> str:
 
 def read(store: Path, manifest: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """One shard's arrays and attributes. Raises UserError, naming it, if missing, truncated or altered."""
-    stated = read_json(manifest)
+    stated = read_manifest(manifest)
     if not store.exists():
         raise UserError(f"{store} is missing, but {manifest} is there: run snakemake again, asking for {store}")
     try:
-        if not zipfile.is_zipfile(store):
-            raise zipfile.BadZipFile("not a whole zip file")
+        names = check_store(store)
         with ZipStore(store, mode="r") as opened:
-            group = zarr.open_group(opened, mode="r", zarr_format=3)
-            attributes = dict(group.attrs)
+            # An array at a time by its own metadata: a group's "consolidated" metadata could name other codecs.
             arrays = {
-                path: array[...] for path, array in group.members(max_depth=None) if isinstance(array, zarr.Array)
+                name: np.asarray(zarr.open_array(opened, path=name, mode="r", zarr_format=3)[...]) for name in names
             }
+            attributes = dict(zarr.open_group(opened, mode="r", zarr_format=3, use_consolidated=False).attrs)
     except Exception as error:  # zipfile, zarr, its codecs and json each have their own for a damaged file
-        raise UserError(f"{store} is not a readable Zarr store ({type(error).__name__}: {error}): {REMEDY}") from None
-    if content_digest(arrays) != stated.get("sha256"):  # type: ignore[arg-type]
+        reason = " ".join(str(error).split())
+        raise UserError(f"{store} is not a readable Zarr store ({type(error).__name__}: {reason}): {REMEDY}") from None
+    if content_digest(arrays) != stated.get("sha256") or attributes != {n: stated.get(n) for n in attributes}:
         raise UserError(f"{store} is not what its manifest says (altered, truncated or of another shard): {REMEDY}")
-    return arrays, attributes  # type: ignore[return-value]
+    return arrays, attributes
 
 
 def paths(manifest: Path) -> tuple[Path, Path]:
@@ -93,8 +94,8 @@ class Targets:
         self, manifests: Sequence[Path], count: int, expected: Mapping[str, Any], layers: Sequence[str] = SEARCH_LAYERS
     ) -> None:
         self.arrays: dict[str, NDArray[np.float16]] = {}
-        covered = np.zeros(count, dtype=int)
-        for path in manifests:
+        holder = np.full(count, -1)  # of each image: the number of its shard
+        for number, path in enumerate(manifests):
             store, manifest = paths(Path(path))
             arrays, attributes = read(store, manifest)
             for name, value in expected.items():
@@ -103,14 +104,19 @@ class Targets:
             indices = arrays["indices"]
             if indices.min(initial=0) < 0 or indices.max(initial=0) >= count:
                 raise UserError(f"{store} holds images outside 0 … {count - 1}: {REMEDY}")
-            covered[indices] += 1
+            twice = indices[holder[indices] >= 0]
+            if len(twice):
+                other, _ = paths(Path(manifests[holder[twice[0]]]))
+                raise UserError(
+                    f"{other} and {store} both hold image {twice[0]}: delete both with their manifests, {AGAIN}"
+                )
+            holder[indices] = number
             for layer in layers:
                 values = arrays[f"targets/{layer}"]
                 whole = self.arrays.setdefault(layer, np.empty((count, *values.shape[1:]), np.float16))
                 whole[indices] = values
-        if not (covered == 1).all():
-            wrong = int(np.flatnonzero(covered != 1)[0])
+        if (holder < 0).any():
             folder = Path(manifests[0]).parent if manifests else "the targets' folder"
             raise UserError(
-                f"{folder}: image {wrong} is in {covered[wrong]} shards, not in one: a shard is missing or doubled"
+                f"{folder}: no shard holds image {np.flatnonzero(holder < 0)[0]}: delete the shards, {AGAIN}"
             )

@@ -1,5 +1,6 @@
 """The tiny pipeline for fault tests: started, killed, started again; and what of its results must not change."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -7,16 +8,24 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pipeline.test_workflow import ROOT, TINY
 
+from repsearch.config import _overlay
+
 RESULTS = "results/tiny"
 SHARDS = 4
 SCALE: dict[str, Any] = TINY | {"shard_images": 60 // SHARDS}
+MERGED: dict[str, Any] = _overlay(
+    yaml.safe_load((ROOT / "config.yaml").read_text()), SCALE
+)  # what Snakemake makes of it
 CORES = "3"
+A_PART = (f"{RESULTS}/tables/table1.csv", f"{RESULTS}/figures/figure3.csv")  # eleven jobs, shards and trainings too
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
@@ -65,6 +74,20 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def _processes() -> Iterator[tuple[int, str, int, int]]:
+    """(id, state, parent, group) of each process on this machine."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            state, parent, group = stat.read_text().rpartition(")")[2].split()[:3]
+            yield int(stat.parent.name), state, int(parent), int(group)
+
+
+def wait_for_group(group: int) -> None:
+    """Wait until the processes of a group that runs on without its driver have ended."""
+    while any(state != "Z" and member == group for _, state, _, member in _processes()):
+        time.sleep(0.2)
+
+
 def jobs(process: subprocess.Popen[bytes]) -> list[int]:
     """The processes below a driver that run a stage (`python -m repsearch …`), by process id."""
     found = []
@@ -79,18 +102,14 @@ def jobs(process: subprocess.Popen[bytes]) -> list[int]:
 
 
 def descendants(root: int) -> list[int]:
-    parents: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            after_name = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents.setdefault(int(after_name[1]), []).append(int(stat.parent.name))
+    children: dict[int, list[int]] = {}
+    for pid, _, parent, _ in _processes():
+        children.setdefault(parent, []).append(pid)
     found, waiting = [], [root]
     while waiting:
-        children = parents.get(waiting.pop(), [])
-        found += children
-        waiting += children
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
     return found
 
 
@@ -101,6 +120,8 @@ def fingerprint(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(results.rglob("*")):
         name = str(path.relative_to(results))
+        if path.name.startswith("."):
+            continue
         if path.suffix in (".csv", ".md", ".pt", ".npz", ".png"):
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
         elif path.suffix == ".json":
@@ -109,8 +130,9 @@ def fingerprint(folder: Path) -> dict[str, str]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Files that a killed writer left: hidden ones below the results."""
-    return [str(path.relative_to(folder)) for path in (folder / RESULTS).rglob(".*") if path.is_file()]
+    """Files that a killed writer left: hidden ones below the results, but for locks, which stay."""
+    hidden = (folder / RESULTS).rglob(".*")
+    return [str(path.relative_to(folder)) for path in hidden if path.is_file() and path.suffix != ".lock"]
 
 
 def copy(source: Path, folder: Path) -> Path:

@@ -61,7 +61,7 @@ def test_every_layout_becomes_channels_first(tmp_path: Path, layout: str) -> Non
         ({"y_test": np.full(6, 3)}, "y_test has the label 3, outside 0 … 2"),
         ({"y_test": np.full(6, -1)}, "y_test has the label -1, outside"),
         ({"y_train": np.zeros(30, int), "y_test": np.zeros(6, int)}, "at least two classes"),
-        ({"y_train": np.array([object()] * 30)}, "it holds pickled objects, which are never loaded"),
+        ({"y_train": np.array([object()] * 30)}, "y_train holds pickled objects, which are never loaded"),
     ],
 )
 def test_unusable_arrays_are_refused_by_name(tmp_path: Path, changes: dict[str, Any], said: str) -> None:

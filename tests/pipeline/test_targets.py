@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from repsearch import targets
 from repsearch.errors import UserError
+from repsearch.files import write_manifest
 from repsearch.recipe import SEARCH_LAYERS
 
 SHAPES = {"block0": (4, 5, 5), "block1": (4, 2, 2), "block2": (4, 1, 1), "logits": (3,)}
@@ -91,13 +92,17 @@ def test_a_lost_chunk_is_no_zeros(manifests: list[Path]) -> None:
         for name, content in entries.items():
             if name != lost:
                 new.writestr(name, content)
-    with pytest.raises(UserError, match=r"shard-0000\.zarr\.zip is not what its manifest says"):
+    with pytest.raises(UserError, match=r"shard-0000\.zarr\.zip is not .* targets/block0/c/.* is missing"):
         targets.Targets(manifests, 90, EXPECTED)
 
 
 def test_an_altered_or_damaged_manifest_is_refused(manifests: list[Path]) -> None:
     stated = json.loads(manifests[0].read_text())
     manifests[0].write_text(json.dumps({**stated, "sha256": "0" * 64}))
+    with pytest.raises(UserError, match=r"shard-0000\.json was altered: delete it"):
+        targets.Targets(manifests, 90, EXPECTED)
+    del stated["checksum"]
+    write_manifest(manifests[0], {**stated, "sha256": "0" * 64})
     with pytest.raises(UserError, match=r"shard-0000\.zarr\.zip is not what its manifest says"):
         targets.Targets(manifests, 90, EXPECTED)
     manifests[0].write_text("{")
@@ -112,10 +117,10 @@ def test_a_shard_of_another_recipe_is_refused(manifests: list[Path]) -> None:
 
 
 def test_gaps_and_overlaps_are_refused(manifests: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="image 70 is in 0 shards"):
+    with pytest.raises(UserError, match=r"no shard holds image 70: delete"):
         targets.Targets(manifests[:1], 90, EXPECTED)
     again = write(tmp_path, 2, 80, 90)
-    with pytest.raises(UserError, match="image 80 is in 2 shards"):
+    with pytest.raises(UserError, match=r"shard-0001.* and .*shard-0002.* both hold image 80: delete both"):
         targets.Targets([*manifests, again], 90, EXPECTED)
     with pytest.raises(UserError, match="outside 0 … 79"):
         targets.Targets(manifests, 80, EXPECTED)

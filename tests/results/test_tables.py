@@ -35,14 +35,26 @@ def test_validation_not_test_chooses_the_depth(tmp_path):
         run(tmp_path, **sgd, depth=3, validation_accuracy=0.62, test_accuracy=0.64),
     ]
     assert tables.table(1, runs)[["depth", "mean"]].to_numpy().tolist() == [[2, pytest.approx(58)]]
-    assert tables.all_depths(1, runs)["depth"].tolist() == [1, 2, 3]
-    assert "SGD, depth 3" in tables.to_markdown(1, tables.all_depths(1, runs))
+    assert tables.all_tried(1, runs)["depth"].tolist() == [1, 2, 3]
+    assert "SGD, depth 3" in tables.to_markdown(1, tables.all_tried(1, runs))
 
 
 def test_only_a_variant_of_several_depths_is_said_to_be_the_best_of_them(tmp_path):
     runs = [run(tmp_path, variant="sgd", depth=depth) for depth in (1, 2)] + [run(tmp_path, depth=1)]
     text = tables.to_markdown(1, tables.table(1, runs))
-    assert "a block: SGD 2 (of 2 depths, the best on validation); Search-based Learning 2." in text
+    assert "a block: SGD 2 (of 2 tried, the best on validation); Search-based Learning 2." in text
+
+
+def test_validation_chooses_among_tuned_settings_too(tmp_path):
+    runs = [
+        run(tmp_path, variant="sgd", validation_accuracy=0.5, test_accuracy=0.9),
+        run(tmp_path, variant="sgd--learning_rate-8", validation_accuracy=0.6, test_accuracy=0.4),  # chosen
+    ]
+    (row,) = tables.table(1, runs).to_dict("records")
+    assert (row["variant"], row["setting"], row["tried"]) == ("sgd", "learning_rate 8", 2)
+    assert row["mean"] == pytest.approx(40)
+    text = tables.to_markdown(1, tables.table(1, runs))
+    assert "a block: SGD 6 with learning_rate 8 (of 2 tried, the best on validation)." in text
 
 
 def test_of_equal_depths_the_smaller(tmp_path):
@@ -92,8 +104,8 @@ def test_rows_in_the_papers_order(tmp_path):
     frame = tables.table(2, runs)
     order = ["sgd", "search-skip0", "search-all", "mine"]
     assert list(zip(frame["dataset"], frame["variant"], strict=True)) == [(d, v) for d in "ba" for v in order]
-    assert list(frame.columns[:9]) == [
-        *("dataset", "variant", "depth", "mean", "std", "n", "paper_mean", "paper_std", "difference")
+    assert list(frame.columns[:10]) == [
+        *("dataset", "variant", "depth", "setting", "mean", "std", "n", "paper_mean", "paper_std", "difference")
     ]
 
 

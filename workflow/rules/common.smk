@@ -1,10 +1,13 @@
 # Paths, settings and inputs by wildcards. Rules ask here; nothing here runs a stage.
 import json
+import os
+import re
 import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from repsearch import alternatives
 from repsearch.config import load
 from repsearch.datasets import training_images
 from repsearch.device import device_wanted, gpus_found, gpus_wanted
@@ -27,6 +30,7 @@ def stop(error):
 try:
     CONFIG = load(config)
     RECIPES = CONFIG.all_recipes
+    VARIANTS = [*CONFIG.variants, *CONFIG.alternative_training]
     check_writable(Path(CONFIG.results))
 except UserError as error:
     stop(error)
@@ -43,7 +47,7 @@ if "gpu" not in workflow.global_resources and not ELSEWHERE:
     # No --resources gpu=N, and jobs run on this machine: not more at a time than it has GPUs. A scheduler counts its own.
     workflow.global_resources["gpu"] = max(1, gpus_found())
 DATASET = f"{RESULTS}/data/{{dataset}}"
-NETWORK = f"{RESULTS}/network/{{dataset}}"
+NETWORK = f"{RESULTS}/network/{{dataset}}/{{calibration}}"
 TARGETS = f"{RESULTS}/targets/{{dataset}}/{{recipe}}/shard-{{shard}}"
 RUN = f"{RESULTS}/runs/{{dataset}}/{{augmentation}}/{{variant}}/{{recipe}}/depth{{depth}}/seed{{seed}}"
 RUN_FILES = ("summary.json", "epochs.csv", "weights.pt")
@@ -51,8 +55,9 @@ RUN_FILES = ("summary.json", "epochs.csv", "weights.pt")
 
 wildcard_constraints:
     dataset="|".join(CONFIG.datasets),
-    recipe="|".join(["none", *RECIPES]),
-    variant="|".join(CONFIG.variants),
+    recipe="|".join(re.escape(name) for name in ["none", *RECIPES]),
+    variant="|".join(map(re.escape, VARIANTS)),
+    calibration="[a-z0-9-]+",
     augmentation="plain|augmented",
     layer="[012]",
     shard=r"\d{4}",
@@ -83,21 +88,47 @@ def image_count(dataset):
         stop(f"datasets.{dataset}.source: {error}")
 
 
+def calibration(recipe):
+    """The smoothing of the candidates on which a recipe's network freezes its statistics (R3), as a file's name."""
+    first, second = RECIPES[recipe].calibration_blur
+    return f"blur-{first}-{second}" + ("" if RECIPES[recipe].count_padding else "-unpadded")
+
+
+CALIBRATIONS = {calibration(name): recipe for name, recipe in RECIPES.items()}
+
+
 def network_settings(wildcards):
-    """The statistics are frozen on candidates that are smoothed as the children of the data set's recipe are."""
-    recipe = RECIPES[CONFIG.datasets[wildcards.dataset].recipe]
+    recipe = CALIBRATIONS[wildcards.calibration]
     smoothing = {
-        "blur": recipe.child_blur[:2],
+        "blur": recipe.calibration_blur,
         "count_padding": recipe.count_padding,
     }
     return as_json({**CONFIG.network.model_dump(), **smoothing})
+
+
+def network(dataset, recipe):
+    """The search network of a data set's recipe, without its suffix."""
+    return NETWORK.format(dataset=dataset, calibration=calibration(recipe))
+
+
+def searched_by(wildcards):
+    path = network(wildcards.dataset, wildcards.recipe)
+    return {"network": f"{path}.pt", "network_facts": f"{path}.json"}
+
+
+def probed_by(dataset):
+    path = network(dataset, CONFIG.datasets[dataset].recipe)
+    return {"network": f"{path}.pt", "network_facts": f"{path}.json"}
 
 
 # Shards
 
 
 def shards(dataset):
-    return [f"{shard:04d}" for shard in range(-(-image_count(dataset) // CONFIG.shard_images))]
+    try:
+        return [f"{shard:04d}" for shard in range(CONFIG.shards(dataset, image_count(dataset)))]
+    except UserError as error:
+        stop(error)
 
 
 def shard_settings(wildcards):
@@ -182,7 +213,7 @@ def run_inputs(wildcards):
     dataset, recipe = wildcards.dataset, wildcards.recipe
     inputs = {"dataset": f"{DATASET}.npz", "facts": f"{DATASET}.json"}
     if recipe != "none":
-        inputs["network"] = f"{NETWORK}.json"
+        inputs["network"] = f"{network(dataset, recipe)}.json"
         inputs["manifests"] = manifests(dataset, recipe)
         inputs["stores"] = ancient(stores(dataset, recipe))  # the manifests say whether a store's content changed
     return inputs
@@ -204,7 +235,7 @@ def target_options(wildcards, input):
 def runs(dataset, augmentation, variant, depths, seeds, recipe=None):
     """Folders of the runs of one variant. recipe: None for the data set's own, and none for a variant that learns labels."""
     if recipe is None:
-        learns = CONFIG.variants[variant].learns
+        learns = CONFIG.run_variant(variant).learns
         recipe = CONFIG.datasets[dataset].recipe if learns == "targets" else "none"
     return expand(
         RUN,
@@ -225,7 +256,8 @@ def table_runs(number):
     return [
         run
         for dataset in table.datasets
-        for variant in table.variants
+        for name in table.variants
+        for variant in CONFIG.tuned(dataset, name)
         for run in runs(
             dataset,
             augmentation,
@@ -250,6 +282,37 @@ def trajectory_runs():
         run
         for variant in chosen.variants
         for run in runs(chosen.dataset, "plain", variant, [chosen.depth], chosen.seeds, recipe)
+    ]
+
+
+def readings_runs():
+    """The runs of the readings study: of each data set every reading of the search, then of the training."""
+    study = CONFIG.readings
+    found = []
+    for dataset in study.datasets:
+        base = CONFIG.datasets[dataset].recipe
+        for variant in [*study.variants, study.baseline]:
+            for changes in CONFIG.training_readings(dataset, variant):
+                name = alternatives.name(variant, changes)
+                found += runs(dataset, "plain", name, [study.depth], study.seeds)
+        grid = [alternatives.name(base, changes) for changes in CONFIG.grid_readings(base)]
+        for recipe in readings_recipes(dataset):
+            for variant in study.variants if recipe in grid else study.variants[:1]:
+                found += runs(dataset, "plain", variant, [study.depth], study.seeds, recipe)
+    return list(dict.fromkeys(found))
+
+
+def readings_recipes(dataset):
+    base = CONFIG.datasets[dataset].recipe
+    made = [alternatives.name(base, changes) for changes in CONFIG.search_readings(base)]
+    return list(dict.fromkeys([*made, *CONFIG.readings.recipes.get(dataset, [])]))
+
+
+def readings_targets():
+    return [
+        f"{RESULTS}/targets/{dataset}/{recipe}/facts.json"
+        for dataset in CONFIG.readings.datasets
+        for recipe in readings_recipes(dataset)
     ]
 
 
@@ -299,11 +362,42 @@ def figure_settings(wildcards):
     return as_json({})
 
 
+# The paper's claims
+
+
+def scale_settings(wildcards):
+    """What this results folder is called, and how to make a file of it again."""
+    overlays = [os.path.relpath(path) for path in workflow.configfiles[1:]]
+    names = list(dict.fromkeys(entry.recipe for entry in CONFIG.datasets.values()))
+    recipes = {name: RECIPES[name] for name in names}
+    schedules = {name: [layer.generations for layer in recipe.layers] for name, recipe in recipes.items()}
+    searches = [
+        f"recipe {name}: population {recipe.population}, {'/'.join(map(str, schedules[name]))} generations"
+        for name, recipe in recipes.items()
+    ]
+    full = (
+        CONFIG.network.width == 256
+        and all(entry.images is None for entry in CONFIG.datasets.values())
+        and all(recipe.population == 240 for recipe in recipes.values())
+        and all(schedule == [300, 100, 100, 10] for schedule in schedules.values())
+    )
+    return as_json(
+        {
+            "name": "paper" if RESULTS == "results" else Path(RESULTS).name,
+            "what": f"width {CONFIG.network.width}; {'; '.join(searches)}",
+            "results": RESULTS,
+            "options": f"--configfile {' '.join(overlays)}" if overlays else "",
+            "full": full,
+        }
+    )
+
+
 # What `all` asks for
 
 
 def every_run():
-    folders = sorted({*table_runs(1), *table_runs(2), *scaling_runs(), *trajectory_runs()})
+    studies = readings_runs() if CONFIG.readings else []
+    folders = sorted({*table_runs(1), *table_runs(2), *scaling_runs(), *trajectory_runs(), *studies})
     return [f"{folder}/{name}" for folder in folders for name in RUN_FILES]
 
 
@@ -319,15 +413,22 @@ def every_shard(wildcards):
     for table in (CONFIG.table1, CONFIG.table2):
         if any(CONFIG.variants[variant].learns == "targets" for variant in table.variants):
             wanted |= {(dataset, CONFIG.datasets[dataset].recipe) for dataset in table.datasets}
+    if CONFIG.readings:
+        wanted |= {(dataset, recipe) for dataset in CONFIG.readings.datasets for recipe in readings_recipes(dataset)}
     return [path for pair in sorted(wanted) for path in (*manifests(*pair), *stores(*pair))]
+
+
+def every_csv():
+    return [path for path in every_result() if path.endswith(".csv")]
 
 
 def every_result():
     tables = expand(f"{RESULTS}/tables/table{{n}}.{{kind}}", n=(1, 2), kind=("csv", "md", "png"))
-    depths = expand(f"{RESULTS}/tables/table{{n}}_all_depths.csv", n=(1, 2))
+    tried = expand(f"{RESULTS}/tables/table{{n}}_tried.csv", n=(1, 2))
     figures = expand(
         f"{RESULTS}/figures/figure{{n}}.{{kind}}",
         n=range(2, 8),
         kind=("csv", "md", "png"),
     )
-    return tables + depths + figures
+    studies = expand(f"{RESULTS}/tables/readings.{{kind}}", kind=("csv", "md", "png")) if CONFIG.readings else []
+    return tables + tried + figures + studies

@@ -35,9 +35,9 @@ rule initialise_network:
         network=update(f"{NETWORK}.pt"),
         facts=update(f"{NETWORK}.json"),
     log:
-        f"{RESULTS}/logs/network/{{dataset}}.log",
+        f"{RESULTS}/logs/network/{{dataset}}/{{calibration}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/network/{{dataset}}.tsv"
+        f"{RESULTS}/benchmarks/network/{{dataset}}/{{calibration}}.tsv"
     conda:
         "../../environment.yml"
     threads: 1
@@ -48,7 +48,7 @@ rule initialise_network:
         settings=network_settings,
         code=code_version("stage_network"),
     message:
-        "Initialise the search network of {wildcards.dataset}"
+        "Initialise the search network of {wildcards.dataset}, statistics from {wildcards.calibration}"
     shell:
         "python -m repsearch network --settings {params.settings:q} --dataset {input.dataset:q}"
         " --out {output.network:q} --log {log:q} --threads {threads}"

@@ -1,6 +1,9 @@
 localrules:
     table,
     figure,
+    readings,
+    reproduction,
+    publish,
     assemble_report,
 
 
@@ -9,7 +12,7 @@ rule table:
         lambda wildcards: summaries(table_runs(wildcards.number)),
     output:
         csv=report(f"{RESULTS}/tables/table{{number}}.csv", category="Tables"),
-        depths=f"{RESULTS}/tables/table{{number}}_all_depths.csv",
+        tried=f"{RESULTS}/tables/table{{number}}_tried.csv",
         text=f"{RESULTS}/tables/table{{number}}.md",
         png=report(f"{RESULTS}/tables/table{{number}}.png", category="Tables"),
     log:
@@ -59,6 +62,80 @@ rule figure:
     shell:
         "python -m repsearch figure {wildcards.number} {input:q} --settings {params.settings:q}"
         " --out {output.csv:q} --log {log:q}"
+
+
+rule readings:
+    input:
+        runs=lambda wildcards: summaries(readings_runs()),
+        targets=lambda wildcards: readings_targets(),
+    output:
+        csv=report(f"{RESULTS}/tables/readings.csv", category="Tables"),
+        text=f"{RESULTS}/tables/readings.md",
+        png=report(f"{RESULTS}/tables/readings.png", category="Tables"),
+    log:
+        f"{RESULTS}/logs/tables/readings.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tables/readings.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code_version("readings"),
+    message:
+        "The readings study"
+    shell:
+        "python -m repsearch readings {input.runs:q} {input.targets:q} --out {output.csv:q} --log {log:q}"
+
+
+rule reproduction:
+    input:
+        every_csv(),
+    output:
+        report(f"{RESULTS}/reproduction.md", category="Claims"),
+    log:
+        f"{RESULTS}/logs/reproduction.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/reproduction.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=scale_settings,
+        results=subpath(output[0], parent=True),
+        code=code_version("reproduction"),
+    message:
+        "The paper's claims"
+    shell:
+        "python -m repsearch reproduction {params.results:q} --settings {params.settings:q} --out {output:q} --log {log:q}"
+
+
+rule publish:
+    # Keeps the results in the repository: docs/reproduction/SCALE and, made from all scales there, docs/reproduction.md.
+    input:
+        every_csv(),
+        page=f"{RESULTS}/reproduction.md",
+    log:
+        f"{RESULTS}/logs/publish.log",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=scale_settings,
+        results=subpath(input.page, parent=True),
+        out="docs/reproduction",
+    message:
+        "Publish"
+    shell:
+        "python -m repsearch publish {params.results:q} --settings {params.settings:q} --out {params.out:q} --log {log:q}"
 
 
 rule assemble_report:

@@ -1,9 +1,8 @@
 rule search_shard:
     input:
+        unpack(searched_by),
         dataset=f"{DATASET}.npz",
         facts=f"{DATASET}.json",
-        network=f"{NETWORK}.pt",
-        network_facts=f"{NETWORK}.json",
     output:
         store=update(f"{TARGETS}.zarr.zip"),
         manifest=update(f"{TARGETS}.json"),
@@ -33,10 +32,9 @@ rule search_shard:
 
 rule probe_fitness:
     input:
+        **probed_by(CONFIG.figure2.dataset),
         dataset=f"{DATASET}.npz".format(dataset=CONFIG.figure2.dataset),
         facts=f"{DATASET}.json".format(dataset=CONFIG.figure2.dataset),
-        network=f"{NETWORK}.pt".format(dataset=CONFIG.figure2.dataset),
-        network_facts=f"{NETWORK}.json".format(dataset=CONFIG.figure2.dataset),
     output:
         table=update(f"{RESULTS}/probes/fitness/block{{layer}}-population{{population}}.csv"),
         facts=update(f"{RESULTS}/probes/fitness/block{{layer}}-population{{population}}.json"),
@@ -66,10 +64,9 @@ rule probe_fitness:
 
 rule probe_diversity:
     input:
+        **probed_by(CONFIG.figure3.dataset),
         dataset=f"{DATASET}.npz".format(dataset=CONFIG.figure3.dataset),
         facts=f"{DATASET}.json".format(dataset=CONFIG.figure3.dataset),
-        network=f"{NETWORK}.pt".format(dataset=CONFIG.figure3.dataset),
-        network_facts=f"{NETWORK}.json".format(dataset=CONFIG.figure3.dataset),
     output:
         table=update(f"{RESULTS}/probes/diversity.csv"),
         facts=update(f"{RESULTS}/probes/diversity.json"),
@@ -95,3 +92,28 @@ rule probe_diversity:
         "python -m repsearch diversity --settings {params.settings:q} --dataset {input.dataset:q}"
         " --network {input.network:q} --out {output.table:q}"
         " --log {log:q} --device {resources.device} --path {resources.path} --threads {threads}"
+
+
+rule describe_targets:
+    input:
+        manifests=lambda wildcards: manifests(wildcards.dataset, wildcards.recipe),
+        stores=lambda wildcards: ancient(stores(wildcards.dataset, wildcards.recipe)),
+    output:
+        f"{RESULTS}/targets/{{dataset}}/{{recipe}}/facts.json",
+    log:
+        f"{RESULTS}/logs/targets/{{dataset}}/{{recipe}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/targets/{{dataset}}/{{recipe}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=16000,
+        runtime=30,
+    params:
+        settings=lambda wildcards: as_json({"dataset": wildcards.dataset, "recipe": wildcards.recipe}),
+        code=code_version("stage_targets"),
+    message:
+        "Describe the targets of {wildcards.dataset}, recipe {wildcards.recipe}"
+    shell:
+        "python -m repsearch describe {input.manifests:q} --settings {params.settings:q} --out {output:q} --log {log:q}"
