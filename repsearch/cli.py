@@ -272,10 +272,10 @@ def report(
     from repsearch.files import write_text
     from repsearch.report import report as page
 
-    def files(kind: str, suffix: str) -> list[Path]:
-        return [path for path in results if path.name.startswith(kind) and path.suffix == suffix]
+    def files(folder: str, suffix: str) -> list[Path]:
+        return [path for path in results if path.parent.name == folder and path.suffix == suffix]
 
-    write_text(out, page(out.parent, files("table", ".md"), files("figure", ".png"), files("figure", ".md")))
+    write_text(out, page(out.parent, files("tables", ".md"), files("figures", ".png"), files("figures", ".md")))
 
 
 @app.command()

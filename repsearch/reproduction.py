@@ -42,12 +42,13 @@ class Scale:
 
 
 def publish(results: Path, out: Path, settings: dict[str, Any]) -> None:
-    """Copy the CSVs of a results folder, with its scale, to `out`, a folder of the repository."""
+    """Copy the CSVs of a results folder, with its scale, to `out`, a folder of the repository; the readings whole."""
     parse(Scale, settings, "scale")
-    for csv in sorted([*results.glob("tables/*.csv"), *results.glob("figures/*.csv")]):
-        kept = out / csv.relative_to(results)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(csv, kept)
+    for pattern in ("tables/*.csv", "figures/*.csv", "tables/readings.*"):
+        for made in sorted(results.glob(pattern)):
+            kept = out / made.relative_to(results)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(made, kept)
     write_json(out / SCALE, settings)
 
 
