@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from repsearch.claims import SIGNIFICANT, Claim, claims
-from repsearch.config import parse
 from repsearch.errors import UserError
 from repsearch.files import read_json, write_json, write_text
+from repsearch.parsing import parse
 
 SCALE = "scale.json"  # beside the CSVs of a published folder
 WORDS = {  # verdict → in words, at the paper's scale and at another
