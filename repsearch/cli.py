@@ -15,7 +15,7 @@ import typer
 
 from repsearch import locks
 from repsearch.errors import UserError
-from repsearch.files import hidden
+from repsearch.files import cannot_write, hidden
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 log = logging.getLogger(__name__)
@@ -53,11 +53,15 @@ def _start(log_file: Path | None, out: Path | None) -> None:
     it, wait; it may then turn out to be up to date.
     """
     handlers: list[logging.Handler] = [logging.StreamHandler()]
+    logging.raiseExceptions = False  # a log that can't be written, on a full disk, stops nothing
     if log_file is not None:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        with log_file.open("a", encoding="utf-8") as opened:
-            opened.write(f"--- {datetime.now():%Y-%m-%d %H:%M:%S} repsearch {' '.join(sys.argv[1:2])}\n")
-        handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+        try:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            with log_file.open("a", encoding="utf-8") as opened:
+                opened.write(f"--- {datetime.now():%Y-%m-%d %H:%M:%S} repsearch {' '.join(sys.argv[1:2])}\n")
+            handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+        except OSError as error:
+            raise UserError(cannot_write(log_file, error)) from None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True)
     if out is not None:
         locks.hold(hidden(out, "lock"), out)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from repsearch.declared import check_zip, npy_shape
-from repsearch.errors import UserError
+from repsearch.errors import UserError, reason
 from repsearch.files import atomic, file_digest, finish, whole
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,26 @@ def read(path: Path) -> Prepared:
     names = [field.name for field in fields(Prepared) if field.name != "manifest"]
     with _opened(path) as archive, np.load(path, allow_pickle=False) as arrays:
         _check_members(path, archive, names)
-        return Prepared(**{name: arrays[name] for name in names}, manifest=manifest)
+        data = Prepared(**{name: arrays[name] for name in names}, manifest=manifest)
+        _check_prepared(data, str(path))
+    return data
+
+
+def _check_prepared(data: Prepared, path: str) -> None:
+    """Raise an error where a prepared data set can't be what `prepare` wrote, though its manifest vouches for it."""
+    checked(data.images, data.labels, data.test_images, data.test_labels, path, data.manifest["classes"])
+    split = np.sort(np.concatenate([data.train, data.validation]))
+    channels = data.images.shape[1:2]
+    if (
+        list(data.images.shape[1:]) != data.manifest["shape"]
+        or data.images.ndim != 4
+        or not np.array_equal(split, np.arange(len(data.images)))
+        or not np.issubdtype(split.dtype, np.integer)
+        or not len(data.train) > 0
+        or not all(x.shape == channels and x.dtype == np.float32 and (x >= 0).all() for x in (data.mean, data.std))
+        or not (np.isfinite(data.mean) & (data.std > 0) & np.isfinite(data.std)).all()
+    ):
+        raise UserError(f"{path} is no prepared data set: delete it and run snakemake again")
 
 
 def training_images(source: str) -> int:
@@ -183,13 +202,13 @@ def _torchvision(name: str, folder: Path) -> Raw:
             train, test = (kind(folder, train=part, download=True) for part in (True, False))
             break
         except (OSError, RuntimeError) as error:  # URLError is an OSError; torchvision: RuntimeError on a bad checksum
-            reason = " ".join(str(error).split())  # torchvision's has a line a mirror
+            why = reason(error)
             if attempt == ATTEMPTS:
                 raise UserError(
-                    f"torchvision:{name} can't be downloaded ({reason}): check the network, or put "
+                    f"torchvision:{name} can't be downloaded ({why}): check the network, or put "
                     f"{DOWNLOADS[name]} into {Path(folder).resolve()}"
                 ) from None
-            log.warning("download of %s failed (%s), trying again", name, reason)
+            log.warning("download of %s failed (%s), trying again", name, why)
             time.sleep(2**attempt)
     return checked(
         np.asarray(train.data), np.asarray(train.targets), np.asarray(test.data), np.asarray(test.targets),
@@ -231,8 +250,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: check the data set's source, npz:PATH") from None
     except Exception as error:  # zipfile, zlib and numpy each have their own for a damaged file
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} can't be read: {reason}") from None
+        raise UserError(f"{path} can't be read: {reason(error)}") from None
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile, names: Sequence[str]) -> None:

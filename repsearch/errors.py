@@ -6,3 +6,9 @@ class UserError(Exception):
 
     Commands print it without a traceback and exit with status 1.
     """
+
+
+def reason(error: BaseException) -> str:
+    """What an error of a library says, as a part of a line."""
+    words = " ".join(str(error).split())[:300] or type(error).__name__
+    return words if words.isprintable() else ascii(words)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repsearch.errors import UserError
+from repsearch.errors import UserError, reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ def atomic(path: Path) -> Iterator[Path]:
         _sweep(path)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     except OSError as error:
-        raise UserError(_cannot_write(path, error)) from error
+        raise UserError(cannot_write(path, error)) from error
     temporary = Path(name)
     try:
         with contextlib.suppress(OSError):  # a file system without locks
@@ -44,7 +44,7 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         if error.errno in WRITE_ERRORS:
-            raise UserError(_cannot_write(path, error)) from error
+            raise UserError(cannot_write(path, error)) from error
         raise
     finally:
         os.close(handle)
@@ -56,7 +56,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WRITE_ERRORS = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
-def _cannot_write(path: Path, error: OSError) -> str:
+def cannot_write(path: Path, error: OSError) -> str:
+    """For people: which file could not be written, and why."""
     if error.errno in FULL:
         return f"no space left while writing {path} ({error.strerror}): free some, then run again"
     return f"can't write to {path.parent}: {error.strerror}; check its permissions"
@@ -120,7 +121,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run snakemake to make it") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} can't be read as JSON ({error}): {REMEDY}") from None
+        raise UserError(f"{path} can't be read as JSON ({reason(error)}): {REMEDY}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} is not a JSON object: {REMEDY}")
     return value

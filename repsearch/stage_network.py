@@ -1,20 +1,20 @@
 """Stage: initialise a data set's search network; read it back."""
 
 import logging
-import pickle
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from repsearch import datasets
-from repsearch.errors import UserError
+from repsearch.errors import UserError, reason
 from repsearch.files import atomic, file_digest, finish, read_manifest, unchanged, whole
 from repsearch.network import Network, Shape
 from repsearch.provenance import code_version
-from repsearch.search_network import SearchNetwork, initialise
+from repsearch.search_network import SearchNetwork, Statistics, initialise
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +67,28 @@ def read(path: Path) -> tuple[SearchNetwork, str]:
     stated = whole(path.with_suffix(".json"))["sha256"]
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        shape = Shape(**saved["shape"])
-        network = Network(shape, saved["weights"]["whiten.weight"])
-        network.load_state_dict(saved["weights"])
-    except (KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is not a search network ({error}): delete it and run snakemake again") from None
-    return SearchNetwork(network, saved["statistics"]), str(stated)
+        shape, weights, statistics = Shape(**saved["shape"]), saved["weights"], saved["statistics"]
+        tensors = [*weights.values(), *statistics.values()]
+        if sum(tensor.nbytes for tensor in tensors) > path.stat().st_size or not _fit(shape, weights, statistics):
+            raise ValueError("its weights are not of the shape that it states")
+        network = Network(shape, weights["whiten.weight"])
+        network.load_state_dict(weights)
+    except Exception as error:  # pickle, zipfile and torch each have their own for a damaged file
+        raise UserError(
+            f"{path} is not a search network ({reason(error)}): delete it and run snakemake again"
+        ) from None
+    return SearchNetwork(network, statistics), str(stated)
+
+
+def _fit(shape: Shape, weights: dict[str, Tensor], statistics: Statistics) -> bool:
+    """Whether tensors have the sizes of a network of that shape, as far as its memory and its passes depend on them."""
+    norms = {start: blocks * shape.convolutions for start, blocks in (("input", 1), ("block0", 2), ("block1", 1))}
+    return (
+        weights["head.weight"].shape == (shape.classes, shape.width * shape.map_sizes[-1] ** 2)
+        and weights["whiten.weight"].shape[1:] == (shape.channels, 2, 2)
+        and all(
+            type(shape.convolutions) is int and statistics[start].shape == (n, 2, shape.width)
+            for start, n in norms.items()
+        )
+        and all(torch.isfinite(tensor).all() for tensor in (*weights.values(), *statistics.values()))
+    )

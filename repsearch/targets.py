@@ -13,7 +13,7 @@ from zarr.codecs import BloscCodec
 from zarr.storage import ZipStore
 
 from repsearch.declared import check_store
-from repsearch.errors import UserError
+from repsearch.errors import UserError, reason
 from repsearch.files import atomic, read_manifest, write_manifest
 from repsearch.recipe import SEARCH_LAYERS
 
@@ -70,8 +70,8 @@ def read(store: Path, manifest: Path) -> tuple[dict[str, NDArray[Any]], dict[str
             }
             attributes = dict(zarr.open_group(opened, mode="r", zarr_format=3, use_consolidated=False).attrs)
     except Exception as error:  # zipfile, zarr, its codecs and json each have their own for a damaged file
-        reason = " ".join(str(error).split())
-        raise UserError(f"{store} is not a readable Zarr store ({type(error).__name__}: {reason}): {REMEDY}") from None
+        why = f"{type(error).__name__}: {reason(error)}"
+        raise UserError(f"{store} is not a readable Zarr store ({why}): {REMEDY}") from None
     if content_digest(arrays) != stated.get("sha256") or attributes != {n: stated.get(n) for n in attributes}:
         raise UserError(f"{store} is not what its manifest says (altered, truncated or of another shard): {REMEDY}")
     return arrays, attributes

@@ -18,7 +18,7 @@ from faults.judge import CANARY, judge, mutated
 from repsearch.config import Config, load, read
 
 pytestmark = pytest.mark.fault
-QUICK, MANY = 150, pytest.param(4000, marks=pytest.mark.slow)
+QUICK, MANY = 150, pytest.param(5000, marks=pytest.mark.slow)
 NAMES_A_KEY = r"^(configuration: )?\S.*: \S|can't be read as YAML|must hold a mapping"
 PAPER: dict[str, Any] = yaml.safe_load((pipeline.ROOT / "config.yaml").read_text())
 RUN = f"touch {CANARY}"
@@ -165,7 +165,7 @@ def test_mutated_settings(count: int, tmp_path: Path) -> None:
     assert accepted > count / 50 and refused > count / 3
 
 
-@pytest.mark.parametrize("count", [QUICK, MANY])
+@pytest.mark.parametrize("count", [QUICK // 2, pytest.param(2000, marks=pytest.mark.slow)])
 def test_mutated_yaml(count: int, tmp_path: Path) -> None:
     def work(content: bytes) -> Config:
         (tmp_path / "mine.yaml").write_bytes(content)

@@ -1,0 +1,119 @@
+"""Each byte of a store and each field of a manifest altered: noticed, or without any meaning."""
+
+import json
+import random
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from faults import tally
+from faults.test_untrusted_store import arrays, written
+from repsearch import datasets, stage_network, targets
+from repsearch.errors import UserError
+from repsearch.files import whole
+
+pytestmark = pytest.mark.fault
+Files = tuple[Path, Path]  # store, manifest
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Files:
+    written(tmp_path)
+    return targets.paths(tmp_path / "whole.json")
+
+
+def regions(store: Path) -> dict[str, tuple[int, int]]:
+    """From and to of the parts of a zip file."""
+    with zipfile.ZipFile(store) as archive:
+        entries = archive.infolist()
+        directory = archive.start_dir
+    content = store.read_bytes()
+    found = {"the end of the directory": (content.rfind(b"PK\x05\x06"), len(content))}
+    found["the directory"] = directory, found["the end of the directory"][0]
+    for kind, chosen in (("metadata", "targets/block0/zarr.json"), ("a chunk", "targets/block0/c/0/0/0/0")):
+        entry = next(entry for entry in entries if entry.filename == chosen)
+        data = entry.header_offset + 30 + len(entry.filename)
+        found[f"the header of {kind}"] = entry.header_offset, data
+        found[kind] = data, data + entry.file_size
+    return found
+
+
+@pytest.mark.parametrize("each", [40, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_byte_of_a_store_altered(each: int, shard: Files) -> None:
+    """One byte of `each` in a row, in every part of the file, altered by one bit."""
+    store, manifest = shard
+    content, wanted, chance = store.read_bytes(), arrays(), random.Random(0)
+    attributes = {"recipe_digest": "abc"}
+    refused = 0
+    for part, (start, stop) in regions(store).items():
+        for at in range(start, stop, each):
+            with tally.fault(f"a byte of a store altered: {part}"):
+                altered = bytearray(content)
+                altered[at] ^= 1 << chance.randrange(8)
+                store.write_bytes(altered)
+                try:
+                    found, stated = targets.read(store, manifest)
+                except UserError as error:
+                    assert "whole.zarr.zip" in str(error) and "delete it" in str(error) and "\n" not in str(error)
+                    refused += 1
+                else:  # a byte that means nothing, such as the date of a zip entry
+                    assert part not in ("metadata", "a chunk"), at
+                    assert stated == attributes and found.keys() == wanted.keys()
+                    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+    assert refused > 10
+
+
+def altered(value: Any) -> list[Any]:
+    """Other values that a field may be given, and its like with something in it changed."""
+    others: list[Any] = [None, "x", 7]
+    if isinstance(value, str):
+        others.append(value[:-1] + ("0" if value[-1:] != "0" else "1"))
+    if isinstance(value, int | float):
+        others += [value + 1, str(value)]
+    if isinstance(value, list) and value:
+        others += [value[:-1], [*value, value[-1]]]
+    if isinstance(value, dict) and value:
+        name = next(iter(value))
+        others += [{**value, name: None}, {other: each for other, each in value.items() if other != name}]
+    return others
+
+
+def test_each_field_of_each_manifest_altered(tmp_path: Path) -> None:
+    datasets.prepare("sklearn:digits", tmp_path, tmp_path / "digits.npz", 10, 40, 20, key={"a": [1]})
+    stage_network.make(tmp_path / "digits.npz", tmp_path / "network.pt", 4, 0, 30, 0.3, False, (1, 1), True)
+    written(tmp_path)
+    readers = {
+        "digits": lambda: datasets.read(tmp_path / "digits.npz"),
+        "network": lambda: stage_network.read(tmp_path / "network.pt"),
+        "whole": lambda: targets.read(*targets.paths(tmp_path / "whole.json")),
+    }
+    for name, read in readers.items():
+        manifest = tmp_path / f"{name}.json"
+        text = manifest.read_text()
+        stated = json.loads(text)
+        for field, value in stated.items():
+            others = [{**stated, field: other} for other in altered(value) if other != value]
+            for changed in [*others, {each: stated[each] for each in stated if each != field}]:
+                with tally.fault("a field of a manifest altered"):
+                    manifest.write_text(json.dumps(changed))
+                    with pytest.raises(
+                        UserError, match=rf"{name}\.json was altered: delete it and run snakemake"
+                    ) as said:
+                        read()
+                    assert "\n" not in str(said.value)
+        manifest.write_text(text)
+        read()
+
+
+def test_a_file_that_a_manifest_vouches_for_altered(tmp_path: Path) -> None:
+    datasets.prepare("sklearn:digits", tmp_path, tmp_path / "digits.npz", 10, 40, 20, key={})
+    path = tmp_path / "digits.npz"
+    content = path.read_bytes()
+    for other in (content[:-1], b"", content + b"x", content[:100] + bytes([content[100] ^ 1]) + content[101:]):
+        with tally.fault("a file that a manifest vouches for altered"):
+            path.write_bytes(other)
+            with pytest.raises(UserError, match=r"digits\.npz is missing or not what .*digits\.json says: delete both"):
+                whole(tmp_path / "digits.json")
