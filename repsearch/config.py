@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from repsearch import alternatives
 from repsearch.alternatives import MARK, Changes
 from repsearch.datasets import known_training_images
-from repsearch.errors import UserError, reason
+from repsearch.errors import UserError
 from repsearch.parsing import check_plain, parse
 from repsearch.recipe import Recipe, scaled_generations, scaled_population
 from repsearch.settings import Training, Variant
