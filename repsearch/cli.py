@@ -68,6 +68,18 @@ def _start(log_file: Path | None, out: Path | None) -> None:
 
 
 @app.command()
+def check(
+    files: Annotated[list[Path], typer.Argument(help="config.yaml and what is laid over it, in this order.")],
+) -> None:
+    """Check a configuration, such as another's, and run nothing: Snakemake runs Python that a file asks it to."""
+    _start(None, None)
+    from repsearch.config import read
+
+    read(*files)
+    log.info("%s: nothing is wrong", ", ".join(map(str, files)))
+
+
+@app.command()
 def prepare(settings: Settings, out: Out, data: Path = Path("data"), log: Log = None) -> None:
     """Prepare a data set: download or read it, split it, write one npz file."""
     _start(log, out)
