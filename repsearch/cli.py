@@ -119,8 +119,8 @@ def search(
     """Search one shard of images: settings has recipe, start and stop."""
     _start(log, out)
     from repsearch import stage_search
-    from repsearch.config import parse
     from repsearch.device import choose
+    from repsearch.parsing import parse
     from repsearch.recipe import Recipe
 
     given = _settings(settings)
@@ -157,8 +157,8 @@ def fitness(
     """Figure 2's probe: evolve one block alone. Settings has recipe, layer and images."""
     _start(log, out)
     from repsearch import stage_probes
-    from repsearch.config import parse
     from repsearch.device import choose
+    from repsearch.parsing import parse
     from repsearch.recipe import Recipe
 
     given = _settings(settings)
@@ -182,8 +182,8 @@ def diversity(
     """Figure 3's probe: independent runs. Settings has recipe, images, runs and probability."""
     _start(log, out)
     from repsearch import stage_probes
-    from repsearch.config import parse
     from repsearch.device import choose
+    from repsearch.parsing import parse
     from repsearch.recipe import Recipe
 
     given = _settings(settings)
@@ -209,8 +209,8 @@ def train(
 ) -> None:
     """Train one network and test the epoch that validation chose."""
     _start(log, out)
-    from repsearch.config import parse
     from repsearch.device import choose
+    from repsearch.parsing import parse
     from repsearch.runs import RunSettings, made_from, up_to_date
 
     run = parse(RunSettings, _settings(settings), "run")
@@ -288,10 +288,10 @@ def report(
     from repsearch.files import write_text
     from repsearch.report import report as page
 
-    def files(kind: str, suffix: str) -> list[Path]:
-        return [path for path in results if path.name.startswith(kind) and path.suffix == suffix]
+    def files(folder: str, suffix: str) -> list[Path]:
+        return [path for path in results if path.parent.name == folder and path.suffix == suffix]
 
-    write_text(out, page(out.parent, files("table", ".md"), files("figure", ".png"), files("figure", ".md")))
+    write_text(out, page(out.parent, files("tables", ".md"), files("figures", ".png"), files("figures", ".md")))
 
 
 @app.command()
@@ -304,7 +304,7 @@ def reproduction(
     """The paper's claims, each with a verdict. Settings has name, results, options and full: the folder's scale."""
     _start(log, out)
     from repsearch import reproduction as page
-    from repsearch.config import parse
+    from repsearch.parsing import parse
 
     page.write(out, [(parse(page.Scale, _settings(settings), "scale"), results)])
 

@@ -1,22 +1,21 @@
 """The configuration: its schema, its defaults and its checks. `config.yaml` says what each key means."""
 
-import itertools
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from repsearch import alternatives
 from repsearch.alternatives import MARK, Changes
 from repsearch.datasets import known_training_images
 from repsearch.errors import UserError, reason
+from repsearch.parsing import check_plain, parse
 from repsearch.recipe import Recipe, scaled_generations, scaled_population
 from repsearch.settings import Training, Variant
 
@@ -26,8 +25,6 @@ Seeds = Annotated[int, Field(ge=1, le=1000)]
 
 
 MOST_SHARDS = 9999  # of a data set: four digits in the files' names
-MOST_THINGS = 10_000  # keys and values of a whole configuration: a few lines of YAML can stand for billions
-DEEPEST = 20
 
 
 def _plain_name(name: str) -> str:
@@ -323,7 +320,7 @@ def _once(changes: Iterable[Changes]) -> list[Changes]:
 
 def load(raw: Mapping[str, Any]) -> Config:
     """Validate a configuration. Raises UserError: one line a mistake, each naming the key."""
-    _check_plain(raw)
+    check_plain(raw)
     config = parse(Config, raw, "")
     known: list[tuple[str, list[str], Mapping[str, Any]]] = [
         ("table1.datasets", config.table1.datasets, config.datasets),
@@ -396,83 +393,6 @@ def _check_counts(config: Config) -> None:
         there = training.get(figure.dataset)
         if there is not None and figure.images > there:
             raise UserError(f"{key}.images: {figure.images} asked for, but {figure.dataset} has {there} to train on")
-
-
-def _check_plain(raw: Any) -> None:
-    """Raise UserError, naming the key, for what is no plain value: a date, an infinity, text that can't be printed."""
-    waiting: list[tuple[list[str], Any]] = [([], raw)]
-    for count in itertools.count():
-        if not waiting:
-            return
-        keys, value = waiting.pop()
-        place = "configuration: " + (".".join(keys) or "the whole")
-        if count > MOST_THINGS or len(keys) > DEEPEST:
-            raise UserError(f"{place}: there is too much in it, or it holds itself (a YAML alias)")
-        if isinstance(value, Mapping):
-            for name in value:
-                if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > 200:
-                    shown = repr(name) if len(repr(name)) < 80 else f"{repr(name)[:80]}…"
-                    raise UserError(f"{place}: the key {shown} must be plain text, in quotes if need be")
-            waiting += [([*keys, name], each) for name, each in value.items()][::-1]
-        elif isinstance(value, list | tuple):
-            waiting += [([*keys, str(at)], each) for at, each in enumerate(value)][::-1]
-        elif isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{place}: must be a finite number, not {value}")
-        elif isinstance(value, int) and abs(value) > 2**64:
-            raise UserError(f"{place}: the number is too large")
-        elif isinstance(value, str) and (not value.isprintable() or len(value) > 1000):
-            raise UserError(f"{place}: must be text of one line that can be printed, at most 1000 characters")
-        elif value is not None and not isinstance(value, bool | int | float | str):
-            kind = type(value).__name__
-            raise UserError(
-                f"{place}: must be a number, text, list or mapping, not the {kind} {ascii(str(value))[1:-1][:80]}"
-            )
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def parse(kind: type[T], raw: Any, where: str) -> T:
-    """`raw` as a `kind` (a model or dataclass), or UserError with one line a mistake, each naming the key."""
-    try:
-        adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]
-        return adapter.validate_json(_json(raw), strict=True)
-    except ValidationError as error:
-        mistakes = [_in_words(mistake, where) for mistake in error.errors()]
-        more = [f"… and {len(mistakes) - 20} more mistakes: mend these first"] if len(mistakes) > 20 else []
-        raise UserError("configuration: " + "\n".join(mistakes[:20] + more)) from None
-
-
-_WORDS = {  # pydantic's kinds of mistake, for people who write YAML
-    **dict.fromkeys(("extra_forbidden", "unexpected_keyword_argument"), "unknown key"),
-    **dict.fromkeys(("missing", "missing_argument"), "is missing"),
-    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
-    **dict.fromkeys(("dict_type", "model_type", "dataclass_type"), "must be a mapping"),
-    "bool_type": "must be true or false",
-}
-
-
-def _in_words(mistake: Any, where: str) -> str:
-    keys, given = [*filter(None, [where]), *map(str, mistake["loc"])], mistake["input"]
-    problem = _WORDS.get(mistake["type"]) or str(mistake["msg"]).removeprefix("Value error, ")
-    problem = problem.replace("Input should be", "must be")
-    name, _, rest = problem.partition(" ")
-    if (
-        isinstance(given, Mapping) and name in given and rest.startswith("must ")
-    ):  # a dataclass's own check of one field
-        keys, problem = [*keys, name], rest
-    stated = problem in ("unknown key", "is missing") or isinstance(given, Mapping) or len(repr(given)) > 80
-    return f"{'.'.join(keys)}: {problem[0].lower()}{problem[1:]}" + ("" if stated else f" (got {given!r})")
-
-
-def _json(raw: Any) -> str:
-    """As JSON, whose lists serve as tuples in strict mode, while '3' is no number."""
-    try:
-        return json.dumps(raw)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"configuration: only numbers, strings, lists and mappings are allowed ({error})") from None
 
 
 def read(*paths: Path) -> Config:

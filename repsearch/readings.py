@@ -53,8 +53,9 @@ def table(summaries: Sequence[Path], targets: Sequence[Path]) -> pd.DataFrame:
         rows.append(row)
     if not rows:
         raise UserError("the readings study has no runs")
-    frame = pd.DataFrame(rows)
-    return frame.reindex(columns=COLUMNS)
+    parts = list(PARTS)
+    rows.sort(key=lambda row: parts.index(row["part"]))
+    return pd.DataFrame(rows).reindex(columns=COLUMNS)
 
 
 def draw(csv: Path, png: Path, text: Path) -> None:
@@ -157,7 +158,7 @@ def _caption(frame: pd.DataFrame) -> str:
 def _targets(row: pd.Series) -> list[str]:
     cells = [", ".join(f"{row[name]:.2f}" for name in CROSS_ENTROPIES)]
     for kind in ("within", "between"):
-        cells.append(", ".join(f"{row[f'{kind}_class_{block}']:.2f}" for block in BLOCKS))
+        cells.append(", ".join(f"{row[f'{kind}_class_{block}']:z.2f}" for block in BLOCKS))
     return cells
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from repsearch.claims import SIGNIFICANT, Claim, claims
-from repsearch.config import parse
 from repsearch.errors import UserError
 from repsearch.files import read_json, write_json, write_text
+from repsearch.parsing import parse
 
 SCALE = "scale.json"  # beside the CSVs of a published folder
 WORDS = {  # verdict → in words, at the paper's scale and at another
@@ -42,12 +42,13 @@ class Scale:
 
 
 def publish(results: Path, out: Path, settings: dict[str, Any]) -> None:
-    """Copy the CSVs of a results folder, with its scale, to `out`, a folder of the repository."""
+    """Copy the CSVs of a results folder, with its scale, to `out`, a folder of the repository; the readings whole."""
     parse(Scale, settings, "scale")
-    for csv in sorted([*results.glob("tables/*.csv"), *results.glob("figures/*.csv")]):
-        kept = out / csv.relative_to(results)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(csv, kept)
+    for pattern in ("tables/*.csv", "figures/*.csv", "tables/readings.*"):
+        for made in sorted(results.glob(pattern)):
+            kept = out / made.relative_to(results)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(made, kept)
     write_json(out / SCALE, settings)
 
 

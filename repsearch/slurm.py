@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 PLUGIN = "snakemake_executor_plugin_slurm"
-ENDED_BADLY = frozenset(
-    "BOOT_FAIL CANCELLED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED SPECIAL_EXIT TIMEOUT".split()
-)
+ENDED_BADLY = {
+    "BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "SPECIAL_EXIT", "TIMEOUT",
+}  # fmt: skip
 ANSWER_SECONDS = 60  # for squeue and its like
 # The plugin passes an array's commands as one argument, of 128 KiB at most; one takes some 4 KB.
 ARRAY_TASKS = 10
@@ -104,7 +105,7 @@ async def check_active_jobs(self: Any, active_jobs: Sequence[Any]) -> AsyncGener
 
 
 def run_jobs(self: Any, jobs: Sequence[Any]) -> None:
-    """Submit all jobs now, in place of the plugin's method of this name: arrays of what is here, never waiting for more.
+    """Submit all jobs now, in arrays of what is here. In place of the plugin's method of this name.
 
     An array's tasks ask for the same: a job that runs again, with more time, is in no array with those that don't.
     """

@@ -16,7 +16,7 @@ from typing import Any
 
 from repsearch import partial
 
-BATCH = int(os.environ.get("FAULT_BATCH", 2**14))  # numbers of a batch's populations
+BATCH = 2**15  # numbers of a batch's populations: three images of tests/faults/made.py
 
 
 def install(fault: str) -> None:

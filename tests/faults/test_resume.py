@@ -215,7 +215,7 @@ def test_probes_go_on_too(
     undisturbed = fitness(f"f-{kind}.csv"), diversity(f"d-{kind}.csv")
     monkeypatch.setattr("repsearch.partial.SEARCH_SECONDS", 0.0)
     cut(monkeypatch, stage_probes, "search_one_layer", 2, lambda: fitness(f"fc-{kind}.csv"))
-    cut(monkeypatch, stage_search, "search", 5, lambda: diversity(f"dc-{kind}.csv"))
+    cut(monkeypatch, stage_search, "search", 11, lambda: diversity(f"dc-{kind}.csv"))
     assert not said(caplog, "going on after")
     assert (fitness(f"fc-{kind}.csv"), diversity(f"dc-{kind}.csv")) == undisturbed
     assert len(re.findall("going on after", caplog.text)) == 2
@@ -238,22 +238,23 @@ def test_what_was_searched_outlives_failed_jobs_and_a_killed_driver(tmp_path: Pa
     def snakemake(shard: int, fault: str, *options: str) -> int:
         target = f"results/tiny/targets/digits/tiny/shard-{shard:04d}.json"
         words = [sys.executable, "-m", "snakemake", target, "--cores", "1", *options, "--configfile", "tiny.yaml"]
-        environment = {"PYTHONPATH": f"{tmp_path}/site:{made.ROOT}", "FAULT": fault, "FAULT_BATCH": str(2**12)}
+        environment = {"PYTHONPATH": f"{tmp_path}/site:{made.ROOT}", "FAULT": fault}
         run = subprocess.run(
             words, cwd=checkout, env={**os.environ, **environment}, capture_output=True, start_new_session=True
         )
         return run.returncode
 
     def went_on(shard: int) -> int:
-        log = checkout / f"results/tiny/logs/search/digits/tiny/{shard:04d}.log"
-        return log.read_text().count("going on after")
+        """After how many of the 30 images the last job went on: Snakemake deletes the log of a job that it retries."""
+        log = (checkout / f"results/tiny/logs/search/digits/tiny/{shard:04d}.log").read_text()
+        return int(re.findall(r"going on after (\d+) finished", log)[-1])
 
     assert snakemake(0, "kill partial.seal 2", "--retries", "9") == 0  # each job keeps one file more, and dies
-    assert went_on(0) >= 2
+    assert 20 <= went_on(0) < 30  # of at least three jobs
     assert snakemake(1, "killgroup partial.seal 2") == KILLED  # the driver as well
     assert snakemake(1, "none", "--unlock") == 0
     assert snakemake(1, "none") == 0  # the profile says rerun-incomplete
-    assert went_on(1) == 1
+    assert 0 < went_on(1) < 15
     folder = checkout / "results/tiny/targets/digits/tiny"
     assert not list(folder.glob(".*.partial"))
     disturbed = [content(folder / f"shard-000{shard}.json") for shard in range(2)]

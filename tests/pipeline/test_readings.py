@@ -21,7 +21,7 @@ STUDY: dict[str, Any] = {
     "seeds": 2,
     "grid": {"smooth": ["child", "noise"], "batch_norm": ["frozen", "frozen-unsmoothed", "batch"]},
     "search": [{"initial_noise": 0.1}, {"noise": "channel"}],
-    "training": [{"compare": "before_gelu"}, {"learning_rate_scaling": "raw", "learning_rate": 2.0}],
+    "training": [{"compare": "before_gelu"}, {"learning_rate_scaling": "decoupled", "learning_rate": 2.0}],
     "baseline_training": {"learning_rate": [2.0, 4.0]},
 }
 
@@ -57,8 +57,8 @@ def test_alternatives_are_recipes_and_variants_of_their_own() -> None:
     assert loaded.all_recipes["paper--smooth-noise"].smooth == "noise"
     assert loaded.all_recipes["paper--smooth-noise"].calibration_blur == (0, 0)
     assert loaded.all_recipes["paper"].calibration_blur == (5, 1)
-    raw = loaded.run_training("cifar10", "search-all--learning_rate_scaling-raw--learning_rate-2")
-    assert (raw.learning_rate_scaling, raw.learning_rate) == ("raw", 2.0)
+    raw = loaded.run_training("cifar10", "search-all--learning_rate_scaling-decoupled--learning_rate-2")
+    assert (raw.learning_rate_scaling, raw.learning_rate) == ("decoupled", 2.0)
     assert loaded.training_readings("cifar10", "search-skip0") == [{}]  # the grid alone
     assert loaded.training_readings("cifar10", "sgd") == [{}, {"learning_rate": 2.0}]
 

@@ -21,7 +21,7 @@ from pipeline.test_workflow import ROOT, TINY
 HERE = Path(__file__).parent
 RUN = Path(os.environ.get("SLURM_RUN_DIR", "/tmp/repsearch-slurm"))
 GPU_RULES = {"search_shard", "probe_fitness", "probe_diversity", "train"}
-CPU_RULES = {"initialise_network"}
+CPU_RULES = {"initialise_network", "describe_targets"}
 # This machine may be slow and busy: how long a condition may take to come true before a test gives up.
 PATIENCE = 900.0
 
@@ -141,7 +141,11 @@ def checkout(folder: Path, prepared: Path | None = None, **options: Any) -> Path
     profile |= {"slurm-init-seconds-before-status-checks": 2, "latency-wait": 10, **options}
     (folder / "profiles/slurm").mkdir(parents=True)
     (folder / "profiles/slurm/config.yaml").write_text(yaml.safe_dump(profile))
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"device": "auto"}))
+    # One learning rate a variant: on Slurm, a job takes seconds beside its work.
+    variants = {
+        name: {"depths": [1], "tune": {"learning_rate": [4.0]}} for name in ("sgd", "search-all", "search-skip0")
+    }
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"device": "auto", "variants": variants}))
     if prepared is not None:
         for name in ("data", "network"):
             shutil.copytree(prepared / "results/tiny" / name, folder / "results/tiny" / name)

@@ -1,6 +1,7 @@
 """One Slurm for all tests here, and one undisturbed run on it."""
 
 import fcntl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,10 @@ def slurm() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def undisturbed(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which everything was made through Slurm."""
+    """A folder in which everything was made through Slurm; what was planned is in planned.txt."""
     folder = cluster.checkout(tmp_path_factory.mktemp("undisturbed") / "run")
+    plan = subprocess.run(cluster.command("-n", "all"), cwd=folder, capture_output=True, text=True)
+    assert plan.returncode == 0, plan.stderr
+    (folder / "planned.txt").write_text(plan.stdout + plan.stderr)
     cluster.finish(cluster.submit(folder, "all"), folder)
     return folder

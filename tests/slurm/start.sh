@@ -105,7 +105,7 @@ SlurmctldPidFile=$run/pids/slurmctld.self
 SlurmdPidFile=$run/pids/slurmd.self
 SlurmctldLogFile=$run/log/slurmctld.log
 SlurmdLogFile=$run/log/slurmd.log
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=2

@@ -392,12 +392,14 @@ def scale_settings(wildcards):
     )
 
 
-# What `all` asks for
+# What `all` asks for: every table and figure; of a configuration with a readings study, the study
 
 
 def every_run():
-    studies = readings_runs() if CONFIG.readings else []
-    folders = sorted({*table_runs(1), *table_runs(2), *scaling_runs(), *trajectory_runs(), *studies})
+    if CONFIG.readings:
+        folders = readings_runs()
+    else:
+        folders = sorted({*table_runs(1), *table_runs(2), *scaling_runs(), *trajectory_runs()})
     return [f"{folder}/{name}" for folder in folders for name in RUN_FILES]
 
 
@@ -414,7 +416,7 @@ def every_shard(wildcards):
         if any(CONFIG.variants[variant].learns == "targets" for variant in table.variants):
             wanted |= {(dataset, CONFIG.datasets[dataset].recipe) for dataset in table.datasets}
     if CONFIG.readings:
-        wanted |= {(dataset, recipe) for dataset in CONFIG.readings.datasets for recipe in readings_recipes(dataset)}
+        wanted = {(dataset, recipe) for dataset in CONFIG.readings.datasets for recipe in readings_recipes(dataset)}
     return [path for pair in sorted(wanted) for path in (*manifests(*pair), *stores(*pair))]
 
 
@@ -423,6 +425,8 @@ def every_csv():
 
 
 def every_result():
+    if CONFIG.readings:
+        return expand(f"{RESULTS}/tables/readings.{{kind}}", kind=("csv", "md", "png"))
     tables = expand(f"{RESULTS}/tables/table{{n}}.{{kind}}", n=(1, 2), kind=("csv", "md", "png"))
     tried = expand(f"{RESULTS}/tables/table{{n}}_tried.csv", n=(1, 2))
     figures = expand(
@@ -430,5 +434,4 @@ def every_result():
         n=range(2, 8),
         kind=("csv", "md", "png"),
     )
-    studies = expand(f"{RESULTS}/tables/readings.{{kind}}", kind=("csv", "md", "png")) if CONFIG.readings else []
-    return tables + tried + figures + studies
+    return tables + tried + figures

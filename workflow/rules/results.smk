@@ -107,7 +107,7 @@ rule reproduction:
         runtime=10,
     params:
         settings=scale_settings,
-        results=RESULTS,
+        results=subpath(output[0], parent=True),
         code=code_version("reproduction"),
     message:
         "The paper's claims"
@@ -118,8 +118,8 @@ rule reproduction:
 rule publish:
     # Keeps the results in the repository: docs/reproduction/SCALE and, made from all scales there, docs/reproduction.md.
     input:
-        f"{RESULTS}/reproduction.md",
         every_csv(),
+        page=f"{RESULTS}/reproduction.md",
     log:
         f"{RESULTS}/logs/publish.log",
     conda:
@@ -130,7 +130,7 @@ rule publish:
         runtime=10,
     params:
         settings=scale_settings,
-        results=RESULTS,
+        results=subpath(input.page, parent=True),
         out="docs/reproduction",
     message:
         "Publish"
