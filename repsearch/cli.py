@@ -270,9 +270,11 @@ def readings(
     """The readings study: accuracies and targets of every reading, beside SGD."""
     _start(log, out)
     from repsearch import readings as study
-    from repsearch.files import write_csv
+    from repsearch.files import whole, write_csv
 
     runs, targets = ([path for path in inputs if path.name == name] for name in ("summary.json", "facts.json"))
+    for run in runs:
+        whole(run)
     write_csv(out, study.table(runs, targets))
     study.draw(out, out.with_suffix(".png"), out.with_suffix(".md"))
 
