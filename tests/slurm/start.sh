@@ -87,7 +87,7 @@ chmod 755 "$run" "$run"/*
 # Jobs of snakemake-executor-plugin-slurm-jobstep drop SLURM_CONF: the file must be where Slurm looks by itself.
 ln -sfn "$run/etc/slurm.conf" $etc_conf
 
-# Partitions have the names of profiles/slurm. MinJobAge is Slurm's default.
+# Partitions have the names of profiles/slurm. MinJobAge: what ended is asked for at the end of a test.
 cat > "$run/etc/slurm.conf" <<CONF
 ClusterName=repsearch
 SlurmctldHost=$node(127.0.0.1)
@@ -117,7 +117,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=5,bf_interval=2,requeue_delay=0
 KillWait=3
 CompleteWait=0
-MinJobAge=300
+MinJobAge=86400
 SlurmdParameters=config_overrides
 AccountingStorageType=accounting_storage/none
 CONF
