@@ -67,6 +67,8 @@ def test_every_command_that_writes_locks_its_output_first(tmp_path: Path, monkey
     for callback in callbacks:
         assert callback is not None
         given: dict[str, Any] = {name: None for name in inspect.signature(callback).parameters}
+        if callback is cli.check:  # writes nothing
+            continue
         with pytest.raises(Locked):
             callback(**{**given, "out": tmp_path / "out"})
 
