@@ -67,9 +67,13 @@ def read(path: Path) -> tuple[SearchNetwork, str]:
     stated = whole(path.with_suffix(".json"))["sha256"]
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        shape, weights, statistics = Shape(**saved["shape"]), saved["weights"], saved["statistics"]
-        tensors = [*weights.values(), *statistics.values()]
-        if sum(tensor.nbytes for tensor in tensors) > path.stat().st_size or not _fit(shape, weights, statistics):
+        stated_shape, weights, statistics = saved["shape"], saved["weights"], saved["statistics"]
+        if sum(tensor.nbytes for tensor in (*weights.values(), *statistics.values())) > path.stat().st_size:
+            raise ValueError("its weights are larger than the file")
+        if not all(type(value) in (int, bool) for value in stated_shape.values()):
+            raise ValueError("its shape is not made of numbers")
+        shape = Shape(**stated_shape)
+        if not _fit(shape, weights, statistics):
             raise ValueError("its weights are not of the shape that it states")
         network = Network(shape, weights["whiten.weight"])
         network.load_state_dict(weights)
