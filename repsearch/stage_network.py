@@ -90,9 +90,6 @@ def _fit(shape: Shape, weights: dict[str, Tensor], statistics: Statistics) -> bo
     return (
         weights["head.weight"].shape == (shape.classes, shape.width * shape.map_sizes[-1] ** 2)
         and weights["whiten.weight"].shape[1:] == (shape.channels, 2, 2)
-        and all(
-            type(shape.convolutions) is int and statistics[start].shape == (n, 2, shape.width)
-            for start, n in norms.items()
-        )
+        and all(statistics[start].shape == (count, 2, shape.width) for start, count in norms.items())
         and all(torch.isfinite(tensor).all() for tensor in (*weights.values(), *statistics.values()))
     )
