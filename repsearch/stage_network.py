@@ -67,9 +67,13 @@ def read(path: Path) -> tuple[SearchNetwork, str]:
     stated = whole(path.with_suffix(".json"))["sha256"]
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        shape, weights, statistics = Shape(**saved["shape"]), saved["weights"], saved["statistics"]
-        tensors = [*weights.values(), *statistics.values()]
-        if sum(tensor.nbytes for tensor in tensors) > path.stat().st_size or not _fit(shape, weights, statistics):
+        stated_shape, weights, statistics = saved["shape"], saved["weights"], saved["statistics"]
+        if sum(tensor.nbytes for tensor in (*weights.values(), *statistics.values())) > path.stat().st_size:
+            raise ValueError("its weights are larger than the file")
+        if not all(type(value) in (int, bool) for value in stated_shape.values()):
+            raise ValueError("its shape is not made of numbers")
+        shape = Shape(**stated_shape)
+        if not _fit(shape, weights, statistics):
             raise ValueError("its weights are not of the shape that it states")
         network = Network(shape, weights["whiten.weight"])
         network.load_state_dict(weights)
@@ -86,9 +90,6 @@ def _fit(shape: Shape, weights: dict[str, Tensor], statistics: Statistics) -> bo
     return (
         weights["head.weight"].shape == (shape.classes, shape.width * shape.map_sizes[-1] ** 2)
         and weights["whiten.weight"].shape[1:] == (shape.channels, 2, 2)
-        and all(
-            type(shape.convolutions) is int and statistics[start].shape == (n, 2, shape.width)
-            for start, n in norms.items()
-        )
+        and all(statistics[start].shape == (count, 2, shape.width) for start, count in norms.items())
         and all(torch.isfinite(tensor).all() for tensor in (*weights.values(), *statistics.values()))
     )

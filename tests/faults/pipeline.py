@@ -56,7 +56,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A driver to its end. stdout has all it said."""
     return subprocess.run(
         command(*arguments or ("all",)), cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, timeout=900,
+        text=True, timeout=7200,
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def a_job(process: subprocess.Popen[bytes], chance: random.Random) -> None:
         raise tally.Missed
     with contextlib.suppress(ProcessLookupError):
         os.kill(chance.choice(running), signal.SIGKILL)
-    if process.wait(600) == 0:  # the job had ended when the signal came
+    if process.wait(7200) == 0:  # the job had ended when the signal came
         raise tally.Missed
 
 

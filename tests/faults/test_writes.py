@@ -23,7 +23,7 @@ def test_every_stage_killed_at_each_of_its_writes(undisturbed: Undisturbed, tmp_
     kills: set[str] = set()
     while True:
         command = pipeline.command("all", "--keep-going")
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=7200)
         now = {file.name for file in killed.iterdir()}
         assert done.returncode == 0 or now > kills, done.stdout[-3000:] + done.stderr[-3000:]
         print(f"killed: {', '.join(sorted(now - kills)) or 'none'}")
@@ -45,7 +45,7 @@ def test_two_drivers_at_once(seconds: float, undisturbed: Undisturbed, tmp_path:
         drivers = [pipeline.start(folder, *pipeline.A_PART)]
         time.sleep(seconds)
         drivers.append(pipeline.start(folder, *pipeline.A_PART))
-        statuses = [driver.wait(900) for driver in drivers]
+        statuses = [driver.wait(7200) for driver in drivers]
         said = (folder / "printed.txt").read_text(errors="replace")
         refused = [line for line in said.splitlines() if "Directory cannot be locked" in line]
         assert 0 in statuses, said[-6000:]
