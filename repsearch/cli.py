@@ -68,6 +68,18 @@ def _start(log_file: Path | None, out: Path | None) -> None:
 
 
 @app.command()
+def check(
+    files: Annotated[list[Path], typer.Argument(help="config.yaml and what is laid over it, in this order.")],
+) -> None:
+    """Check a configuration, such as another's, and run nothing: Snakemake runs Python that a file asks it to."""
+    _start(None, None)
+    from repsearch.config import read
+
+    read(*files)
+    log.info("%s: nothing is wrong", ", ".join(map(str, files)))
+
+
+@app.command()
 def prepare(settings: Settings, out: Out, data: Path = Path("data"), log: Log = None) -> None:
     """Prepare a data set: download or read it, split it, write one npz file."""
     _start(log, out)
@@ -258,9 +270,11 @@ def readings(
     """The readings study: accuracies and targets of every reading, beside SGD."""
     _start(log, out)
     from repsearch import readings as study
-    from repsearch.files import write_csv
+    from repsearch.files import whole, write_csv
 
     runs, targets = ([path for path in inputs if path.name == name] for name in ("summary.json", "facts.json"))
+    for run in runs:
+        whole(run)
     write_csv(out, study.table(runs, targets))
     study.draw(out, out.with_suffix(".png"), out.with_suffix(".md"))
 

@@ -402,10 +402,7 @@ def read(*paths: Path) -> Config:
         try:
             layer = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except Exception as error:  # beside yaml's own, what its constructors let through, and too deep a nesting
-            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-            raise UserError(
-                f"{path} can't be read as YAML: {reason if reason.isprintable() else ascii(reason)}"
-            ) from None
+            raise UserError(f"{path} can't be read as YAML: {reason(error)}") from None
         if not isinstance(layer, dict):
             raise UserError(f"{path} must hold a mapping of settings")
         merged = _overlay(merged, layer)

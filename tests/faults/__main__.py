@@ -15,7 +15,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         tally = Path(folder) / "tally.jsonl"
         tally.touch()
-        command = [sys.executable, "-m", "pytest", "-v", "-m", "fault", *sys.argv[1:]]
+        command = [sys.executable, "-m", "pytest", "-v", "-s", "-m", "fault", *sys.argv[1:]]
         status = subprocess.run(command, cwd=ROOT, env={**os.environ, "REPSEARCH_TALLY": str(tally)}).returncode
         records = [json.loads(line) for line in tally.read_text(encoding="utf-8").splitlines()]
     injected: Counter[str] = Counter(record["fault"] for record in records if "fault" in record)

@@ -13,6 +13,7 @@ from repsearch import datasets, stage_network, stage_search, targets
 from repsearch.recipe import Layer, Recipe
 from repsearch.runs import RunSettings
 from repsearch.settings import Training, Variant
+from tests.faults.fault import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -72,5 +73,5 @@ def start(fault: str, command: list[str], fault_folder: Path | None = None) -> "
 def run(fault: str, command: list[str]) -> tuple[int, str]:
     """Its exit status and what it said."""
     process = start(fault, command)
-    said = process.communicate(timeout=300)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     return process.returncode, said

@@ -97,18 +97,18 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kib", [200, 500, 900, 1300])
+@pytest.mark.parametrize("kib", [300, 900])
 def test_the_pipeline_on_a_disk_that_fills(kib: int, undisturbed: Undisturbed, tmp_path: Path) -> None:
     """Wherever it is full; results, logs and benchmarks are on it."""
     folder = pipeline.checkout(tmp_path / "run")
     with disk(folder / "results", kib * 1024), tally.fault("the disk full while the pipeline runs"):
-        run = pipeline.run(folder)
+        run = pipeline.run(folder, *pipeline.A_PART)
         assert run.returncode != 0, f"{kib} KiB were enough"
         assert "no space left" in run.stdout.lower(), run.stdout[-6000:]
         remount(folder / "results", f"size={64 * MIB}")
-        done = pipeline.run(folder)
+        done = pipeline.run(folder, *pipeline.A_PART)
         assert done.returncode == 0, done.stdout[-6000:]
-        assert pipeline.fingerprint(folder) == undisturbed.fingerprint
+        assert pipeline.fingerprint(folder).items() <= undisturbed.fingerprint.items()
         assert not pipeline.leftovers(folder)
 
 
@@ -117,11 +117,11 @@ def test_the_pipeline_in_a_results_folder_that_cannot_be_written(undisturbed: Un
     folder = pipeline.checkout(tmp_path / "run")
     with disk(folder / "results", 64 * MIB), tally.fault("a results folder that can't be written"):
         remount(folder / "results", "ro")
-        run = pipeline.run(folder)
+        run = pipeline.run(folder, *pipeline.A_PART)
         said = [line for line in run.stdout.splitlines() if line.startswith("error: ")]
         assert run.returncode != 0 and len(said) == 1 and "not a folder that can be written" in said[0], run.stdout
         assert "Traceback" not in run.stdout
         remount(folder / "results", "rw")
-        done = pipeline.run(folder)
+        done = pipeline.run(folder, *pipeline.A_PART)
         assert done.returncode == 0, done.stdout[-6000:]
-        assert pipeline.fingerprint(folder) == undisturbed.fingerprint
+        assert pipeline.fingerprint(folder).items() <= undisturbed.fingerprint.items()

@@ -17,7 +17,7 @@ from repsearch import cli, locks
 from repsearch.errors import UserError
 from repsearch.files import hidden
 from tests.faults import made
-from tests.faults.fault import wait
+from tests.faults.fault import PATIENCE, wait
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_the_second_of_two_waits_for_the_first(folder: Path, tmp_path: Path, end
         os.kill(one.pid, signal.SIGKILL)
     else:
         (tmp_path / "go").touch()
-    errors = one.communicate(timeout=300)[1], two.communicate(timeout=300)[1]
+    errors = one.communicate(timeout=PATIENCE)[1], two.communicate(timeout=PATIENCE)[1]
     assert (one.returncode == 0) == (end == "finishes") and two.returncode == 0, errors
     assert sha256(folder / f"{name}.json") == sha256(folder / "whole.json")
     (line,) = (line for line in logs[1].read_text().splitlines() if "waiting" in line)

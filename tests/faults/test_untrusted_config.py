@@ -10,12 +10,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from faults import pipeline
 from faults.judge import CANARY, judge, mutated
+from repsearch import cli
 from repsearch.config import Config, load, read
+from repsearch.errors import UserError
 
 pytestmark = pytest.mark.fault
 QUICK, MANY = 150, pytest.param(5000, marks=pytest.mark.slow)
@@ -175,3 +179,56 @@ def test_mutated_yaml(count: int, tmp_path: Path) -> None:
         texts(count, random.Random(count)), work, lambda _, config: works(config), NAMES_A_KEY, tmp_path
     )
     assert accepted > count / 50 and refused > count / 3
+
+
+TEMPLATE = f"__use_yte__: true\n__definitions__:\n  - import os\n  - os.system('{RUN}')\n"
+
+
+def test_the_check_command_runs_no_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snakemake does, as soon as it reads such a file: docs/reliability.md."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(TEMPLATE)
+    with pytest.raises(UserError, match="__use_yte__: unknown key"):
+        cli.check([pipeline.ROOT / "config.yaml", Path("mine.yaml")])
+    Path("mine.yaml").write_text("seeds: 2\n")
+    cli.check([pipeline.ROOT / "config.yaml", Path("mine.yaml")])
+    assert not Path(CANARY).exists()
+
+
+@pytest.mark.slow
+def test_accepted_settings_are_planned(tmp_path: Path) -> None:
+    """Snakemake plans what `load` accepts, without an error of its own."""
+    planned = 0
+    for raw in structured(1000, random.Random(1)):
+        try:
+            load(raw)
+        except UserError:
+            continue
+        if raw.get("shard_images", 15) < 15 or raw == pipeline.MERGED or raw == PAPER:
+            continue
+        folder = pipeline.checkout(tmp_path / str(planned))
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(raw))
+        run = pipeline.run(folder, "all", "-n", "--quiet")
+        assert run.returncode == 0, f"{run.stdout[-2000:]}\nof {raw}"
+        planned += 1
+        if planned == 8:
+            return
+    raise AssertionError(f"only {planned} were accepted")
+
+
+@pytest.mark.slow
+def test_words_of_a_configuration_are_no_commands(tmp_path: Path) -> None:
+    """Free text reaches the stages through a shell: a label, the data's folder and a file's name, as they are."""
+    hostile = f"a'b\"c $({RUN}) `{RUN}` ; {RUN} #{{x}} {{{{y}}}} %s \\n"
+    name = hostile.replace("/", "")
+    folder = pipeline.checkout(tmp_path / "run")
+    random = np.random.default_rng(0)
+    arrays = {f"x_{part}": random.integers(0, 256, (n, 9, 9), np.uint8) for part, n in (("train", 60), ("test", 20))}
+    arrays |= {f"y_{part}": np.arange(n) % 3 for part, n in (("train", 60), ("test", 20))}
+    np.savez(folder / f"{name}.npz", **arrays)
+    entry = {**pipeline.SCALE["datasets"]["digits"], "source": f"npz:{name}.npz", "label": hostile}
+    pipeline.checkout(folder, datasets={"digits": entry}, data=hostile)
+    run = pipeline.run(folder, f"{pipeline.RESULTS}/tables/table1.csv")
+    assert run.returncode == 0, run.stdout[-4000:]
+    assert pd.read_csv(folder / pipeline.RESULTS / "tables/table1.csv")["label"].unique().tolist() == [hostile]
+    assert not list(tmp_path.rglob(CANARY))
