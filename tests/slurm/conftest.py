@@ -1,6 +1,7 @@
 """One Slurm for all tests here, and one undisturbed run on it."""
 
 import fcntl
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ def slurm() -> Iterator[None]:
     """A machine has one Slurm: a second checkout's tests wait for the first's."""
     with cluster.RUN.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM"))  # Slurm is stopped then too
         cluster.start()
         try:
             yield
