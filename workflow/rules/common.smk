@@ -368,7 +368,13 @@ def figure_settings(wildcards):
 def scale_settings(wildcards):
     """What this results folder is called, and how to make a file of it again."""
     overlays = [os.path.relpath(path) for path in workflow.configfiles[1:]]
-    names = list(dict.fromkeys(entry.recipe for entry in CONFIG.datasets.values()))
+    if CONFIG.readings:
+        used = CONFIG.readings.datasets
+    else:
+        figures = (CONFIG.figure2, CONFIG.figure3, CONFIG.figure4, CONFIG.trajectories)
+        used = [*CONFIG.table1.datasets, *CONFIG.table2.datasets, *(each.dataset for each in figures)]
+    entries = [CONFIG.datasets[name] for name in dict.fromkeys(used)]
+    names = list(dict.fromkeys(entry.recipe for entry in entries))
     recipes = {name: RECIPES[name] for name in names}
     schedules = {name: [layer.generations for layer in recipe.layers] for name, recipe in recipes.items()}
     searches = [
@@ -377,7 +383,7 @@ def scale_settings(wildcards):
     ]
     full = (
         CONFIG.network.width == 256
-        and all(entry.images is None for entry in CONFIG.datasets.values())
+        and all(entry.images is None for entry in entries)
         and all(recipe.population == 240 for recipe in recipes.values())
         and all(schedule == [300, 100, 100, 10] for schedule in schedules.values())
     )
