@@ -32,6 +32,11 @@ for name in slurmd slurmctld munged; do
     done
     if pid_of $name >/dev/null; then kill -KILL "$pid"; fi
 done
+# A job step that still waits to tell a controller of its end: known by the log that it writes to.
+for step in /proc/[0-9]*; do
+    [ "$(cat "$step/comm" 2>/dev/null)" = slurmstepd ] || continue
+    if readlink "$step"/fd/* 2>/dev/null | grep -qxF "$run/log/slurmd.log"; then kill -KILL "${step#/proc/}"; fi
+done
 rm -f "$run"/pids/*.pid
 if [ "$(readlink $etc_conf 2>/dev/null)" = "$run/etc/slurm.conf" ]; then rm -f $etc_conf; fi
 exit 0
