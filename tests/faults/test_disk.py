@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kib", [300, 900])
+@pytest.mark.parametrize("kib", [200, 400])
 def test_the_pipeline_on_a_disk_that_fills(kib: int, undisturbed: Undisturbed, tmp_path: Path) -> None:
     """Wherever it is full; results, logs and benchmarks are on it."""
     folder = pipeline.checkout(tmp_path / "run")

@@ -14,6 +14,7 @@ from repsearch.files import write_manifest
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 SHARD = "targets/digits/tiny/shard-0001"
+NETWORK = "network/digits/blur-1-1"
 RUN = "runs/digits/plain/search-all/tiny/depth1/seed0"
 Damage = Callable[[Path], None]
 
@@ -90,8 +91,8 @@ CASES: list[tuple[str, str, Damage, str]] = [
     ("a shard of another recipe in its place", f"{SHARD}.json", other_recipe(True), f"{RUN}/summary.json"),
     ("a shard of another recipe in its place", f"{SHARD}.json", other_recipe(False), f"{RUN}/summary.json"),
     ("another shard in its place", f"{SHARD}.json", other_shard, f"{RUN}/summary.json"),
-    ("the search network altered", "network/digits.pt", flipped(0.5), f"{SHARD}.json"),
-    ("the search network's manifest altered", "network/digits.json", field_altered("shape"), f"{SHARD}.json"),
+    ("the search network altered", f"{NETWORK}.pt", flipped(0.5), f"{SHARD}.json"),
+    ("the search network's manifest altered", f"{NETWORK}.json", field_altered("shape"), f"{SHARD}.json"),
     ("the prepared data altered", "data/digits.npz", flipped(0.5), f"{RUN}/summary.json"),
     ("the prepared data's manifest altered", "data/digits.json", field_altered("classes"), f"{RUN}/summary.json"),
     ("a run's summary altered", f"{RUN}/summary.json", field_altered("test_accuracy"), "tables/table1.csv"),

@@ -12,7 +12,7 @@ from faults.conftest import Undisturbed
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 KILLER = Path(__file__).parent / "killer"
-STAGES = ("prepare", "network", "search", "fitness", "diversity", "train", "table", "figure", "report")
+STAGES = ("prepare", "network", "search", "fitness", "diversity", "train", "table", "figure", "report")  # at the least
 
 
 def test_every_stage_killed_at_each_of_its_writes(undisturbed: Undisturbed, tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_every_stage_killed_at_each_of_its_writes(undisturbed: Undisturbed, tmp_
         kills = now
         if done.returncode == 0:
             break
-    assert {kill.split()[0] for kill in kills} == set(STAGES)
+    assert {kill.split()[0] for kill in kills} >= set(STAGES)
     for kill in sorted(kills):
         with tally.fault(f"SIGKILL of a stage while it writes: {kill.split()[0]}"):
             assert pipeline.fingerprint(folder) == undisturbed.fingerprint

@@ -334,6 +334,12 @@ def figure_inputs(wildcards):
     return summaries(scaling_runs() if number == 4 else trajectory_runs())
 
 
+def figure_manifests(wildcards):
+    """What vouches for a figure's probes; a run's summary is its own manifest."""
+    probes = [path for path in figure_inputs(wildcards) if path.endswith(".csv")]
+    return [path.removesuffix(".csv") + ".json" for path in probes]
+
+
 def fitness_populations():
     base = RECIPES[CONFIG.datasets[CONFIG.figure2.dataset].recipe].population
     return sorted({*CONFIG.figure2.populations, base})

@@ -37,7 +37,8 @@ rule table:
 
 rule figure:
     input:
-        figure_inputs,
+        drawn=figure_inputs,
+        manifests=figure_manifests,
     output:
         csv=report(f"{RESULTS}/figures/figure{{number}}.csv", category="Figures"),
         caption=f"{RESULTS}/figures/figure{{number}}.md",
@@ -60,7 +61,7 @@ rule figure:
     message:
         "Figure {wildcards.number}"
     shell:
-        "python -m repsearch figure {wildcards.number} {input:q} --settings {params.settings:q}"
+        "python -m repsearch figure {wildcards.number} {input.drawn:q} --settings {params.settings:q}"
         " --out {output.csv:q} --log {log:q}"
 
 
