@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ttest_ind_from_stats
 
+from repsearch import figures, readings, tables
 from repsearch.errors import UserError
-from repsearch.summaries import AGAIN, read_csv, scale, several
+from repsearch.summaries import in_words, read_csv, scale, several
 
 Verdict = Literal["holds", "does not", "undecided"]
 SIGNIFICANT = 0.05  # the p-value below which a difference counts
@@ -66,26 +67,21 @@ def claims(folder: Path) -> list[Claim]:
     """All claims, in the paper's order, from the CSVs in `folder`/tables and `folder`/figures. What has no CSV there is
     left out. Raises UserError for a CSV that can't serve.
     """
-    makers: list[tuple[str, Callable[[pd.DataFrame], Iterator[Claim]]]] = [
-        ("figures/figure2.csv", fitness),
-        ("figures/figure3.csv", diversity),
-        ("tables/readings.csv", smoothing),
-        ("tables/table1.csv", near_sgd),
-        ("tables/table2.csv", skipping),
-        ("figures/figure4.csv", scaling),
-        ("figures/figure5.csv", distance),
-        ("figures/figure6.csv", separation),
-        ("figures/figure7.csv", deeper_separation),
+    makers: list[tuple[str, list[str], Callable[[pd.DataFrame], Iterator[Claim]]]] = [
+        ("figures/figure2.csv", figures.COLUMNS[2], fitness),
+        ("figures/figure3.csv", figures.COLUMNS[3], diversity),
+        ("tables/readings.csv", readings.COLUMNS, smoothing),
+        ("tables/table1.csv", tables.COLUMNS, near_sgd),
+        ("tables/table2.csv", tables.COLUMNS, skipping),
+        ("figures/figure4.csv", figures.COLUMNS[4], scaling),
+        ("figures/figure5.csv", figures.COLUMNS[5], distance),
+        ("figures/figure6.csv", figures.COLUMNS[6], separation),
+        ("figures/figure7.csv", figures.COLUMNS[7], deeper_separation),
     ]
-    found: list[Claim] = []
-    for file, make in makers:
-        if (folder / file).exists():
-            frame = read_csv(folder / file, [])
-            try:
-                found += make(frame)
-            except (KeyError, IndexError) as error:
-                raise UserError(f"{folder / file} lacks {error}: {AGAIN}") from None
-    return found
+    there = [maker for maker in makers if (folder / maker[0]).exists()]
+    if not there:
+        raise UserError(f"{folder} holds no tables and figures to hold the paper's claims against: run snakemake first")
+    return [claim for file, columns, make in there for claim in make(read_csv(folder / file, columns))]
 
 
 def fitness(frame: pd.DataFrame) -> Iterator[Claim]:
@@ -148,7 +144,7 @@ def smoothing(frame: pd.DataFrame) -> Iterator[Claim]:
         better = Mean.of(smooth, "validation_").above(Mean.of(rough, "validation_"))
         yield Claim(
             "§3.1", "Smoothing is crucial for learning from the targets", "no number",
-            f"validation accuracy {_percent(smooth, 'validation_')} with, {_percent(rough, 'validation_')} without",
+            f"validation accuracy {in_words(smooth, 'validation_')} with, {in_words(rough, 'validation_')} without",
             several([smooth["n"], rough["n"]]), f"{label}: {scale(own)}", verdict(better), "tables/readings.csv",
         )  # fmt: skip
 
@@ -163,7 +159,7 @@ def near_sgd(frame: pd.DataFrame) -> Iterator[Claim]:
         within = Mean.of(sgd).above(Mean.of(found), by=1.0)
         yield Claim(
             "§4.3, table 1", "Without augmentation, search-based learning is within 1 % of SGD",
-            f"{_papers(found)} against {_papers(sgd)}", f"{_percent(found)} against {_percent(sgd)}",
+            f"{_papers(found)} against {_papers(sgd)}", f"{in_words(found)} against {in_words(sgd)}",
             several([sgd["n"], found["n"]]), f"{label}: {scale(own)}", verdict(None if within is None else not within),
             "tables/table1.csv",
         )  # fmt: skip
@@ -184,7 +180,7 @@ def skipping(frame: pd.DataFrame) -> Iterator[Claim]:
             yield Claim(
                 "§4.3, table 2", f"With augmentation, {text}",
                 f"{_papers(rows.loc[first])} against {_papers(rows.loc[second])}",
-                f"{_percent(rows.loc[first])} against {_percent(rows.loc[second])}", n, where,
+                f"{in_words(rows.loc[first])} against {in_words(rows.loc[second])}", n, where,
                 verdict(higher.above(lower)), "tables/table2.csv",
             )  # fmt: skip
 
@@ -194,7 +190,7 @@ def scaling(frame: pd.DataFrame) -> Iterator[Claim]:
     where = f"{frame['label'].iloc[0]}: {scale(frame)}"
     for panel, rows in frame.groupby("panel", sort=False):
         rows = rows.sort_values("x")
-        numbers = ", ".join(f"{row['x']}: {_percent(row)}" for _, row in rows.iterrows())
+        numbers = ", ".join(f"{row['x']}: {in_words(row)}" for _, row in rows.iterrows())
         ends = [Mean.of(rows.iloc[place]) for place in (0, -1)]
         yield Claim(
             "§4.4, figure 4", f"Validation accuracy rises with {panel}", "rises, then saturates", numbers,
@@ -256,7 +252,7 @@ def deeper_separation(frame: pd.DataFrame) -> Iterator[Claim]:
 
 
 def _gap(rows: pd.DataFrame) -> Mean:
-    """Between-class minus within-class entropy at the last epoch."""
+    """Between-class minus within-class entropy (nats) at the last epoch; their spreads added as if independent."""
     last = rows[rows["epoch"] == rows["epoch"].max()].set_index("kind")
     between, within = Mean.of(last.loc["between-class"]), Mean.of(last.loc["within-class"])
     return Mean(between.mean - within.mean, float(np.hypot(between.std, within.std)), between.n)
@@ -268,11 +264,6 @@ def _name(block: object) -> str:
 
 def _series(name: object) -> str:
     return "SGD" if name == "sgd" else "search"
-
-
-def _percent(row: pd.Series, prefix: str = "") -> str:
-    spread = row[f"{prefix}std"]
-    return f"{row[f'{prefix}mean']:.1f}" + ("" if pd.isna(spread) else f" ± {spread:.1f}")
 
 
 def _papers(row: pd.Series) -> str:

@@ -235,8 +235,9 @@ def table(
 
     for run in runs:
         whole(run)
-    frame = tables.table(number, runs)
-    write_csv(out.with_name(f"{out.stem}_tried.csv"), tables.all_tried(number, runs))
+    every = tables.all_tried(number, runs)
+    frame = tables.best(every)
+    write_csv(out.with_name(f"{out.stem}_tried.csv"), every)
     write_csv(out, frame)
     write_text(out.with_suffix(".md"), tables.to_markdown(number, frame))
     tables.draw(number, out, out.with_suffix(".png"))
@@ -321,9 +322,9 @@ def publish(
     """Keep a results folder's CSVs in the repository and write the page of the paper's claims anew."""
     _start(log, out)
     from repsearch import reproduction as page
+    from repsearch.parsing import parse
 
-    given = _settings(settings)
-    page.publish(results, out / str(given.get("name")), given)
+    page.publish(results, out, parse(page.Scale, _settings(settings), "scale"))
     page.write(out.with_suffix(".md"), page.published(out))
 
 

@@ -223,29 +223,31 @@ class Config(Section):
         """What the readings study changes in a run's training settings, once each, the empty change first."""
         if self.readings is None:
             return []
-        own = asdict(self.run_training(dataset, variant))
         if variant == self.readings.baseline:
             tried = [*alternatives.every_combination(self.readings.baseline_training)]
         else:
             tried = self.readings.training if variant == self.readings.variants[0] else []
-        return _once([{}, *(alternatives.differing(own, changes) for changes in tried)])
+        return self._trained(dataset, variant, [{}, *tried])
 
     def tuned(self, dataset: str, variant: str) -> list[str]:
         """The names of the runs of a variant among which validation chooses: itself, and what `tune` changes."""
+        return [alternatives.name(variant, changes) for changes in self._tuning(dataset, variant)]
+
+    def _tuning(self, dataset: str, variant: str) -> list[Changes]:
+        return self._trained(dataset, variant, alternatives.every_combination(self.variants[variant].tune))
+
+    def _trained(self, dataset: str, variant: str, tried: Iterable[Changes]) -> list[Changes]:
+        """What of the changes tried does change a run's training settings, once each."""
         own = asdict(self.run_training(dataset, variant))
-        tried = alternatives.every_combination(self.variants[variant].tune)
-        changes = _once(alternatives.differing(own, each) for each in tried)
-        return [alternatives.name(variant, each) for each in changes]
+        return _once(alternatives.differing(own, changes) for changes in tried)
 
     @cached_property
     def alternative_training(self) -> dict[str, Changes]:
         """Training settings that an alternative to a variant changes, by its name."""
         found: dict[str, Changes] = {}
         for dataset in self.datasets:
-            for variant, entry in self.variants.items():
-                tried = [*alternatives.every_combination(entry.tune), *self.training_readings(dataset, variant)]
-                own = asdict(self.run_training(dataset, variant))
-                for each in (alternatives.differing(own, changes) for changes in tried):
+            for variant in self.variants:
+                for each in (*self._tuning(dataset, variant), *self.training_readings(dataset, variant)):
                     name = alternatives.name(variant, each)
                     if each and found.setdefault(name, each) != each:
                         raise UserError(f"two alternatives would be called {name}: choose values that differ more")

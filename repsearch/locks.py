@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repsearch.errors import UserError
+from repsearch.files import cannot_write
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def hold(path: Path, output: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise UserError(f"can't write to {path.parent}: {error.strerror}; check its permissions") from error
+        raise UserError(cannot_write(path, error)) from error
     try:
         if not _taken(lock):
             holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"

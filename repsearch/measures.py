@@ -28,18 +28,24 @@ def class_collision_entropies(gram: Tensor, labels: Tensor) -> tuple[float, floa
     H_coll is -log of the mean K_ij² over all pairs (K_ii = 1); the paper averages over pairs of examples of the same
     class, or of different classes. A pair is two distinct examples. NaN where there is no such pair.
     """
-    squares = gram.double().square()
-    same = labels[:, None] == labels[None, :]
-    distinct = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    within, between = squares[same & distinct], squares[~same]
+    within, between = _pairs(gram.double().square(), labels)
     return float(-torch.log(within.mean())), float(-torch.log(between.mean()))
 
 
 def class_cosines(gram: Tensor, labels: Tensor) -> tuple[float, float]:
-    """(within-class, between-class) mean cosine similarity over the pairs of distinct examples; NaN without a pair."""
+    """(within-class, between-class) mean cosine similarity, -1 … 1, over the pairs of distinct examples.
+
+    gram: [N, N]; labels: [N]. NaN where there is no such pair. Not the paper's: §4.5 averages squares.
+    """
+    within, between = _pairs(gram.double(), labels)
+    return float(within.mean()), float(between.mean())
+
+
+def _pairs(values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """[N, N] → the values of pairs of two distinct examples of one class, and of different classes."""
     same = labels[:, None] == labels[None, :]
     distinct = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-    return float(gram[same & distinct].double().mean()), float(gram[~same].double().mean())
+    return values[same & distinct], values[~same]
 
 
 def cosine_distance(first: Tensor, second: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from repsearch import alternatives, plots
 from repsearch.errors import UserError
-from repsearch.files import atomic, read_json, write_text
+from repsearch.files import atomic, read_manifest, write_text
 from repsearch.recipe import BLOCKS, SEARCH_LAYERS
-from repsearch.summaries import VARIANTS, points, provenance, read, read_csv, scale, several, spread
+from repsearch.summaries import VARIANTS, in_words, markdown, points, provenance, read, read_csv, scale, several, spread
 
 CROSS_ENTROPIES = [f"cross_entropy_{layer}" for layer in SEARCH_LAYERS]
 COSINES = [f"{kind}_class_{block}" for kind in ("within", "between") for block in BLOCKS]
@@ -30,7 +30,7 @@ def table(summaries: Sequence[Path], targets: Sequence[Path]) -> pd.DataFrame:
     part says what the reading is of: search, training, or the baseline's training. targets: the facts.json of each
     recipe. Raises UserError where a recipe's is missing or of another recipe of the same name.
     """
-    facts = {(each["dataset"], each["recipe"]): each for each in map(read_json, targets)}
+    facts = {(each["dataset"], each["recipe"]): each for each in map(read_manifest, targets)}
     rows: list[dict[str, Any]] = []
     bases = {(dataset, alternatives.family(recipe)) for dataset, recipe in facts if alternatives.setting(recipe)}
     for group in points(read(summaries)):
@@ -60,7 +60,7 @@ def table(summaries: Sequence[Path], targets: Sequence[Path]) -> pd.DataFrame:
 
 def draw(csv: Path, png: Path, text: Path) -> None:
     """The picture and the Markdown tables, from the CSV alone."""
-    frame = read_csv(csv, COLUMNS[:8])
+    frame = read_csv(csv, COLUMNS)
     with plots.style(), atomic(png) as temporary:
         picture(frame).savefig(temporary, dpi=200)
     write_text(text, to_markdown(frame))
@@ -85,7 +85,7 @@ def to_markdown(frame: pd.DataFrame) -> str:
         header += [f"{VARIANTS.get(variant, variant)}: validation", "test"]
     parts = [f"**Readings.** {_caption(frame)}"]
     for label, own in frame.groupby("label", sort=False):
-        lines = [header, ["---"] * 2 + [":---:"] * (len(header) - 2)]
+        lines: list[list[str]] = []
         for (part, reading), rows in own[~_is(own, "baseline")].groupby(["part", "reading"], sort=False):
             lines.append([PARTS[part], str(reading), *_targets(rows.iloc[0])])
             for variant in variants:
@@ -93,7 +93,7 @@ def to_markdown(frame: pd.DataFrame) -> str:
         for _, row in own[_is(own, "baseline")].iterrows():
             lines.append([PARTS["baseline"], row["reading"], "–", "–", "–", *_accuracies(own.loc[[row.name]])])
             lines[-1] += [""] * (len(header) - len(lines[-1]))
-        body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        body = markdown(header, lines, left=2)
         parts.append(
             f"**{label}** ({scale(own)}; SGD's accuracies stand in the first two columns of accuracies)\n\n{body}"
         )
@@ -165,8 +165,4 @@ def _targets(row: pd.Series) -> list[str]:
 def _accuracies(rows: pd.DataFrame) -> list[str]:
     if rows.empty:
         return ["–", "–"]
-    row = rows.iloc[0]
-    return [
-        f"{row[f'{kind}_mean']:.1f}" + ("" if pd.isna(row[f"{kind}_std"]) else f" ± {row[f'{kind}_std']:.1f}")
-        for kind in ("validation", "test")
-    ]
+    return [in_words(rows.iloc[0], f"{kind}_") for kind in ("validation", "test")]

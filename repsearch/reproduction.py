@@ -2,14 +2,14 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from repsearch.claims import SIGNIFICANT, Claim, claims
 from repsearch.errors import UserError
-from repsearch.files import read_json, write_json, write_text
+from repsearch.files import atomic, read_json, write_json, write_text
 from repsearch.parsing import parse
+from repsearch.summaries import markdown
 
 SCALE = "scale.json"  # beside the CSVs of a published folder
 WORDS = {  # verdict → in words, at the paper's scale and at another
@@ -41,15 +41,13 @@ class Scale:
         return f"snakemake {self.results}/{file} {self.options}".strip()
 
 
-def publish(results: Path, out: Path, settings: dict[str, Any]) -> None:
-    """Copy the CSVs of a results folder, with its scale, to `out`, a folder of the repository; the readings whole."""
-    parse(Scale, settings, "scale")
+def publish(results: Path, out: Path, scale: Scale) -> None:
+    """Copy a results folder's CSVs, and its scale, to a folder of the scale's name in `out`; the readings whole."""
     for pattern in ("tables/*.csv", "figures/*.csv", "tables/readings.*"):
         for made in sorted(results.glob(pattern)):
-            kept = out / made.relative_to(results)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(made, kept)
-    write_json(out / SCALE, settings)
+            with atomic(out / scale.name / made.relative_to(results)) as temporary:
+                shutil.copyfile(made, temporary)
+    write_json(out / scale.name / SCALE, asdict(scale))
 
 
 def published(folder: Path) -> list[tuple[Scale, Path]]:
@@ -70,12 +68,13 @@ def to_markdown(folders: Sequence[tuple[Scale, Path]]) -> str:
     for scale, folder in folders:
         for claim in claims(folder):
             lines.setdefault((claim.section, claim.claim), []).append((scale, claim))
-    if not lines:
-        raise UserError("no tables and figures to hold the paper's claims against: run snakemake first")
     order = sorted(lines, key=lambda key: _place(key[0]))
     parts = ["# What reproduces", _introduction(folders)]
-    parts += [_summary([(key, lines[key]) for key in order]), "## Claim by claim"]
-    parts += [_section(key, lines[key]) for key in order]
+    if not lines:
+        parts.append("None of the paper's claims can be held against these results.")
+    else:
+        parts += [_summary([(key, lines[key]) for key in order]), "## Claim by claim"]
+        parts += [_section(key, lines[key]) for key in order]
     parts += ["## Not tested", _not_tested(any(scale.full for scale, _ in folders))]
     return "\n\n".join(parts) + "\n"
 
@@ -112,7 +111,7 @@ def _summary(claimed: Sequence[tuple[tuple[str, str], list[tuple[Scale, Claim]]]
         for scale, claim in found:
             counts.setdefault(_in_words(scale, claim), []).append(f"{claim.scale.split(':')[0]}, {scale.name}")
         rows.append([section, text, "; ".join(f"{words}: {', '.join(where)}" for words, where in counts.items())])
-    return _table(header, rows)
+    return markdown(header, rows, left=len(header))
 
 
 def _section(key: tuple[str, str], found: Sequence[tuple[Scale, Claim]]) -> str:
@@ -128,7 +127,7 @@ def _section(key: tuple[str, str], found: Sequence[tuple[Scale, Claim]]) -> str:
         ]
         for scale, claim in found
     ]
-    return f"### {text} ({section})\n\n" + _table(["paper", "ours", "n", "scale", "verdict", "made by"], rows)
+    return f"### {text} ({section})\n\n" + markdown(["paper", "ours", "n", "scale", "verdict", "made by"], rows, left=6)
 
 
 def _not_tested(full: bool) -> str:
@@ -137,14 +136,9 @@ def _not_tested(full: bool) -> str:
         why = "no GPU was at hand; `snakemake --cores 8 publish` on a machine with one makes these lines"
         rows.insert(0, ["all", "Every claim at the paper's own scale (width 256, all images, population 240)", why])
         rows.insert(1, ["§4.3", "SGD's own accuracies (99.1, 89.1, 62.3; augmented 93.0, 71.8)", "as above"])
-    return _table(["where", "claim", "why not"], rows)
+    return markdown(["where", "claim", "why not"], rows, left=3)
 
 
 def _in_words(scale: Scale, claim: Claim) -> str:
     at_papers, elsewhere = WORDS[claim.verdict]
     return at_papers if scale.full else elsewhere
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from repsearch import measures, targets
-from repsearch.files import write_json
+from repsearch.files import write_manifest
 from repsearch.provenance import code_version
 from repsearch.recipe import BLOCKS, SEARCH_LAYERS
 
@@ -44,4 +44,4 @@ def make(manifests: Sequence[Path], out: Path, dataset: str, recipe: str) -> Non
         classes = torch.from_numpy(np.concatenate(labels)[: len(together)])
         within, between = measures.class_cosines(measures.cosine_gram(together), classes)
         facts[f"within_class_{block}"], facts[f"between_class_{block}"] = within, between
-    write_json(out, facts)
+    write_manifest(out, facts)

@@ -91,6 +91,18 @@ def read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     return frame.assign(**{name: frame[name].fillna("") for name in present})
 
 
+def in_words(row: pd.Series, prefix: str = "", n: bool = False) -> str:
+    """12.3 ± 0.4 (n = 3) of a row's mean, std and n; the mean alone for one run."""
+    spread = "" if pd.isna(row[f"{prefix}std"]) else f" ± {row[f'{prefix}std']:.1f}"
+    return f"{row[f'{prefix}mean']:.1f}{spread}" + (f" (n = {row['n']})" if n else "")
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> str:
+    """A Markdown table: the first `left` columns to the left, the others centred; a cell's lines below each other."""
+    lines = [header, ["---"] * left + [":---:"] * (len(header) - left), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("\n", "<br>") for cell in line) + " |" for line in lines)
+
+
 def scale(frame: pd.DataFrame) -> str:
     """For people: the number of images, the width and the epochs behind a frame's numbers."""
     words = {"train_images": "{} training images", "validation_images": "{} validation images"}

@@ -15,6 +15,8 @@ from repsearch.summaries import (
     AUGMENTATIONS,
     VARIANTS,
     grouped,
+    in_words,
+    markdown,
     points,
     provenance,
     read,
@@ -79,10 +81,14 @@ def accuracies(summaries: Sequence[Path]) -> pd.DataFrame:
 def table(number: int, summaries: Sequence[Path]) -> pd.DataFrame:
     """Table 1 or 2: of a variant's depths and settings, those with the best mean validation accuracy (the smaller depth
     of equals)."""
-    every = all_tried(number, summaries)
-    best = every.sort_values(["validation_mean", "depth"], ascending=[False, True])
-    best = best.drop_duplicates(["dataset", "variant", "recipe"])
-    return best.sort_index().reset_index(drop=True)
+    return best(all_tried(number, summaries))
+
+
+def best(every: pd.DataFrame) -> pd.DataFrame:
+    """What `table` takes of the rows of `all_tried`."""
+    chosen = every.sort_values(["validation_mean", "depth"], ascending=[False, True])
+    chosen = chosen.drop_duplicates(["dataset", "variant", "recipe"])
+    return chosen.sort_index().reset_index(drop=True)
 
 
 def all_tried(number: int, summaries: Sequence[Path]) -> pd.DataFrame:
@@ -129,8 +135,7 @@ def _in_order(number: int, variants: Sequence[str]) -> list[str]:
 def to_markdown(number: int, frame: pd.DataFrame) -> str:
     """The table in the paper's layout, with its caption above it."""
     header, rows = _cells(number, frame)
-    lines = [header, ["---", *[":---:"] * (len(header) - 1)], *rows]
-    body = "\n".join("| " + " | ".join(cell.replace("\n", "<br>") for cell in line) + " |" for line in lines)
+    body = markdown(header, rows, left=1)
     title, notes = _caption(number, frame)
     return f"**Table {number}.** {title} {' '.join(notes)}\n\n{body}\n"
 
@@ -155,7 +160,7 @@ def _cell(found: pd.DataFrame) -> str:
     if found.empty:
         return "–"
     row = found.iloc[0]
-    ours = f"{row['mean']:.1f}" + (f" ± {row['std']:.1f}" if row["n"] > 1 else "") + f" (n = {row['n']})"
+    ours = in_words(row, n=True)
     return ours if pd.isna(row["paper_mean"]) else f"{ours}\n[{row['paper_mean']:.1f} ± {row['paper_std']:.1f}]"
 
 

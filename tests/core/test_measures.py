@@ -54,3 +54,10 @@ def test_cosine_distance() -> None:
     torch.testing.assert_close(
         measures.cosine_distance(first, second), torch.tensor([0.0, 1.0, 2.0]), rtol=0, atol=1e-6
     )
+
+
+def test_class_cosines_are_means_over_pairs_of_distinct_examples() -> None:
+    gram = torch.tensor([[1.0, 0.5, -0.2], [0.5, 1.0, 0.4], [-0.2, 0.4, 1.0]])
+    within, between = measures.class_cosines(gram, torch.tensor([0, 0, 1]))
+    assert within == pytest.approx(0.5) and between == pytest.approx(0.1)
+    assert math.isnan(measures.class_cosines(gram, torch.tensor([0, 1, 2]))[0])

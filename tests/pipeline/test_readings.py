@@ -10,7 +10,7 @@ import yaml
 
 from repsearch import alternatives, config, readings
 from repsearch.errors import UserError
-from repsearch.files import write_csv, write_json
+from repsearch.files import write_csv, write_manifest
 from tests.results import made_up
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,7 +104,7 @@ def test_names_of_ones_own_must_not_look_like_alternatives() -> None:
 def _facts(folder: Path, recipe: str, digest: str) -> Path:
     facts: dict[str, Any] = {"dataset": "toy", "recipe": recipe, "recipe_digest": digest}
     facts |= dict.fromkeys(readings.CROSS_ENTROPIES, 1.5) | dict.fromkeys(readings.COSINES, 0.25)
-    write_json(folder / recipe / "facts.json", facts)
+    write_manifest(folder / recipe / "facts.json", facts)
     return folder / recipe / "facts.json"
 
 

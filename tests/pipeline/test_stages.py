@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 import torch
 
-from repsearch import datasets, provenance, stage_network, stage_search, stage_train, targets
+from repsearch import datasets, measures, provenance, stage_network, stage_search, stage_targets, stage_train, targets
 from repsearch.device import choose, gpus_wanted
 from repsearch.errors import UserError
-from repsearch.files import atomic, finish, unchanged, write_csv
+from repsearch.files import atomic, finish, read_manifest, unchanged, write_csv
 from repsearch.network import Shape
 from repsearch.recipe import SEARCH_LAYERS, Layer, Recipe
 from repsearch.runs import RunSettings
@@ -63,6 +63,19 @@ def test_a_shard_is_searched_again_only_if_what_it_is_made_from_changed(made: Pa
     store.write_bytes(b"damaged")
     _search(made, 0, 5, "cached")
     assert targets.read(store, manifest)
+
+
+def test_targets_are_described_alike_from_one_shard_and_from_several(made: Path) -> None:
+    parts = [_search(made, a, b, f"d{a}") for a, b in ((0, 7), (7, 40))]
+    stage_targets.make([made / "whole.json"], made / "one.json", "digits", "tiny")
+    stage_targets.make(parts, made / "two.json", "digits", "tiny")
+    facts = read_manifest(made / "one.json")
+    assert facts == read_manifest(made / "two.json") and facts["images"] == 40
+    arrays, _ = targets.read(*targets.paths(made / "whole.json"))
+    assert facts["cross_entropy_block1"] == pytest.approx(arrays["history/block1"][:, -1].mean())
+    gram = measures.cosine_gram(torch.from_numpy(arrays["targets/block2"]))
+    within, between = measures.class_cosines(gram, torch.from_numpy(arrays["labels"]))
+    assert (facts["within_class_block2"], facts["between_class_block2"]) == pytest.approx((within, between))
 
 
 def _settings(learns: str, recipe: Recipe | None, **training: float) -> RunSettings:

@@ -206,3 +206,30 @@ def test_the_papers_scale_is_planned_within_30_seconds(tmp_path: Path) -> None:
     jobs = planned(run)
     assert jobs["search_shard"] >= 24 + 20 + 20  # fewer where the folder holds some already
     assert jobs["total"] <= 450
+
+
+def test_a_study_makes_the_study_and_can_be_published(tmp_path: Path) -> None:
+    """Each reading that needs other statistics has its own network; the page of claims is made of the kept CSVs."""
+    study = {"datasets": ["digits"], "variants": ["search-all"], "baseline": "sgd", "seeds": 1}
+    study |= {"grid": {"smooth": ["child", "noise"]}, "training": [{"compare": "before_gelu"}]}
+    jobs = planned(snakemake(tmp_path, "publish", "-n", readings=study))
+    assert jobs == {
+        "prepare_dataset": 1, "initialise_network": 2, "search_shard": 4, "describe_targets": 2, "train": 4,
+        "readings": 1, "reproduction": 1, "publish": 1, "total": 16,
+    }  # fmt: skip
+    run = snakemake(tmp_path, "publish", "--cores", "2", readings=study)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    kept = tmp_path / "docs/reproduction/tiny"
+    rows = pd.read_csv(kept / "tables/readings.csv")
+    assert rows[["part", "reading", "variant"]].to_numpy().tolist() == [
+        ["search", "default", "search-all"],
+        ["search", "smooth noise", "search-all"],
+        ["training", "compare before_gelu", "search-all"],
+        ["baseline", "default", "sgd"],
+    ]
+    assert (
+        json.loads((kept / "scale.json").read_text())["what"]
+        == "width 4; recipe tiny: population 6, 2/2/2/2 generations"
+    )
+    networks = {path.stem for path in (tmp_path / "results/tiny/network/digits").glob("*.pt")}
+    assert networks == {"blur-1-1", "blur-0-0"}

@@ -95,10 +95,9 @@ def test_the_page_says_the_scale_the_verdict_and_the_command(tmp_path: Path) -> 
 
 
 def test_publishing_keeps_what_the_page_is_made_from(tmp_path: Path) -> None:
-    settings = {"name": "toy", "what": "width 4", "results": "results/toy", "options": "", "full": False}
-    reproduction.publish(_folder(tmp_path / "results"), tmp_path / "docs/toy", settings)
+    reproduction.publish(_folder(tmp_path / "results"), tmp_path / "docs", SCALE)
     (scale, folder), *others = reproduction.published(tmp_path / "docs")
-    assert not others and scale.name == "toy"
+    assert not others and scale == SCALE
     assert reproduction.to_markdown([(scale, folder)]) == reproduction.to_markdown([(scale, tmp_path / "results")])
 
 

@@ -392,6 +392,7 @@ def scale_settings(wildcards):
         and all(entry.images is None for entry in entries)
         and all(recipe.population == 240 for recipe in recipes.values())
         and all(schedule == [300, 100, 100, 10] for schedule in schedules.values())
+        and all(CONFIG.run_training(name, each).epochs >= 90 for name in used for each in CONFIG.variants)
     )
     return as_json(
         {
