@@ -134,10 +134,13 @@ def diversity(frame: pd.DataFrame) -> Iterator[Claim]:
 
 
 def smoothing(frame: pd.DataFrame) -> Iterator[Claim]:
-    """§3.1: "crucial for learnability": the default recipe against one without any blur, by validation accuracy."""
+    """§3.1, "crucial for learnability": the default recipe against one without blur, by validation accuracy.
+
+    The latter is told by its name, which ends in "-unsmoothed" (workflow/presets/readings.yaml).
+    """
     for label, own in frame.groupby("label", sort=False):
         chosen = own[(own["part"] == "search") & (own["variant"] == "search-all")].set_index("reading")
-        without = [name for name in chosen.index if str(name).endswith("unsmoothed") and " " not in str(name)]
+        without = [name for name in chosen.index if str(name).endswith("-unsmoothed") and " " not in str(name)]
         if "default" not in chosen.index or not without:
             continue
         smooth, rough = chosen.loc["default"], chosen.loc[without[0]]
