@@ -223,8 +223,8 @@ def test_words_of_a_configuration_are_no_commands(tmp_path: Path) -> None:
     name = hostile.replace("/", "")
     folder = pipeline.checkout(tmp_path / "run")
     random = np.random.default_rng(0)
-    arrays = {f"x_{part}": random.integers(0, 256, (n, 9, 9), np.uint8) for part, n in (("train", 60), ("test", 20))}
-    arrays |= {f"y_{part}": np.arange(n) % 3 for part, n in (("train", 60), ("test", 20))}
+    arrays = {f"x_{part}": random.integers(0, 256, (n, 9, 9), np.uint8) for part, n in (("train", 60), ("test", 50))}
+    arrays |= {f"y_{part}": np.arange(n) % 3 for part, n in (("train", 60), ("test", 50))}
     np.savez(folder / f"{name}.npz", **arrays)
     entry = {**pipeline.SCALE["datasets"]["digits"], "source": f"npz:{name}.npz", "label": hostile}
     pipeline.checkout(folder, datasets={"digits": entry}, data=hostile)

@@ -227,9 +227,8 @@ def test_a_study_makes_the_study_and_can_be_published(tmp_path: Path) -> None:
         ["training", "compare before_gelu", "search-all"],
         ["baseline", "default", "sgd"],
     ]
-    assert (
-        json.loads((kept / "scale.json").read_text())["what"]
-        == "width 4; recipe tiny: population 6, 2/2/2/2 generations"
-    )
+    scale = json.loads((kept / "scale.json").read_text())
+    assert scale["what"] == "width 4; recipe tiny: population 6, 2/2/2/2 generations"
+    assert (scale["options"], scale["full"]) == ("--configfile tiny.yaml", False)
     networks = {path.stem for path in (tmp_path / "results/tiny/network/digits").glob("*.pt")}
     assert networks == {"blur-1-1", "blur-0-0"}

@@ -373,7 +373,8 @@ def figure_settings(wildcards):
 
 def scale_settings(wildcards):
     """What this results folder is called, and how to make a file of it again."""
-    overlays = [os.path.relpath(path) for path in workflow.configfiles[1:]]
+    files = [os.path.relpath(path) for path in workflow.configfiles]
+    overlays = [path for path in files if path != "config.yaml"]
     if CONFIG.readings:
         used = CONFIG.readings.datasets
     else:

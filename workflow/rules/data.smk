@@ -18,7 +18,7 @@ rule prepare_dataset:
         runtime=60,
     params:
         settings=dataset_settings,
-        data=CONFIG.data,
+        data=lambda wildcards: CONFIG.data,  # a string would have its braces filled in
         code=code_version("datasets"),
     message:
         "Prepare {wildcards.dataset}"
