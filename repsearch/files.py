@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from repsearch.errors import UserError, reason
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FORMAT = 1  # raise it when what `write_csv` and `write_json` make of the same values changes
 
 
 @contextlib.contextmanager
@@ -138,14 +140,16 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def unchanged(manifest: Path, key: dict[str, Any]) -> bool:
+def unchanged(manifest: Path, key: dict[str, Any], codes: Sequence[str] = ()) -> bool:
     """Whether a stage's outputs are there, whole and made from just this: then the stage has nothing to do.
+
+    codes: code versions that are as good as key["code"].
 
     manifest: a JSON file with what its outputs were made from (`key`) and their digests (`files`, by name, beside it).
     Snakemake runs a stage again when an input was made again; this is how a stage finds that the input is the same.
     """
     try:
-        return bool(whole(manifest)["key"] == key)
+        return whole(manifest)["key"] in [key, *({**key, "code": code} for code in codes)]
     except UserError:
         return False
 

@@ -17,11 +17,11 @@ from repsearch.errors import UserError
 from repsearch.files import digest, finish, read_manifest, unchanged, write_csv
 from repsearch.fused import SearchPath
 from repsearch.measures import cosine_gram, effective_number
-from repsearch.provenance import code_version
+from repsearch.provenance import code_version, code_versions
 from repsearch.recipe import BLOCKS, Recipe
 from repsearch.search import search_one_layer
 from repsearch.search_network import SearchNetwork
-from repsearch.stage_search import over_images, path_name, search_images, seeded
+from repsearch.stage_search import backend, over_images, path_name, search_images, seeded
 
 log = logging.getLogger(__name__)
 PROBE_SEED = 1  # of the random choice of images
@@ -31,7 +31,6 @@ def _key(dataset: Path, network: Path, recipe: Recipe, **settings: Any) -> dict[
     return {
         "recipe": recipe.to_dict(),
         **settings,
-        "code": code_version("stage_probes"),
         "dataset": read_manifest(dataset.with_suffix(".json"))["sha256"],
         "network": read_manifest(network.with_suffix(".json"))["sha256"],
     }
@@ -51,7 +50,7 @@ def _write(out: Path, frame: pd.DataFrame, recipe: Recipe, key: dict[str, Any]) 
 
 
 def _up_to_date(out: Path, key: dict[str, Any]) -> bool:
-    made = unchanged(out.with_suffix(".json"), key)
+    made = unchanged(out.with_suffix(".json"), key, code_versions("stage_probes"))
     if made:
         partial.forget(out)
         log.info("%s is up to date: its inputs did not change", out)
@@ -83,6 +82,7 @@ def fitness(
         return
     data = datasets.read(dataset)
     net = stage_network.read(network)[0].to(device)
+    key["code"] = code_version("stage_probes", backend(net, recipe, path))
     indices, title = _random_images(data, images, "figure2.images"), f"fitness of {BLOCKS[layer]}"
 
     def work(x: Tensor, labels: Tensor, numbers: Tensor) -> partial.Arrays:
@@ -127,6 +127,7 @@ def diversity(
         return
     data = datasets.read(dataset)
     net = stage_network.read(network)[0].to(device)
+    key["code"] = code_version("stage_probes", backend(net, recipe, path))
     indices = _random_images(data, images, "figure3.images")
 
     def rest(done: int) -> Iterator[partial.Arrays]:

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from repsearch import datasets, fused, partial, stage_network, targets
+from repsearch import datasets, fused, partial, shards, stage_network, targets
 from repsearch.device import computing_on
 from repsearch.errors import UserError
 from repsearch.files import digest, read_manifest
 from repsearch.fused import SearchPath
 from repsearch.progress import counter
-from repsearch.provenance import code_version
+from repsearch.provenance import code_version, code_versions
 from repsearch.recipe import SEARCH_LAYERS, Recipe
 from repsearch.search import Found, search
 from repsearch.search_network import SearchNetwork
@@ -108,6 +108,13 @@ def path_name(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> str:
     return "fused" if fused.choose(network, recipe, path) else "dense"
 
 
+def backend(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> str:
+    """What computes the generations of blocks: a key of `provenance.BACKENDS`."""
+    if not fused.choose(network, recipe, path):
+        return "dense"
+    return "gpu" if network.device.type == "cuda" else "cpu"
+
+
 def search_images(
     network: SearchNetwork,
     data: datasets.Prepared,
@@ -140,11 +147,9 @@ def make(
 
     What was searched is kept every `save_seconds`; a search that was cut short goes on from there.
     """
-    version = code_version("stage_search")
     key: dict[str, Any] = {
         "recipe": recipe.to_dict(),
         "images": [start, stop],
-        "code": version,
         "dataset": read_manifest(dataset.with_suffix(".json"))["sha256"],
         "network": read_manifest(network.with_suffix(".json"))["sha256"],
     }
@@ -158,9 +163,10 @@ def make(
     net, network_digest = stage_network.read(network)
     net, indices, title = net.to(device), np.arange(start, stop), f"search {start}–{stop}"
     computed_on = {**computing_on(device), "path": path_name(net, recipe, path)}
+    key["code"] = code_version("stage_search", backend(net, recipe, path))
 
     def rest(done: int) -> Iterator[partial.Arrays]:
-        return map(_arrays, search_images(net, data, indices[done:], recipe, path, title))
+        return map(_arrays, search_images(net, data, indices[done:], recipe, path, title=title))
 
     searched = partial.Parts(store, {**key, **computed_on}, save_seconds).rows(rest)
     arrays: dict[str, NDArray[Any]] = {"indices": indices, "labels": data.labels[indices], **searched}
@@ -170,11 +176,11 @@ def make(
         "recipe": recipe.to_dict(),
         "recipe_digest": digest(recipe.to_dict()),
         "network": network_digest,
-        "code_version": version,
+        "code_version": key["code"],
         "device": device.type,
         "path": computed_on["path"],
     }
-    targets.write(store, manifest, arrays, attributes, key)
+    shards.write(store, manifest, arrays, attributes, key)
     partial.forget(store)
     initial, final = arrays["initial_cross_entropy"], arrays["final_cross_entropy"]
     log.info("%d images: cross-entropy %.3f → %.3f", len(indices), initial.mean(), final.mean())
@@ -194,7 +200,9 @@ def _arrays(found: Found) -> dict[str, NDArray[Any]]:
 
 def _unchanged(store: Path, manifest: Path, key: dict[str, Any]) -> bool:
     try:
-        return read_manifest(manifest).get("key") == key and bool(targets.read(store, manifest))
+        codes = code_versions("stage_search")
+        same = read_manifest(manifest).get("key") in [{**key, "code": code} for code in codes]
+        return same and bool(targets.read(store, manifest))
     except UserError:
         return False
 

@@ -45,13 +45,13 @@ def make(
         return
     data = datasets.read(dataset)
     found: dict[str, NDArray[np.float16]] = {}
-    searched_by = ""
+    searched_by: list[str] = []
     if settings.recipe is not None:
         expected: dict[str, Any] = {"recipe_digest": digest(settings.recipe.to_dict())}
         if network is not None:
             expected["network"] = read_manifest(network.with_suffix(".json"))["sha256"]
         found = Targets(manifests, len(data.images), expected).arrays
-        searched_by = str(read_manifest(manifests[0]).get("code_version"))
+        searched_by = sorted({str(read_manifest(manifest).get("code_version")) for manifest in manifests})
     elif settings.variant.learns == "targets":
         raise UserError(f"variant {settings.variant_name} learns targets, but the run names no recipe")
     images = torch.from_numpy(data.normalised(data.images[data.train]))
@@ -106,7 +106,7 @@ def make(
         "width": settings.width,
         "training": asdict(settings.training),
         "settings_digest": digest([asdict(settings.training), asdict(settings.variant), settings.head_bias]),
-        "code_version": digest([code_version("stage_train"), searched_by]),
+        "code_version": digest([code_version("stage_train"), *searched_by]),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "torch": torch.__version__,
     }

@@ -1,6 +1,5 @@
-"""Searched targets on disk: one Zarr v3 store a shard, with a manifest; and one indexed view over all shards."""
+"""Searched targets, read: one shard, or one indexed view over all shards of a recipe."""
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,51 +8,18 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
 from zarr.storage import ZipStore
 
 from repsearch.declared import check_store
 from repsearch.errors import UserError, reason
-from repsearch.files import atomic, read_manifest, write_manifest
+from repsearch.files import read_manifest
 from repsearch.recipe import SEARCH_LAYERS
+from repsearch.shards import content_digest
 
 log = logging.getLogger(__name__)
 
-CHUNK_IMAGES = 64
 AGAIN = "then run snakemake again"
 REMEDY = f"delete it and its manifest, {AGAIN}"
-Arrays = Mapping[str, NDArray[Any]]
-
-
-def write(store: Path, manifest: Path, arrays: Arrays, attributes: dict[str, Any], key: dict[str, Any]) -> None:
-    """Write one shard whole: the store, then the manifest that vouches for its content.
-
-    arrays: `targets/<layer>` [n, …] float16, `history/<layer>` [n, generations + 1] float32, labels, indices and the
-    cross-entropies, all with the same n. attributes: recipe, network digest and so on. key: what it was made from. The
-    store is one zip file, so that it appears at once and a cluster's file system holds one file a shard.
-    """
-    with atomic(store) as temporary, ZipStore(temporary, mode="w") as opened:
-        group = zarr.create_group(opened, attributes=attributes)
-        for name, values in arrays.items():
-            group.create_array(
-                name,
-                data=np.ascontiguousarray(values),
-                chunks=(min(len(values), CHUNK_IMAGES), *values.shape[1:]),
-                compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
-                config={"write_empty_chunks": True},  # so that a chunk that is not there is known to be lost
-            )
-    facts = {"images": len(arrays["indices"]), "sha256": content_digest(arrays), "key": key}
-    write_manifest(manifest, {**attributes, **facts})
-
-
-def content_digest(arrays: Arrays) -> str:
-    """SHA-256 of the arrays' names, types, shapes and values: independent of chunks and compression."""
-    whole = hashlib.sha256()
-    for name in sorted(arrays):
-        values = np.ascontiguousarray(arrays[name])
-        whole.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
-        whole.update(values.data)
-    return whole.hexdigest()
 
 
 def read(store: Path, manifest: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

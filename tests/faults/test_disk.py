@@ -13,7 +13,7 @@ import pytest
 
 from faults import pipeline, tally
 from faults.conftest import Undisturbed
-from repsearch import targets
+from repsearch import shards, targets
 from repsearch.errors import UserError
 from repsearch.files import write_csv
 
@@ -41,7 +41,7 @@ def remount(folder: Path, option: str) -> None:
 def shard(manifest: Path) -> None:
     arrays = {"indices": np.arange(64), "targets/block0": np.random.default_rng(0).random((64, 40, 40))}
     arrays["targets/block0"] = arrays["targets/block0"].astype(np.float16)
-    targets.write(*targets.paths(manifest), arrays, {}, {})
+    shards.write(*targets.paths(manifest), arrays, {}, {})
 
 
 def nothing_written(folder: Path) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from faults import pipeline, tally
 from faults.conftest import Undisturbed
-from repsearch import targets
+from repsearch import shards, targets
 from repsearch.files import write_manifest
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
@@ -62,7 +62,7 @@ def other_recipe(with_manifest: bool) -> Damage:
         arrays, attributes = targets.read(store, manifest)
         arrays["targets/logits"] = -arrays["targets/logits"]
         key = json.loads(before)["key"]
-        targets.write(store, manifest, arrays, {**attributes, "recipe_digest": "0123456789ab"}, key)
+        shards.write(store, manifest, arrays, {**attributes, "recipe_digest": "0123456789ab"}, key)
         if not with_manifest:
             manifest.write_text(before)
 

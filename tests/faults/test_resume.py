@@ -81,7 +81,7 @@ def said(caplog: pytest.LogCaptureFixture, pattern: str) -> bool:
 def test_a_search_killed_again_and_again_ends_as_if_it_had_not_been(folder: Path) -> None:
     """In the middle of a batch, of keeping it, and of writing the shard."""
     command = made.search_command(folder, "killed")
-    points = ("stage_search.search 3", "files.os.fsync 2", "targets.write_manifest 1")
+    points = ("stage_search.search 3", "files.os.fsync 2", "shards.write_manifest 1")
     before = []
     for point in points:
         status, text = made.run(f"kill {point}", command)
@@ -140,7 +140,7 @@ def test_a_damaged_file_is_searched_again(
 
 
 CHANGES: dict[str, Callable[[pytest.MonkeyPatch], Any]] = {
-    "code": lambda patch: patch.setattr(stage_search, "code_version", lambda _: "other"),
+    "code": lambda patch: patch.setattr(stage_search, "code_version", lambda *_: "other"),
     "torch": lambda patch: patch.setattr(torch, "__version__", "0.0"),
     "threads": lambda patch: patch.setattr(torch, "get_num_threads", lambda: 99),
     "path": lambda patch: patch.setattr(stage_search, "path_name", lambda *_: "other"),

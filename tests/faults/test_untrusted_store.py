@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from faults.judge import judge, mutated
 from faults.test_untrusted_npz import EVIL, Touch, npy, zipped
 from repsearch import datasets, stage_network, targets
+from repsearch import shards as shard_files
 from repsearch.files import digest, finish
 
 pytestmark = pytest.mark.fault
@@ -61,7 +62,7 @@ def arrays() -> dict[str, NDArray[Any]]:
 
 def written(folder: Path) -> Shard:
     store, manifest = targets.paths(folder / "whole.json")
-    targets.write(store, manifest, arrays(), {"recipe_digest": "abc"}, {"images": [0, 70]})
+    shard_files.write(store, manifest, arrays(), {"recipe_digest": "abc"}, {"images": [0, 70]})
     return store.read_bytes(), manifest.read_bytes()
 
 
@@ -163,7 +164,7 @@ def test_mutated_shards(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     def right(shard: Shard, read: tuple[dict[str, NDArray[Any]], dict[str, Any]]) -> None:
         stated = json.loads(shard[1])
-        assert targets.content_digest(read[0]) == stated["sha256"]
+        assert shard_files.content_digest(read[0]) == stated["sha256"]
         assert read[1] == {name: stated[name] for name in read[1]}
         wanted = arrays()
         assert read[0].keys() == wanted.keys()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from repsearch import targets
+from repsearch import shards, targets
 from repsearch.errors import UserError
 from repsearch.files import write_manifest
 from repsearch.recipe import SEARCH_LAYERS
@@ -28,7 +28,7 @@ def shard(start: int, stop: int) -> dict[str, NDArray[Any]]:
 
 def write(folder: Path, number: int, start: int, stop: int, recipe: str = "abc") -> Path:
     manifest = folder / f"shard-{number:04d}.json"
-    targets.write(*targets.paths(manifest), shard(start, stop), {"recipe_digest": recipe}, {})
+    shards.write(*targets.paths(manifest), shard(start, stop), {"recipe_digest": recipe}, {})
     return manifest
 
 
@@ -51,7 +51,7 @@ def test_only_the_layers_asked_for_are_kept(manifests: list[Path]) -> None:
 
 def test_the_digest_does_not_depend_on_chunks(manifests: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     before = json.loads(manifests[0].read_text())["sha256"]
-    monkeypatch.setattr(targets, "CHUNK_IMAGES", 7)
+    monkeypatch.setattr(shards, "CHUNK_IMAGES", 7)
     assert json.loads(write(manifests[0].parent, 0, 0, 70).read_text())["sha256"] == before
     assert json.loads(write(manifests[0].parent, 0, 1, 71).read_text())["sha256"] != before
 

@@ -43,6 +43,8 @@ THREADS = CONFIG.threads
 ELSEWHERE = workflow.remote_exec or workflow.resource_settings.nodes is not None
 DEVICE = device_wanted(CONFIG.device, ELSEWHERE)
 GPU = gpus_wanted(DEVICE)  # GPUs that a search or training job asks for
+# What is expected to compute the search; a result of another backend's code is kept as well, up to rounding
+BACKEND = "dense" if CONFIG.search_path == "dense" else "gpu" if GPU else "cpu"
 if "gpu" not in workflow.global_resources and not ELSEWHERE:
     # No --resources gpu=N, and jobs run on this machine: not more at a time than it has GPUs. A scheduler counts its own.
     workflow.global_resources["gpu"] = max(1, gpus_found())

@@ -21,7 +21,7 @@ rule search_shard:
         runtime=240,
     params:
         settings=shard_settings,
-        code=code_version("stage_search"),
+        code=code_version("stage_search", BACKEND),
     message:
         "Search {wildcards.dataset}, recipe {wildcards.recipe}, shard {wildcards.shard}"
     shell:
@@ -53,7 +53,7 @@ rule probe_fitness:
         runtime=240,
     params:
         settings=fitness_settings,
-        code=code_version("stage_probes"),
+        code=code_version("stage_probes", BACKEND),
     message:
         "Probe of fitness (figure 2): block {wildcards.layer}, population {wildcards.population}"
     shell:
@@ -85,7 +85,7 @@ rule probe_diversity:
         runtime=240,
     params:
         settings=diversity_settings,
-        code=code_version("stage_probes"),
+        code=code_version("stage_probes", BACKEND),
     message:
         "Probe of diversity (figure 3)"
     shell:
