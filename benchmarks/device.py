@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from repsearch import bench, fused
+from repsearch.bench import search as bench
 from repsearch.network import Shape
-from repsearch.recipe import BLOCKS
-from repsearch.search import Evolution, search
-from repsearch.search_network import initialise
+from repsearch.search import backends as fused
+from repsearch.search.evolution import Evolution, search
+from repsearch.search.network import initialise
+from repsearch.search.recipe import BLOCKS
 
 READINGS: list[dict[str, Any]] = [
     {},

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
-from repsearch import locks
 from repsearch.errors import UserError
-from repsearch.files import cannot_write, hidden
+from repsearch.storage import locks
+from repsearch.storage.files import cannot_write, hidden
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def check(
 ) -> None:
     """Check a configuration, such as another's, and run nothing: Snakemake runs Python that a file asks it to."""
     _start(None, None)
-    from repsearch.config import read
+    from repsearch.config.schema import read
 
     read(*files)
     log.info("%s: nothing is wrong", ", ".join(map(str, files)))
@@ -83,12 +83,12 @@ def check(
 def prepare(settings: Settings, out: Out, data: Path = Path("data"), log: Log = None) -> None:
     """Prepare a data set: download or read it, split it, write one npz file."""
     _start(log, out)
-    from repsearch import datasets
-    from repsearch.files import unchanged
-    from repsearch.provenance import code_version
+    from repsearch.data import prepared as datasets
+    from repsearch.storage.files import unchanged
+    from repsearch.storage.provenance import code_version
 
     given = _settings(settings)
-    key = {"settings": given, "code": code_version("datasets")}
+    key = {"settings": given, "code": code_version("data.prepared")}
     if not unchanged(out.with_suffix(".json"), key):
         datasets.prepare(folder=data, out=out, key=key, **given)
 
@@ -97,8 +97,8 @@ def prepare(settings: Settings, out: Out, data: Path = Path("data"), log: Log = 
 def network(settings: Settings, dataset: Data, out: Out, log: Log = None, threads: Threads = 1) -> None:
     """Initialise a data set's search network and freeze its BatchNorm statistics."""
     _start(log, out)
-    from repsearch import stage_network
-    from repsearch.device import choose
+    from repsearch.devices import choose
+    from repsearch.stages import network as stage_network
 
     choose("cpu", threads)
     stage_network.make(dataset, out, **_settings(settings))
@@ -118,10 +118,10 @@ def search(
 ) -> None:
     """Search one shard of images: settings has recipe, start and stop."""
     _start(log, out)
-    from repsearch import stage_search
-    from repsearch.device import choose
-    from repsearch.parsing import parse
-    from repsearch.recipe import Recipe
+    from repsearch.config.parsing import parse
+    from repsearch.devices import choose
+    from repsearch.search.recipe import Recipe
+    from repsearch.stages import search as stage_search
 
     given = _settings(settings)
     recipe = parse(Recipe, given["recipe"], "recipe")
@@ -138,7 +138,7 @@ def describe(
 ) -> None:
     """Describe a recipe's targets: cross-entropies and cosines by class. Settings has dataset and recipe, names."""
     _start(log, out)
-    from repsearch import stage_targets
+    from repsearch.stages import targets as stage_targets
 
     stage_targets.make(manifests, out, **_settings(settings))
 
@@ -156,10 +156,10 @@ def fitness(
 ) -> None:
     """Figure 2's probe: evolve one block alone. Settings has recipe, layer and images."""
     _start(log, out)
-    from repsearch import stage_probes
-    from repsearch.device import choose
-    from repsearch.parsing import parse
-    from repsearch.recipe import Recipe
+    from repsearch.config.parsing import parse
+    from repsearch.devices import choose
+    from repsearch.search.recipe import Recipe
+    from repsearch.stages import probes as stage_probes
 
     given = _settings(settings)
     recipe = parse(Recipe, given["recipe"], "recipe")
@@ -181,10 +181,10 @@ def diversity(
 ) -> None:
     """Figure 3's probe: independent runs. Settings has recipe, images, runs and probability."""
     _start(log, out)
-    from repsearch import stage_probes
-    from repsearch.device import choose
-    from repsearch.parsing import parse
-    from repsearch.recipe import Recipe
+    from repsearch.config.parsing import parse
+    from repsearch.devices import choose
+    from repsearch.search.recipe import Recipe
+    from repsearch.stages import probes as stage_probes
 
     given = _settings(settings)
     recipe = parse(Recipe, given["recipe"], "recipe")
@@ -209,14 +209,14 @@ def train(
 ) -> None:
     """Train one network and test the epoch that validation chose."""
     _start(log, out)
-    from repsearch.device import choose
-    from repsearch.parsing import parse
-    from repsearch.runs import RunSettings, made_from, up_to_date
+    from repsearch.config.parsing import parse
+    from repsearch.devices import choose
+    from repsearch.stages.runs import RunSettings, made_from, up_to_date
 
     run = parse(RunSettings, _settings(settings), "run")
     if up_to_date(made_from(run, dataset, targets or []), out):
         return
-    from repsearch import stage_train  # only now: it imports torch
+    from repsearch.stages import train as stage_train  # only now: it imports torch
 
     stage_train.make(run, dataset, network, targets or [], out, choose(device, threads))
 
@@ -230,8 +230,8 @@ def table(
 ) -> None:
     """Table 1 or 2 from its runs."""
     _start(log, out)
-    from repsearch import tables
-    from repsearch.files import whole, write_csv, write_text
+    from repsearch.results import tables
+    from repsearch.storage.files import whole, write_csv, write_text
 
     for run in runs:
         whole(run)
@@ -253,8 +253,8 @@ def figure(
 ) -> None:
     """Figures 2 to 7 from their probes or runs. Settings: what the figure's function takes."""
     _start(log, out)
-    from repsearch import figures
-    from repsearch.files import whole, write_csv
+    from repsearch.results import figures
+    from repsearch.storage.files import whole, write_csv
 
     for path in inputs:
         whole(path.with_suffix(".json"))
@@ -270,8 +270,8 @@ def readings(
 ) -> None:
     """The readings study: accuracies and targets of every reading, beside SGD."""
     _start(log, out)
-    from repsearch import readings as study
-    from repsearch.files import whole, write_csv
+    from repsearch.results import readings as study
+    from repsearch.storage.files import whole, write_csv
 
     runs, targets = ([path for path in inputs if path.name == name] for name in ("summary.json", "facts.json"))
     for run in runs:
@@ -288,8 +288,8 @@ def report(
 ) -> None:
     """One page with all tables and figures."""
     _start(log, out)
-    from repsearch.files import write_text
-    from repsearch.report import report as page
+    from repsearch.results.report import report as page
+    from repsearch.storage.files import write_text
 
     def files(folder: str, suffix: str) -> list[Path]:
         return [path for path in results if path.parent.name == folder and path.suffix == suffix]
@@ -306,8 +306,8 @@ def reproduction(
 ) -> None:
     """The paper's claims, each with a verdict. Settings has name, results, options and full: the folder's scale."""
     _start(log, out)
-    from repsearch import reproduction as page
-    from repsearch.parsing import parse
+    from repsearch.config.parsing import parse
+    from repsearch.results import reproduction as page
 
     page.write(out, [(parse(page.Scale, _settings(settings), "scale"), results)])
 
@@ -321,8 +321,8 @@ def publish(
 ) -> None:
     """Keep a results folder's CSVs in the repository and write the page of the paper's claims anew."""
     _start(log, out)
-    from repsearch import reproduction as page
-    from repsearch.parsing import parse
+    from repsearch.config.parsing import parse
+    from repsearch.results import reproduction as page
 
     page.publish(results, out, parse(page.Scale, _settings(settings), "scale"))
     page.write(out.with_suffix(".md"), page.published(out))
@@ -336,7 +336,7 @@ Classes = Annotated[int, typer.Option(help="Classes of the head.")]
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:
-    from repsearch import bench
+    from repsearch.bench import search as bench
 
     typer.echo(json.dumps(result, indent=2) if as_json else bench.text(result))
 
@@ -356,8 +356,8 @@ def bench_search(
 ) -> None:
     """Candidates a second of each search layer, beside the reference and the floor; hours of a whole data set."""
     _start(None, None)
-    from repsearch import bench
-    from repsearch.device import choose
+    from repsearch.bench import search as bench
+    from repsearch.devices import choose
 
     where = choose(device, threads or os.cpu_count() or 1)
     images = images or (256 if where.type == "cuda" else threads or os.cpu_count() or 1)
@@ -377,8 +377,8 @@ def bench_train(
 ) -> None:
     """Training images a second by variant and depth, beside the matrix product's ceiling."""
     _start(None, None)
-    from repsearch import bench
-    from repsearch.device import choose
+    from repsearch.bench import search as bench
+    from repsearch.devices import choose
 
     if precision not in ("float32", "bfloat16"):
         raise UserError(f"--precision must be float32 or bfloat16, not {precision!r}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from faults import pipeline
+from tests.faults import pipeline
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """A fault at one place of a command of repsearch: python -m tests.faults.fault FAULT COMMAND …
 
-FAULT is `kill MODULE.FUNCTION N`, as one word: at the Nth call of the function the process kills itself, or its whole
+FAULT is `kill MODULE:FUNCTION N`, as one word: at the Nth call of the function the process kills itself, or its whole
 process group (`killgroup`), with SIGKILL; or it stops there until a file is made (`pause … N`; $FAULT_FOLDER/go).
 With `none`, nothing happens. In all of them what is finished is kept at once, and a batch has few images.
 """
@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from repsearch import partial
+from repsearch.storage import partial
 
 BATCH = 2**15  # numbers of a batch's populations: three images of tests/faults/made.py
 
 
-PATIENCE = 1800  # seconds for what takes a few, on a machine with much else to do
+PATIENCE = 300  # seconds for what takes a few, on a machine with much else to do
 
 
 def install(fault: str) -> None:
@@ -27,14 +27,15 @@ def install(fault: str) -> None:
     rows = partial.Parts.rows
 
     def small(self: partial.Parts, work: Callable[..., Any]) -> Any:
-        sys.modules["repsearch.stage_search"].BATCH_NUMBERS = BATCH  # type: ignore[attr-defined]
+        sys.modules["repsearch.stages.search"].BATCH_NUMBERS = BATCH  # type: ignore[attr-defined]
         return rows(self, work)
 
     partial.Parts.rows = small  # type: ignore[method-assign]
     if fault == "none":
         return
     kind, place, number = fault.split()
-    module, *within, name = place.split(".")
+    module, _, function = place.partition(":")
+    *within, name = function.split(".")
     where: Any = importlib.import_module(f"repsearch.{module}")
     for part in within:
         where = getattr(where, part)
@@ -72,7 +73,7 @@ def wait(happened: Callable[[], Any]) -> None:
 if __name__ == "__main__":
     fault, sys.argv[1:] = sys.argv[1], sys.argv[2:]
     if sys.argv[1] == "train":
-        from repsearch import checkpoint
+        from repsearch.storage import checkpoint
 
         checkpoint.SECONDS = 0.0  # before the stage is imported
     install(fault)

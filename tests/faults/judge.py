@@ -12,8 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from faults import tally
 from repsearch.errors import UserError
+from tests.faults import tally
 
 LONGEST_LINE = 1000
 CPU_SECONDS = 20  # a hang: each input takes milliseconds. Of this process alone: the machine may be busy

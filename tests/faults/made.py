@@ -9,10 +9,13 @@ from pathlib import Path
 
 import torch
 
-from repsearch import datasets, stage_network, stage_search, targets
-from repsearch.recipe import Layer, Recipe
-from repsearch.runs import RunSettings
-from repsearch.settings import Training, Variant
+from repsearch.data import prepared as datasets
+from repsearch.learning.settings import Training, Variant
+from repsearch.search.recipe import Layer, Recipe
+from repsearch.stages import network as stage_network
+from repsearch.stages import search as stage_search
+from repsearch.stages.runs import RunSettings
+from repsearch.storage import targets
 from tests.faults.fault import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]

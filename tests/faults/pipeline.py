@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pipeline.test_workflow import ROOT, TINY
 
-from repsearch.config import _overlay
+from repsearch.config.schema import _overlay
+from tests.workflow.test_workflow import ROOT, TINY
 
 RESULTS = "results/tiny"
 SHARDS = 4

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from faults import tally
-from faults.test_untrusted_store import arrays, written
-from repsearch import datasets, stage_network, targets
+from repsearch.data import prepared as datasets
 from repsearch.errors import UserError
-from repsearch.files import whole
+from repsearch.stages import network as stage_network
+from repsearch.storage import targets
+from repsearch.storage.files import whole
+from tests.faults import tally
+from tests.faults.test_untrusted_store import arrays, written
 
 pytestmark = pytest.mark.fault
 Files = tuple[Path, Path]  # store, manifest

@@ -13,17 +13,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from repsearch import device, locks
+from repsearch import devices as device
 from repsearch.errors import UserError
+from repsearch.storage import locks
 from tests.faults.fault import PATIENCE, wait
 from tests.faults.made import ROOT
-from tests.pipeline.test_workflow import snakemake
+from tests.workflow.test_workflow import snakemake
 
 # A job: takes a GPU, says so, waits for the file `go`, says that it is done.
 JOB = """
 import logging, os, sys, time
 from pathlib import Path
-from repsearch.locks import hold_one
+from repsearch.storage.locks import hold_one
 folder, names, user = Path(sys.argv[1]), sys.argv[2].split(","), int(sys.argv[3])
 if user:
     os.umask(0o077)
@@ -206,7 +207,8 @@ def test_a_job_computes_on_a_gpu_that_no_other_has(
 SIMULATED = """
 import atexit, os
 from pathlib import Path
-from repsearch import device, locks
+from repsearch import devices as device
+from repsearch.storage import locks
 folder, names = Path(os.environ["FOLDER"]), os.environ["GPUS"].split(",")
 device.DEVICES = folder / "dev"
 def say(sign, name):

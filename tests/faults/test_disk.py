@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from faults import pipeline, tally
-from faults.conftest import Undisturbed
-from repsearch import shards, targets
 from repsearch.errors import UserError
-from repsearch.files import write_csv
+from repsearch.storage import shards, targets
+from repsearch.storage.files import write_csv
+from tests.faults import pipeline, tally
+from tests.faults.conftest import Undisturbed
 
 pytestmark = pytest.mark.fault
 MIB = 2**20
@@ -65,7 +65,7 @@ def test_a_file_that_may_grow_no_further(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-from faults.test_disk import UserError, nothing_written, shard
+from tests.faults.test_disk import UserError, nothing_written, shard
 resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, resource.RLIM_INFINITY))
 folder = Path({str(tmp_path)!r})
 try:

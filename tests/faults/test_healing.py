@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from faults import pipeline, tally
-from faults.conftest import Undisturbed
-from repsearch import shards, targets
-from repsearch.files import write_manifest
+from repsearch.storage import shards, targets
+from repsearch.storage.files import write_manifest
+from tests.faults import pipeline, tally
+from tests.faults.conftest import Undisturbed
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 SHARD = "targets/digits/tiny/shard-0001"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from faults import pipeline, tally
-from faults.conftest import Undisturbed
+from tests.faults import pipeline, tally
+from tests.faults.conftest import Undisturbed
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 SEED = 5

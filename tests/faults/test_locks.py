@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from repsearch import cli, locks
+from repsearch import cli
 from repsearch.errors import UserError
-from repsearch.files import hidden
+from repsearch.storage import locks
+from repsearch.storage.files import hidden
 from tests.faults import made
 from tests.faults.fault import PATIENCE, wait
 
@@ -36,7 +37,7 @@ def test_the_second_of_two_waits_for_the_first(folder: Path, tmp_path: Path, end
     name = end.replace(" ", "-")
     logs = [tmp_path / "first.log", tmp_path / "second.log"]
     first, second = ([*made.search_command(folder, name), "--log", str(log)] for log in logs)
-    one = made.start("pause stage_search.search 3", first, tmp_path)
+    one = made.start("pause stages.search:search 3", first, tmp_path)
     wait((tmp_path / "reached").exists)
     two = made.start("none", second)
     wait(lambda: logs[1].exists() and "waiting" in logs[1].read_text())

@@ -15,14 +15,18 @@ from typing import Any
 import pytest
 import torch
 
-from repsearch import partial, stage_probes, stage_search, stage_train, training
-from repsearch.files import hidden
-from repsearch.partial import seal, unseal
-from repsearch.recipe import Recipe
-from repsearch.runs import RunSettings, checkpoint_path
+from repsearch.learning import training
+from repsearch.search.recipe import Recipe
+from repsearch.stages import probes as stage_probes
+from repsearch.stages import search as stage_search
+from repsearch.stages import train as stage_train
+from repsearch.stages.runs import RunSettings, checkpoint_path
+from repsearch.storage import partial
+from repsearch.storage.files import hidden
+from repsearch.storage.partial import seal, unseal
 from tests.faults import fault, made
 from tests.faults.made import CPU, IMAGES, MIXED, RECIPE
-from tests.pipeline import test_workflow
+from tests.workflow import test_workflow
 
 KILLED = -signal.SIGKILL
 RUN_FILES = ("epochs.csv", "weights.pt", "summary.json")
@@ -81,7 +85,7 @@ def said(caplog: pytest.LogCaptureFixture, pattern: str) -> bool:
 def test_a_search_killed_again_and_again_ends_as_if_it_had_not_been(folder: Path) -> None:
     """In the middle of a batch, of keeping it, and of writing the shard."""
     command = made.search_command(folder, "killed")
-    points = ("stage_search.search 3", "files.os.fsync 2", "shards.write_manifest 1")
+    points = ("stages.search:search 3", "storage.files:os.fsync 2", "storage.shards:write_manifest 1")
     before = []
     for point in points:
         status, text = made.run(f"kill {point}", command)
@@ -223,7 +227,7 @@ def test_probes_go_on_too(
 
     kind = recipe.batch_norm
     undisturbed = fitness(f"f-{kind}.csv"), diversity(f"d-{kind}.csv")
-    monkeypatch.setattr("repsearch.partial.SEARCH_SECONDS", 0.0)
+    monkeypatch.setattr("repsearch.storage.partial.SEARCH_SECONDS", 0.0)
     cut(monkeypatch, stage_probes, "search_one_layer", 2, lambda: fitness(f"fc-{kind}.csv"))
     cut(monkeypatch, stage_search, "search", 11, lambda: diversity(f"dc-{kind}.csv"))
     assert not said(caplog, "going on after")
@@ -292,7 +296,7 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(folder: Path) -
     settings = made.run_settings("targets")
     undisturbed = train(folder, "undisturbed", settings, save_seconds=1e9)
     command = made.train_command(folder, "run", settings)
-    points = ("training._evaluate 2", "files.os.fsync 2", "stage_train.finish 1")
+    points = ("learning.training:_evaluate 2", "storage.files:os.fsync 2", "stages.train:finish 1")
     for number, point in enumerate(points):
         status, text = made.run(f"kill {point}", command)
         assert status == KILLED, text
@@ -338,7 +342,7 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one_is_not_used(
     elif change == "settings":
         settings = replace(settings, training=replace(settings.training, learning_rate=1.0))
     elif change == "code":
-        monkeypatch.setattr("repsearch.runs.code_version", lambda _: "other")
+        monkeypatch.setattr("repsearch.stages.runs.code_version", lambda _: "other")
     elif change == "torch":
         monkeypatch.setattr(torch, "__version__", "0.0")
     used: list[Any] = []

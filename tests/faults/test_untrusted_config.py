@@ -15,11 +15,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from faults import pipeline
-from faults.judge import CANARY, judge, mutated
 from repsearch import cli
-from repsearch.config import Config, load, read
+from repsearch.config.schema import Config, load, read
 from repsearch.errors import UserError
+from tests.faults import pipeline
+from tests.faults.judge import CANARY, judge, mutated
 
 pytestmark = pytest.mark.fault
 QUICK, MANY = 150, pytest.param(5000, marks=pytest.mark.slow)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from faults.judge import CANARY, judge, mutated
-from repsearch import datasets
-from repsearch.datasets import Raw
+from repsearch.data import prepared as datasets
+from repsearch.data.prepared import Raw
+from tests.faults.judge import CANARY, judge, mutated
 
 pytestmark = pytest.mark.fault
 COUNTS = [150, pytest.param(2500, marks=pytest.mark.slow)]

@@ -15,11 +15,13 @@ import torch
 from numcodecs import pickles
 from numpy.typing import NDArray
 
-from faults.judge import judge, mutated
-from faults.test_untrusted_npz import EVIL, Touch, npy, zipped
-from repsearch import datasets, stage_network, targets
-from repsearch import shards as shard_files
-from repsearch.files import digest, finish
+from repsearch.data import prepared as datasets
+from repsearch.stages import network as stage_network
+from repsearch.storage import shards as shard_files
+from repsearch.storage import targets
+from repsearch.storage.files import digest, finish
+from tests.faults.judge import judge, mutated
+from tests.faults.test_untrusted_npz import EVIL, Touch, npy, zipped
 
 pytestmark = pytest.mark.fault
 QUICK, MANY = 150, pytest.param(2500, marks=pytest.mark.slow)

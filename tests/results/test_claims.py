@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repsearch import claims, figures, reproduction, tables
-from repsearch.claims import Mean
 from repsearch.errors import UserError
-from repsearch.files import write_csv
+from repsearch.results import claims, figures, reproduction, tables
+from repsearch.results.claims import Mean
+from repsearch.storage.files import write_csv
 from tests.results import made_up
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,10 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repsearch import figures, plots
 from repsearch.errors import UserError
-
-from .made_up import diversity_probe, fitness_probe, run, traced
+from repsearch.results import figures, plots
+from tests.results.made_up import diversity_probe, fitness_probe, run, traced
 
 
 def probes(folder):

@@ -1,7 +1,7 @@
 import pytest
 
 from repsearch.errors import UserError
-from repsearch.report import report
+from repsearch.results.report import report
 
 
 def files(folder):

@@ -4,11 +4,10 @@ import math
 import pandas as pd
 import pytest
 
-from repsearch import tables
 from repsearch.errors import UserError
-from repsearch.summaries import read_csv
-
-from .made_up import run
+from repsearch.results import tables
+from repsearch.results.runs import read_csv
+from tests.results.made_up import run
 
 
 def test_mean_and_sample_std_by_hand(tmp_path):

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 import yaml
-from faults.pipeline import fingerprint
-from pipeline.test_workflow import ROOT, TINY
+
+from tests.faults.pipeline import fingerprint
+from tests.workflow.test_workflow import ROOT, TINY
 
 HERE = Path(__file__).parent
 RUN = Path(os.environ.get("SLURM_RUN_DIR", "/tmp/repsearch-slurm"))

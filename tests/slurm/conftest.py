@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm import cluster
+from tests.slurm import cluster
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from faults import tally
 
-from slurm import cluster
-from slurm.cluster import CPU_RULES, GPU_RULES, Job, wait_until
+from tests.faults import tally
+from tests.slurm import cluster
+from tests.slurm.cluster import CPU_RULES, GPU_RULES, Job, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

@@ -7,15 +7,17 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from repsearch import alternatives
-from repsearch.config import load
-from repsearch.datasets import training_images
-from repsearch.device import device_wanted, gpus_found, gpus_wanted
+from repsearch.config import alternatives
+from repsearch.config.schema import load
+from repsearch.data.prepared import training_images
+from repsearch.devices import device_wanted, gpus_found, gpus_wanted
 from repsearch.errors import UserError
-from repsearch.files import check_writable
-from repsearch.provenance import code_version
-from repsearch.recipe import BLOCKS
-from repsearch.slurm import install
+from repsearch.storage.files import check_writable
+from repsearch.storage.provenance import code_version
+from repsearch.search.recipe import BLOCKS
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
+from slurm_plugin import install
 
 # Stages run with the Python that runs Snakemake, whether or not its environment was activated.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
@@ -163,7 +165,7 @@ def fitness_settings(wildcards):
 
 def fitness_recipe(population):
     """The data set's recipe with another population; block generations as figure 2 needs them."""
-    from repsearch.recipe import scaled_population
+    from repsearch.search.recipe import scaled_population
 
     base = RECIPES[CONFIG.datasets[CONFIG.figure2.dataset].recipe].to_dict()
     generations = max(CONFIG.figure2.generations)

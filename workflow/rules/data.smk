@@ -19,7 +19,7 @@ rule prepare_dataset:
     params:
         settings=dataset_settings,
         data=lambda wildcards: CONFIG.data,  # a string would have its braces filled in
-        code=code_version("datasets"),
+        code=code_version("data.prepared"),
     message:
         "Prepare {wildcards.dataset}"
     shell:
@@ -46,7 +46,7 @@ rule initialise_network:
         runtime=30,
     params:
         settings=network_settings,
-        code=code_version("stage_network"),
+        code=code_version("stages.network"),
     message:
         "Initialise the search network of {wildcards.dataset}, statistics from {wildcards.calibration}"
     shell:

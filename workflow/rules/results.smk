@@ -28,7 +28,7 @@ rule table:
         mem_mb=1000,
         runtime=10,
     params:
-        code=code_version("tables"),
+        code=code_version("results.tables"),
     message:
         "Table {wildcards.number}"
     shell:
@@ -57,7 +57,7 @@ rule figure:
         runtime=10,
     params:
         settings=figure_settings,
-        code=code_version("figures"),
+        code=code_version("results.figures"),
     message:
         "Figure {wildcards.number}"
     shell:
@@ -84,7 +84,7 @@ rule readings:
         mem_mb=1000,
         runtime=10,
     params:
-        code=code_version("readings"),
+        code=code_version("results.readings"),
     message:
         "The readings study"
     shell:
@@ -109,7 +109,7 @@ rule reproduction:
     params:
         settings=scale_settings,
         results=subpath(output[0], parent=True),
-        code=code_version("reproduction"),
+        code=code_version("results.reproduction"),
     message:
         "The paper's claims"
     shell:
@@ -155,7 +155,7 @@ rule assemble_report:
         mem_mb=1000,
         runtime=10,
     params:
-        code=code_version("report"),
+        code=code_version("results.report"),
     message:
         "Report"
     shell:

@@ -21,7 +21,7 @@ rule search_shard:
         runtime=240,
     params:
         settings=shard_settings,
-        code=code_version("stage_search", BACKEND),
+        code=code_version("stages.search", BACKEND),
     message:
         "Search {wildcards.dataset}, recipe {wildcards.recipe}, shard {wildcards.shard}"
     shell:
@@ -53,7 +53,7 @@ rule probe_fitness:
         runtime=240,
     params:
         settings=fitness_settings,
-        code=code_version("stage_probes", BACKEND),
+        code=code_version("stages.probes", BACKEND),
     message:
         "Probe of fitness (figure 2): block {wildcards.layer}, population {wildcards.population}"
     shell:
@@ -85,7 +85,7 @@ rule probe_diversity:
         runtime=240,
     params:
         settings=diversity_settings,
-        code=code_version("stage_probes", BACKEND),
+        code=code_version("stages.probes", BACKEND),
     message:
         "Probe of diversity (figure 3)"
     shell:
@@ -112,7 +112,7 @@ rule describe_targets:
         runtime=30,
     params:
         settings=lambda wildcards: as_json({"dataset": wildcards.dataset, "recipe": wildcards.recipe}),
-        code=code_version("stage_targets"),
+        code=code_version("stages.targets"),
     message:
         "Describe the targets of {wildcards.dataset}, recipe {wildcards.recipe}"
     shell:

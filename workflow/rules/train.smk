@@ -21,7 +21,7 @@ rule train:
         settings=run_settings,
         targets=target_options,
         folder=subpath(output.summary, parent=True),
-        code=code_version("stage_train"),
+        code=code_version("stages.train"),
     message:
         "Train {wildcards.variant} on {wildcards.dataset}, {wildcards.augmentation}, recipe {wildcards.recipe},"
         " depth {wildcards.depth}, seed {wildcards.seed}"

@@ -1,0 +1,1 @@
+"""Benchmarks: speeds beside the plain version and the machine's ceilings."""

@@ -1,0 +1,1 @@
+"""Data sets: sources, and the prepared file."""

@@ -1,0 +1,1 @@
+"""Learning the searched representations (§4)."""

@@ -1,0 +1,262 @@
+"""One training run (§4.2, A.3): from labels (SGD) or from searched targets; validation picks the epoch."""
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from repsearch import metrics as measures
+from repsearch.learning.augment import augment
+from repsearch.learning.objective import block_losses, head_loss, search_based_loss
+from repsearch.learning.settings import Training, Variant
+from repsearch.network import Network, Outputs
+from repsearch.search.recipe import BLOCKS
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Split:
+    """One part of a data set on the training device.
+
+    images: [N, C, H, W] float32 normalised; labels: [N] int64; targets: search layer → [N, …] (any device, any float
+    type) for the layers that the run learns or traces.
+    """
+
+    images: Tensor
+    labels: Tensor
+    targets: Mapping[str, Tensor]
+
+
+@dataclass
+class Run:
+    """Result: one row an epoch, the chosen epoch (1-based), accuracies in [0, 1], the chosen weights (on the CPU)."""
+
+    epochs: list[dict[str, float]]
+    epoch_chosen: int
+    validation_accuracy: float
+    test_accuracy: float
+    weights: dict[str, Tensor]
+
+
+def train(
+    network: Network,
+    train_split: Split,
+    validation: Split,
+    test: Split,
+    settings: Training,
+    variant: Variant,
+    seed: int,
+    flip: bool = False,
+    pad: int = 0,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    state: dict[str, Any] | None = None,
+    save: Callable[[dict[str, Any]], None] = lambda state: None,
+) -> Run:
+    """Train on `train_split`, keep the epoch with the best validation accuracy, test it once (A.3).
+
+    Batches have the same images in every epoch ("deterministic batch composition"); seed draws the composition and the
+    augmentation. flip, pad: augmentation. save: gets the run's whole state after each epoch; `state`, one that it got,
+    goes on from there, to the same result. Raises FloatingPointError when the loss is no longer finite.
+    """
+    device = train_split.images.device
+    network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batches = fixed_batches(len(train_split.images), settings.batch, seed)
+    optimiser, schedule = _optimiser(network, settings, len(batches))
+    rows: list[dict[str, float]] = []
+    best: dict[str, Any] = {"accuracy": -1.0, "epoch": 0, "weights": {}}
+    parts: dict[str, Any] = {"network": network, "optimiser": optimiser, "schedule": schedule}
+    if state is not None:
+        rows, best = state["rows"], state["best"]
+        if settings.evaluation == "recalibrated":  # as it is after an epoch
+            _fresh_statistics(network)
+            network.eval()
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    for epoch in progress(range(len(rows) + 1, settings.epochs + 1)):
+        network.train()
+        network.whiten.bias.requires_grad_(epoch <= settings.whitening_bias_epochs)  # type: ignore[union-attr]
+        randomness = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        sums: dict[str, Tensor] = {}
+        for members in batches:
+            members = members.to(device)
+            images = augment(train_split.images[members], flip, pad, randomness)
+            loss, terms = _losses(network, images, train_split, members, settings, variant)
+            scale = 1 if settings.learning_rate_scaling == "decoupled" else 1 / len(members)  # R5: sum, or mean
+            optimiser.zero_grad(set_to_none=True)
+            (loss.sum() * scale).backward()
+            optimiser.step()
+            schedule.step()
+            for name, values in {"loss": loss, **terms}.items():
+                sums[name] = sums.get(name, 0) + values.detach().sum()
+        row = {f"train_{name}": float(total) / len(train_split.images) for name, total in sums.items()}
+        if not math.isfinite(row["train_loss"]):
+            raise FloatingPointError(
+                f"the training loss is {row['train_loss']} in epoch {epoch}: lower learning_rate "
+                f"({settings.learning_rate}) or check learning_rate_scaling and squared_norm"
+            )
+        _prepare_evaluation(network, train_split, batches, settings)
+        row |= _evaluate(network, validation, settings)
+        rows.append({"epoch": epoch, **row})
+        if row["validation_accuracy"] > best["accuracy"]:
+            weights = copy.deepcopy(network.state_dict())
+            best = {"accuracy": row["validation_accuracy"], "epoch": epoch, "weights": weights}
+        save({**{name: part.state_dict() for name, part in parts.items()}, "rows": rows, "best": best})
+    network.load_state_dict(best["weights"])
+    test_accuracy = float((_predict(network, test.images, settings).argmax(1) == test.labels).float().mean())
+    weights = {name: value.cpu() for name, value in best["weights"].items()}
+    return Run(rows, best["epoch"], best["accuracy"], test_accuracy, weights)
+
+
+def fixed_batches(count: int, size: int, seed: int | None) -> list[Tensor]:
+    """Indices 0 … count-1 in near-equal batches of at most `size`: shuffled by seed, or in order where it is None.
+
+    Near-equal, so that no batch is too small for BatchNorm's statistics.
+    """
+    order = (
+        torch.arange(count) if seed is None else torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    )
+    return [torch.from_numpy(part) for part in np.array_split(order.numpy(), -(-count // size))]
+
+
+def _losses(
+    network: Network, images: Tensor, split: Split, members: Tensor, settings: Training, variant: Variant
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Per-example loss [B] and its named terms."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+        outputs = network(images.contiguous(memory_format=torch.channels_last), variant.learns == "targets")
+    if variant.learns == "labels":
+        loss = F.cross_entropy(outputs.logits.float(), split.labels[members], reduction="none")
+        return loss, {}
+    return _target_losses(outputs, split, members, settings, variant)
+
+
+def _target_losses(
+    outputs: Outputs, split: Split, members: Tensor, settings: Training, variant: Variant
+) -> tuple[Tensor, dict[str, Tensor]]:
+    def target(name: str) -> Tensor:
+        kept = split.targets[name]
+        return kept[members.to(kept.device)].to(members.device, non_blocking=True)
+
+    maps = outputs.maps if settings.compare == "after_gelu" else outputs.before  # R8
+    names = [BLOCKS[block] for block in variant.blocks]
+    blocks = block_losses([maps[block] for block in variant.blocks], [target(n) for n in names], settings.squared_norm)
+    head = head_loss(outputs.logits, target("logits"))
+    denominator = len(variant.blocks) if settings.denominator == "supervised" else len(BLOCKS)  # R13
+    loss = search_based_loss(blocks, head, settings.kl_weight, denominator)
+    return loss, {**dict(zip(names, blocks, strict=True)), "kl": head}
+
+
+def _optimiser(
+    network: Network, settings: Training, batches: int
+) -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.LRScheduler]:
+    """Nesterov SGD (A.3) with the lineage's decoupling of learning rate, momentum and weight decay (R5, R7).
+
+    decoupled: a learning rate per 1024 examples of a sum-reduced loss, divided by 1 + 1 / (1 - momentum), the factor by
+    which Nesterov momentum lengthens a step.
+    """
+    per_step = 1024 * (1 + 1 / (1 - settings.momentum))
+    rate = settings.learning_rate / (per_step if settings.learning_rate_scaling == "decoupled" else 1)
+    decay = settings.weight_decay * settings.batch / per_step
+    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    groups = []
+    for is_norm, scale in ((True, settings.bias_scale), (False, 1.0)):
+        chosen = [p for name, p in named if ("norm" in name) == is_norm]
+        lr = rate * scale
+        groups.append({"params": chosen, "lr": lr, "weight_decay": decay / lr if lr else 0.0})
+    optimiser = torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, nesterov=True)
+    steps = settings.epochs * batches
+    factor = triangle(steps) if settings.schedule == "triangle" else lambda step: 1.0
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+
+
+def triangle(steps: int, start: float = 0.2, end: float = 0.07, peak: float = 0.23) -> Callable[[int], float]:
+    """R7, the lineage's schedule: from `start` up to 1 at the fraction `peak` of the steps, then down to `end`."""
+    corners, values = [0, max(1, int(peak * steps)), max(2, steps)], [start, 1.0, end]
+    return lambda step: float(np.interp(step, corners, values))
+
+
+def _prepare_evaluation(network: Network, split: Split, batches: list[Tensor], settings: Training) -> None:
+    """R4 `batch`: BatchNorm goes on using its batch's statistics. `recalibrated`: the training set's average ones."""
+    if settings.evaluation == "batch":
+        return
+    norms = _fresh_statistics(network)
+    for norm in norms:
+        norm.track_running_stats, norm.momentum = True, None  # None: cumulative average
+    network.train()
+    with torch.no_grad():
+        for members in batches:
+            _forward(network, split.images[members.to(split.images.device)], settings)
+    for norm in norms:
+        norm.track_running_stats = False  # the next epoch's training leaves them alone
+    network.eval()
+
+
+def _fresh_statistics(network: Network) -> list[nn.BatchNorm2d]:
+    """Give every BatchNorm buffers for running statistics, with nothing in them yet."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        channels, device = norm.num_features, norm.bias.device
+        norm.register_buffer("running_mean", torch.zeros(channels, device=device), persistent=True)
+        norm.register_buffer("running_var", torch.ones(channels, device=device), persistent=True)
+        norm.register_buffer("num_batches_tracked", torch.tensor(0, device=device), persistent=True)
+    return norms
+
+
+def _forward(network: Network, images: Tensor, settings: Training) -> Outputs:
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+        outputs: Outputs = network(images.contiguous(memory_format=torch.channels_last))
+    return outputs
+
+
+@torch.no_grad()
+def _outputs(network: Network, images: Tensor, settings: Training) -> Outputs:
+    """Outputs for all images, evaluated in fixed batches in index order (R4)."""
+    parts = []
+    for members in fixed_batches(len(images), settings.evaluation_batch, None):
+        out = _forward(network, images[members.to(images.device)], settings)
+        parts.append(Outputs([m.float() for m in out.maps], [m.float() for m in out.before], out.logits.float()))
+    maps = [torch.cat([part.maps[block] for part in parts]) for block in range(len(BLOCKS))]
+    before = [torch.cat([part.before[block] for part in parts]) for block in range(len(BLOCKS))]
+    return Outputs(maps, before, torch.cat([part.logits for part in parts]))
+
+
+@torch.no_grad()
+def _predict(network: Network, images: Tensor, settings: Training) -> Tensor:
+    """Logits [N, K] without keeping the maps."""
+    batches = fixed_batches(len(images), settings.evaluation_batch, None)
+    return torch.cat([_forward(network, images[b.to(images.device)], settings).logits.float() for b in batches])
+
+
+@torch.no_grad()
+def _evaluate(network: Network, split: Split, settings: Training) -> dict[str, float]:
+    """Validation loss and accuracy; where the split has targets, also the traces of figures 5 to 7 (§4.5)."""
+    if not split.targets:
+        logits = _predict(network, split.images, settings)
+        traces: dict[str, float] = {}
+    else:
+        outputs = _outputs(network, split.images, settings)
+        logits = outputs.logits
+        traces = _traces(outputs, split, settings)
+    accuracy = (logits.argmax(1) == split.labels).float().mean()
+    loss = F.cross_entropy(logits, split.labels)
+    return {"validation_accuracy": float(accuracy), "validation_cross_entropy": float(loss), **traces}
+
+
+def _traces(outputs: Outputs, split: Split, settings: Training) -> dict[str, float]:
+    traces = {}
+    for name, maps, before in zip(BLOCKS, outputs.maps, outputs.before, strict=True):
+        targets = split.targets[name].to(maps.device)
+        compared = maps if settings.compare == "after_gelu" else before  # R8
+        traces[f"validation_{name}"] = float(block_losses([compared], [targets], settings.squared_norm)[0].mean())
+        traces[f"cosine_distance_{name}"] = float(measures.cosine_distance(maps, targets).mean())
+        within, between = measures.class_collision_entropies(measures.cosine_gram(maps), split.labels)
+        traces[f"within_class_{name}"], traces[f"between_class_{name}"] = within, between
+    return traces

@@ -1,0 +1,1 @@
+"""Tables, figures and claims, from finished runs and probes."""

@@ -1,0 +1,232 @@
+"""Evolutionary search over representations (§3.1). Read `search`, then `evolve`, beside the paper's pseudocode."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from repsearch.search import backends as fused
+from repsearch.search import operators as op
+from repsearch.search.backends import SearchPath
+from repsearch.search.network import SearchNetwork
+from repsearch.search.randomness import Stream
+from repsearch.search.recipe import BLOCKS, SEARCH_LAYERS, Layer, Recipe
+
+LOGITS = len(BLOCKS)
+START_NUMBERS = 2**26  # of the images' first populations that exist at a time, in numbers at the image's resolution
+
+
+@dataclass
+class Found:
+    """What a search found for B images.
+
+    targets: search layer → [B, …], the kept candidate. history: search layer → [B, generations + 1], cross-entropy
+    (nats) of the best candidate before the first generation and after each. initial: [B], that of the untouched image.
+    """
+
+    targets: dict[str, Tensor]
+    history: dict[str, Tensor]
+    initial: Tensor
+
+    def cpu(self) -> "Found":
+        targets, history = ({name: x.cpu() for name, x in kept.items()} for kept in (self.targets, self.history))
+        return Found(targets, history, self.initial.cpu())
+
+    @property
+    def final(self) -> Tensor:
+        """[B]: cross-entropy of the kept logits."""
+        return self.history["logits"][:, -1]
+
+
+@torch.no_grad()
+def search(
+    network: SearchNetwork,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    indices: Tensor,
+    path: SearchPath = "auto",
+) -> Found:
+    """Evolve every search layer in turn, each image by itself (§3.1, "Layer-wise forward evolution").
+
+    images: [B, C, H, W] normalised; labels, indices: [B] int64, the indices naming the images' random numbers. With
+    R3 `frozen`, an image's result does not depend on the others. path: how the generations are computed (`fused`).
+    """
+    evolution = Evolution(network, labels, recipe, indices, path)
+    targets: dict[str, Tensor] = {}
+    history: dict[str, Tensor] = {}
+    for layer, name in enumerate(SEARCH_LAYERS):
+        if layer == 0:
+            parents, loss = evolution.open(images, 0)
+        else:
+            parents, loss = evolution.open_next(targets[SEARCH_LAYERS[layer - 1]], layer)
+        targets[name], history[name] = evolution.evolve(parents, loss, layer)
+    return Found(targets, history, evolution.untouched(images))
+
+
+@torch.no_grad()
+def search_one_layer(
+    network: SearchNetwork,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    indices: Tensor,
+    layer: int,
+    path: SearchPath = "auto",
+) -> Tensor:
+    """Figure 2 (§3.2): evolve H⁽ℓ⁾ alone, from noisy inputs propagated to block ℓ.
+
+    Returns [B, generations + 1]: cross-entropy of the best candidate; column g is where g generations end.
+    """
+    evolution = Evolution(network, labels, recipe, indices, path)
+    return evolution.evolve(*evolution.open(images, layer), layer)[1]
+
+
+class Evolution:
+    """The search of one batch: what stays fixed from generation to generation."""
+
+    def __init__(
+        self, network: SearchNetwork, labels: Tensor, recipe: Recipe, indices: Tensor, path: SearchPath
+    ) -> None:
+        self.network, self.labels, self.recipe, self.indices = network, labels, recipe, indices
+        self.frozen = recipe.frozen
+        self.fused = fused.choose(network, recipe, path)
+
+    def untouched(self, images: Tensor) -> Tensor:
+        """[B]: cross-entropy of the images as they are, scored as candidates of block 0."""
+        return self.cross_entropy(self._entered(self.network.first_map(images[:, None], self.frozen)), 0)[:, 0]
+
+    def open(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """§3.1, "Population initialization": the first parents of block `layer` and their loss.
+
+        The population is made of noisy variants of the input, propagated to the block. The noise is channel-wise and
+        scaled to the input's standard deviation by channel (R9).
+        """
+
+        def population(part: slice) -> Tensor:
+            maps = self.network.first_map(self.noisy(images[part], layer, part), self.frozen)
+            for block in range(layer):  # the statistics are those of normalised maps
+                maps = self.network.next_map(self._entered(maps), block, self.frozen)
+            return maps
+
+        return self._select_parents(population, layer)
+
+    def open_next(self, kept: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """The first parents of layer ≥ 1 from the candidates [B, …] kept at the layer before (R16)."""
+
+        def population(part: slice) -> Tensor:
+            below = kept[part][:, None]
+            if layer == LOGITS:
+                here = self.network.logits(below, layer - 1, self.frozen)
+            else:
+                here = self.network.next_map(below, layer - 1, self.frozen)
+            return here if self.recipe.start == "best" else self.noisy(here[:, 0], layer, part)
+
+        return self._select_parents(population, layer)
+
+    def _select_parents(self, population: Callable[[slice], Tensor], layer: int) -> tuple[Tensor, Tensor]:
+        """Top k of a layer's first population: [B, k, …], best first, and their loss [B, k].
+
+        A few images' populations exist at a time: block 0's passes through 31 × 31 maps of every channel. Batch
+        statistics (R3 `batch`) need them all at once.
+        """
+        count, shape = len(self.labels), self.network.shape
+        step = max(1, START_NUMBERS // (self.recipe.population * shape.width * shape.size**2)) if self.frozen else count
+        chosen = []
+        for start in range(0, count, step):
+            part = slice(start, start + step)
+            candidates = population(part) if layer == LOGITS else self._entered(population(part))
+            chosen.append(select(candidates, self.cross_entropy(candidates, layer, part), self.recipe.parents))
+        parents, losses = zip(*chosen, strict=True)
+        return torch.cat(parents), torch.cat(losses)
+
+    def _entered(self, maps: Tensor) -> Tensor:
+        """Maps as they enter a first population: normalised, as every child is (R17)."""
+        return op.normalise(maps) if self.recipe.normalise_start else maps
+
+    def noisy(self, x: Tensor, layer: int, part: slice) -> Tensor:
+        """[b, …] → [b, population, …]: channel-wise noise (for logits, element-wise) around x, the images `part`."""
+        stream = Stream(self.recipe.seed, self.indices[part], layer, 0)
+        normals = stream.normals(range(self.recipe.population), x.shape[1]).to(x.dtype)
+        if x.dim() == 2:
+            return x[:, None] + self.recipe.initial_noise * op.class_std(x)[:, None, None] * normals[..., 0, 0]
+        return x[:, None] + op.mutation_noise(normals, op.channel_std(x)[:, None], self.recipe.initial_noise)
+
+    def cross_entropy(self, candidates: Tensor, layer: int, part: slice = slice(None)) -> Tensor:
+        """[b, n, …] → [b, n]: the candidates' loss by the rest of the network; fitness is its negative."""
+        logits = candidates if layer == LOGITS else self.network.logits(candidates, layer, self.frozen)
+        labels = self.labels[part, None].expand(logits.shape[:2])
+        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").unflatten(0, labels.shape)
+
+    def evolve(self, parents: Tensor, loss: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """All generations of a layer from its first parents: best candidate [B, …], history [B, generations + 1]."""
+        if not self.recipe.layers[layer].generations:
+            return parents[:, 0], loss[:, :1]
+        if layer < LOGITS and self.fused:
+            rest = fused.rest(self.network, layer)
+            best, later = self.fused(rest, self.labels, self.recipe, self.indices, layer, parents, loss)
+        else:
+            best, later = self.generations(parents, loss, layer)
+        return best, torch.cat([loss[:, :1], later], 1)
+
+    def generations(self, parents: Tensor, parents_loss: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """§3.1, "Evolution mechanics": from the first parents [B, k, …], best first, through all generations (≥ 1).
+
+        Returns the best candidate [B, …] and the loss of the best after each generation [B, generations].
+        """
+        recipe, settings = self.recipe, self.recipe.layers[layer]
+        history = []
+        for generation in range(1, settings.generations + 1):
+            stream = Stream(recipe.seed, self.indices, layer, generation)
+            explorers = self.reproduce(parents, layer, stream, range(recipe.explorers), settings.alpha * settings.boost)
+            pool = torch.cat([parents, explorers], 1) if recipe.refine_from == "parents+explorers" else parents  # R11
+            refiners = self.reproduce(
+                pool, layer, stream, range(recipe.explorers, recipe.explorers + recipe.refiners), settings.alpha
+            )
+            children = torch.cat([explorers, refiners], 1)
+            population = torch.cat([parents, children], 1)
+            loss = torch.cat([parents_loss, self.cross_entropy(children, layer)], 1)  # parents keep theirs
+            parents, parents_loss = select(population, loss, recipe.parents)
+            history.append(parents_loss[:, 0])
+        return parents[:, 0], torch.stack(history, 1)
+
+    def reproduce(self, pool: Tensor, layer: int, stream: Stream, slots: range, alpha: float) -> Tensor:
+        """A.4: children of random pairs of the pool. [B, p, …] → [B, len(slots), …]; slots key the random numbers."""
+        settings: Layer = self.recipe.layers[layer]
+        if not len(slots):
+            return pool[:, :0]
+        pairs = stream.pairs(slots, pool.shape[1])
+        first, second = (_take(pool, pairs[..., parent]) for parent in (0, 1))
+        crossed = op.crossover(first, second)
+        if layer == LOGITS:
+            sigma = op.crossover(op.class_std(first), op.class_std(second))  # the average of the two
+            normals = stream.normals(slots, pool.shape[-1])[..., 0, 0].to(pool.dtype)
+            return op.mutate_logits(crossed, normals, sigma, alpha)
+        spread = op.channel_std(pool)
+        sigma = op.crossover(_take(spread, pairs[..., 0]), _take(spread, pairs[..., 1]))
+        channels, height, width = pool.shape[2:]
+        if self.recipe.noise == "channel":  # R1
+            normals = stream.normals(slots, channels)
+        else:
+            normals = stream.normals(slots, channels, height, width)
+        noise = op.mutation_noise(normals.to(pool.dtype), sigma, alpha)
+        if self.recipe.smooth == "noise":  # smoothing acts on maps, not on one value a channel
+            noise = noise.expand_as(crossed)
+        return op.mutate_maps(crossed, noise, settings.blur, self.recipe.smooth, self.recipe.count_padding)
+
+
+def select(population: Tensor, loss: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """§3.1: top-k of each image by fitness, best first; ties go to the earlier candidate.
+
+    population: [B, n, …], loss: [B, n]. A population smaller than `count` is repeated, best first (R16).
+    """
+    order = torch.argsort(loss, dim=1, stable=True)
+    order = order[:, torch.arange(count, device=order.device) % order.shape[1]]
+    return _take(population, order), loss.gather(1, order)
+
+
+def _take(candidates: Tensor, which: Tensor) -> Tensor:
+    """[B, n, …] and [B, m] indices → [B, m, …]."""
+    return candidates[torch.arange(len(candidates), device=candidates.device)[:, None], which]

@@ -1,0 +1,1 @@
+"""The search's compiled path on a GPU."""

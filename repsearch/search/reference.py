@@ -1,0 +1,150 @@
+"""The search, plainly: the paper's pseudocode (§3.1) and operators (A.4), line by line, in any precision.
+
+Slow on purpose: every convolution, every pooling pass. `search` must agree with it (`tests/search`) and is measured
+against it (`repsearch bench`). It shares with the package the weights, the frozen statistics and the random numbers.
+
+Populations are [images, candidates, …]: maps [B, n, C, H, W], logits [B, n, K].
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from repsearch.network import ConvGroup, Network
+from repsearch.search.randomness import Stream
+from repsearch.search.recipe import SEARCH_LAYERS, Recipe
+
+
+class Reference:
+    """A search of the images that `labels` and `indices` [B] belong to."""
+
+    def __init__(
+        self, network: Network, statistics: dict[str, Tensor], labels: Tensor, recipe: Recipe, indices: Tensor
+    ) -> None:
+        self.network, self.statistics, self.recipe = network, statistics, recipe
+        self.labels, self.indices = labels, indices
+
+    @torch.no_grad()
+    def search(self, x: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """x: [B, C, H, W] normalised images. Returns targets, history, and the loss of x as it is."""
+        recipe, targets, histories = self.recipe, {}, {}
+        population = self.first_block(x[:, None] + self.channel_noise(x, 0))
+        for layer, name in enumerate(SEARCH_LAYERS):
+            if layer > 0 and recipe.start == "population":  # R16
+                population = population + self.channel_noise(population[:, 0], layer)
+            if layer < 3 and recipe.normalise_start:  # R17
+                population = normalise(population)
+            loss = self.evaluate(population, layer)
+            history = [loss.min(1).values]
+            for generation in range(1, recipe.layers[layer].generations + 1):
+                population, loss = self.generation(population, loss, layer, generation)
+                history.append(loss.min(1).values)
+            best, _ = select_top_k_per_image(population, loss, 1)
+            targets[name], histories[name] = best[:, 0], torch.stack(history, 1)
+            if layer < 3:
+                population = self.next_layer(best, layer)
+        untouched = self.first_block(x[:, None])
+        return targets, histories, self.evaluate(normalise(untouched) if recipe.normalise_start else untouched, 0)[:, 0]
+
+    def generation(self, population: Tensor, loss: Tensor, layer: int, number: int) -> tuple[Tensor, Tensor]:
+        """The next population, parents ∪ explorers ∪ refiners, and its loss; parents keep theirs."""
+        recipe, settings = self.recipe, self.recipe.layers[layer]
+        stream = Stream(recipe.seed, self.indices, layer, number)
+        parents, parents_loss = select_top_k_per_image(population, loss, recipe.parents)
+        high = settings.alpha * settings.boost
+        explorers = self.reproduce(parents, layer, stream, range(recipe.explorers), high)
+        pool = torch.cat([parents, explorers], 1) if recipe.refine_from == "parents+explorers" else parents  # R11
+        slots = range(recipe.explorers, recipe.explorers + recipe.refiners)
+        refiners = self.reproduce(pool, layer, stream, slots, settings.alpha)
+        children = torch.cat([explorers, refiners], 1)
+        return torch.cat([parents, children], 1), torch.cat([parents_loss, self.evaluate(children, layer)], 1)
+
+    def reproduce(self, pool: Tensor, layer: int, stream: Stream, slots: range, alpha: float) -> Tensor:
+        """A.4: crossover, mutation, smoothing and normalisation of one child a slot."""
+        pairs = stream.pairs(slots, pool.shape[1])
+        first, second = take(pool, pairs[..., 0]), take(pool, pairs[..., 1])
+        child = (first + second) / 2
+        if layer == 3:
+            sigma = (spread(first, -1) + spread(second, -1)) / 2
+            child = child + alpha * sigma * stream.normals(slots, child.shape[2])[..., 0, 0].to(child)
+            return child - child.mean(-1, keepdim=True)
+        channels, height, width = child.shape[2:]
+        sigma = (spread(first, (-2, -1)) + spread(second, (-2, -1))) / 2
+        if self.recipe.noise == "channel":  # R1
+            noise = (alpha * sigma * stream.normals(slots, channels).to(child)).expand_as(child)
+        else:
+            noise = alpha * sigma * stream.normals(slots, channels, height, width).to(child)
+        if self.recipe.smooth == "child":  # R2
+            return normalise(self.smooth(child + noise, layer))
+        return normalise(child + self.smooth(noise, layer))
+
+    def smooth(self, maps: Tensor, layer: int) -> Tensor:
+        flat = maps.flatten(0, 1)
+        for _ in range(self.recipe.layers[layer].blur):
+            flat = F.avg_pool2d(flat, 3, stride=1, padding=1, count_include_pad=self.recipe.count_padding)  # R10
+        return flat.view_as(maps)
+
+    def channel_noise(self, x: Tensor, layer: int) -> Tensor:
+        """[B, …] → [B, population, …]: noise of the initial population, in units of x's deviation by channel (R9)."""
+        normals = Stream(self.recipe.seed, self.indices, layer, 0).normals(range(self.recipe.population), x.shape[1])
+        if layer == 3:
+            return self.recipe.initial_noise * spread(x, -1)[:, None] * normals[..., 0, 0].to(x)
+        noise = self.recipe.initial_noise * spread(x, (-2, -1))[:, None] * normals.to(x)
+        return noise.expand(-1, -1, *x.shape[1:])
+
+    def evaluate(self, population: Tensor, layer: int) -> Tensor:
+        """Cross-entropy [B, n] by the rest of the network; fitness is its negative."""
+        logits = population if layer == 3 else self.run(population, range(layer + 1, 3), SEARCH_LAYERS[layer], True)
+        return -logits.log_softmax(-1).gather(-1, self.labels[:, None, None].expand(*logits.shape[:2], 1))[..., 0]
+
+    def first_block(self, images: Tensor) -> Tensor:
+        whitened = F.gelu(F.conv2d(images.flatten(0, 1), self.network.whiten.weight, self.network.whiten.bias))
+        return self.run(whitened.unflatten(0, images.shape[:2]), range(1), "input")
+
+    def next_layer(self, population: Tensor, layer: int) -> Tensor:
+        if layer == 2:
+            return self.run(population, range(0), "", True)
+        return self.run(population, range(layer + 1, layer + 2), SEARCH_LAYERS[layer])
+
+    def run(self, population: Tensor, blocks: range, start: str, head: bool = False) -> Tensor:
+        """Some blocks, and perhaps the head. R3 `frozen`: with the statistics of a pass that starts at `start`."""
+        x, frozen = population.flatten(0, 1), self.recipe.frozen
+        statistics = iter(self.statistics[start]) if frozen and len(blocks) else iter(())
+
+        def batch_norm(x: Tensor) -> Tensor:
+            mean, variance = next(statistics) if frozen else (x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0))
+            return (x - mean[:, None, None]) / torch.sqrt(variance[:, None, None] + 1e-5)
+
+        for index in blocks:
+            for group in self.network.blocks[index]:  # type: ignore[attr-defined]
+                assert isinstance(group, ConvGroup)
+                x = F.conv2d(x, group.conv1.weight, padding=1)
+                x = F.gelu(batch_norm(F.max_pool2d(x, 2) if group.pool else x))
+                x = F.gelu(batch_norm(F.conv2d(x, group.conv2.weight, padding=1)))
+        if head:
+            x = F.linear(x.flatten(1), self.network.head.weight, self.network.head.bias)
+        return x.unflatten(0, population.shape[:2])
+
+
+def select_top_k_per_image(population: Tensor, loss: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """k candidates and their loss, best first; ties go to the earlier one; a population smaller than k is repeated."""
+    order = loss.sort(dim=1, stable=True).indices
+    order = order[:, torch.arange(k, device=order.device) % order.shape[1]]
+    return take(population, order), take(loss, order)
+
+
+def take(population: Tensor, which: Tensor) -> Tensor:
+    """[B, n, …] and [B, m] indices → [B, m, …]."""
+    return torch.stack([candidates[chosen] for candidates, chosen in zip(population, which, strict=True)])
+
+
+def normalise(maps: Tensor) -> Tensor:
+    """A.4: each candidate by itself to zero mean and unit variance over channels and space."""
+    mean = maps.mean((-3, -2, -1), keepdim=True)
+    variance = ((maps - mean) ** 2).mean((-3, -2, -1), keepdim=True)
+    return (maps - mean) / torch.sqrt(variance + 1e-5)
+
+
+def spread(x: Tensor, axes: int | tuple[int, ...]) -> Tensor:
+    """Standard deviation over `axes`, which stay with size 1."""
+    return torch.sqrt(((x - x.mean(axes, keepdim=True)) ** 2).mean(axes, keepdim=True))

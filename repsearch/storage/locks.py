@@ -1,0 +1,90 @@
+"""Locks that the kernel lets go of when their process ends, however it ends. Held until then; nothing is ever stale."""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from repsearch.errors import UserError
+from repsearch.storage.files import cannot_write
+
+log = logging.getLogger(__name__)
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # a file system without them
+
+
+def hold(path: Path, output: Path) -> None:
+    """Hold the lock file `path`, which stands for `output`; wait, saying so, while another process holds it.
+
+    The file stays: removed, it could be held by two. It is opened for writing, without which NFS locks nothing. Where
+    the file system has no locks: one warning, and on (what is written appears whole all the same). Raises UserError
+    where the file can't be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(cannot_write(path, error)) from error
+    try:
+        if not _taken(lock):
+            holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
+            log.info("waiting for %s, which works on %s", holder, output)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        log.warning("%s can't be locked (%s): run no other job that makes it", output, error.strerror)
+        return
+    job = os.environ.get("SLURM_JOB_ID")
+    text = f"process {os.getpid()} on {socket.gethostname()}" + (f", Slurm job {job}" if job else "")
+    with contextlib.suppress(OSError):  # for the one who waits to read: no matter where the disk is full
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{text}\n".encode(), 0)
+
+
+def hold_one(names: Sequence[str], folder: Path, poll_seconds: float = 1.0) -> int:
+    """Hold one of several things, the first that is free: its place among `names`; wait, saying so, while none is.
+
+    Each name's lock is a folder of that name in `folder`, a temporary one that all users of this machine may share: a
+    folder needs no more than reading to be locked, and what cleans /tmp leaves a locked one alone.
+    """
+    waiting = False
+    while True:
+        for place, name in enumerate(names):
+            if _hold_folder(folder / name):
+                return place
+        if not waiting:
+            log.info("waiting: all are taken by other jobs (%s)", ", ".join(names))
+            waiting = True
+        time.sleep(poll_seconds)
+
+
+def _hold_folder(path: Path) -> bool:
+    mask = os.umask(0)  # every user may read it
+    try:
+        path.mkdir(mode=0o755, exist_ok=True)
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise UserError(f"{path} can't be locked: {error.strerror}; delete it") from error
+    finally:
+        os.umask(mask)
+    if _taken(lock):
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), path.stat()):  # not one that was removed meanwhile
+                return True
+    os.close(lock)
+    return False
+
+
+def _taken(lock: int) -> bool:
+    """Take the lock, if it is free."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,78 @@
+"""Benchmarks run, and say what they claim to; their speeds are not tested."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from repsearch.bench.roofline import child_cost
+from repsearch.bench.search import PAPER, convolution_operations
+from repsearch.network import Network, Shape, whitening_filters
+
+ROW = {"layer", "noise", "path", "device", "candidates_per_second", "reference_candidates_per_second", "ratio"}
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "repsearch",
+        "bench",
+        *arguments,
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--width",
+        "8",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr[-2000:]
+    return run
+
+
+def test_bench_search() -> None:
+    result = json.loads(_run("search", "--generations", "1", "--json").stdout)
+    rows = result["rows"]
+    assert [(row["layer"], row["noise"]) for row in rows] == [
+        (layer, noise) for noise in ("channel", "element") for layer in ("block0", "block1", "block2", "logits")
+    ]
+    for row in rows:
+        assert row.keys() >= ROW | {"share_of_floor"}
+        assert row["path"] == ("dense" if row["layer"] == "logits" else "fused")
+        speeds = row["candidates_per_second"], row["reference_candidates_per_second"]
+        assert min(speeds) > 0 and row["ratio"] == pytest.approx(speeds[0] / speeds[1], abs=0.06)
+    assert result["machine"]["copy_gigabytes_per_second"] > 0
+
+
+def test_bench_train() -> None:
+    out = _run("train", "--images", "40", "--depth", "1", "--precision", "float32").stdout
+    assert "| sgd | 1 | float32 |" in out and "| search-all | 1 | float32 |" in out
+
+
+def test_the_floor_counts_a_child_of_the_paper_s_first_block() -> None:
+    shape = Shape(3, 32, 10)
+    cost = child_cost(shape, PAPER, 0, number_bytes=4)
+    numbers = 256 * 15 * 15
+    explorers = 100 / 220
+    made = numbers * (10 + explorers * 2 * 2 * 11)  # blends, sums; explorers are smoothed by 11 taps along two axes
+    after = 256 * (6 * 6 + 3 * 3) * (3 + 2 * 32)
+    assert cost.operations == pytest.approx(made + after + 2 * 2304 * 10)
+    assert cost.normals == 256 and cost.bytes == pytest.approx(4 * numbers * (2 + explorers))
+    element = child_cost(shape, replace(PAPER, noise="element"), 0, 4)
+    assert element.normals == numbers and element.operations - cost.operations == pytest.approx(numbers * 2 * 2 * 11)
+
+
+def test_convolution_operations_are_torch_s_count() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    shape, images = Shape(3, 17, 4, width=6, convolutions=4), torch.randn(1, 3, 17, 17)
+    network = Network(shape, whitening_filters(images))
+    with FlopCounterMode(display=False) as counter:
+        network(images)
+    counted = counter.get_total_flops()
+    rest = 2 * 12 * 24 * 16**2 + 2 * shape.width * shape.map_sizes[-1] ** 2 * shape.classes  # whitening and head
+    assert counted == convolution_operations(shape) + rest

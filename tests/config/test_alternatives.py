@@ -1,0 +1,139 @@
+"""Alternatives to recipes and variants: their names, what they change, and the readings study made of them."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from repsearch.config import alternatives
+from repsearch.config import schema as config
+from repsearch.errors import UserError
+from repsearch.results import readings
+from repsearch.storage.files import write_csv, write_manifest
+from tests.results import made_up
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDY: dict[str, Any] = {
+    "datasets": ["cifar10"],
+    "variants": ["search-all", "search-skip0"],
+    "baseline": "sgd",
+    "seeds": 2,
+    "grid": {"smooth": ["child", "noise"], "batch_norm": ["frozen", "frozen-unsmoothed", "batch"]},
+    "search": [{"initial_noise": 0.1}, {"noise": "channel"}],
+    "training": [{"compare": "before_gelu"}, {"learning_rate_scaling": "decoupled", "learning_rate": 2.0}],
+    "baseline_training": {"learning_rate": [2.0, 4.0]},
+}
+
+
+def _raw(**changes: Any) -> dict[str, Any]:
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    return {**raw, "readings": deepcopy(STUDY), **changes}
+
+
+def test_names_say_what_changes_and_can_be_read_back() -> None:
+    name = alternatives.name("paper", {"noise": "element", "initial_noise": 0.1, "count_padding": False})
+    assert name == "paper--noise-element--initial_noise-0.1--count_padding-false"
+    assert alternatives.family(name) == "paper"
+    assert alternatives.setting(name) == "noise element, initial_noise 0.1, count_padding false"
+    assert alternatives.name("paper", {}) == "paper" and alternatives.setting("paper") == ""
+
+
+def test_the_grid_is_every_combination_that_searches_differently() -> None:
+    chosen = config.load(_raw()).grid_readings("paper")
+    assert chosen == [
+        {},
+        {"batch_norm": "frozen-unsmoothed"},
+        {"batch_norm": "batch"},
+        {"smooth": "noise"},  # with frozen-unsmoothed it would be the same search
+        {"smooth": "noise", "batch_norm": "batch"},
+    ]
+    every = config.load(_raw()).search_readings("paper")
+    assert every[5:] == [{"initial_noise": 0.1}]  # channel noise is the default already
+
+
+def test_alternatives_are_recipes_and_variants_of_their_own() -> None:
+    loaded = config.load(_raw())
+    assert loaded.all_recipes["paper--smooth-noise"].smooth == "noise"
+    assert loaded.all_recipes["paper--smooth-noise"].calibration_blur == (0, 0)
+    assert loaded.all_recipes["paper"].calibration_blur == (5, 1)
+    raw = loaded.run_training("cifar10", "search-all--learning_rate_scaling-decoupled--learning_rate-2")
+    assert (raw.learning_rate_scaling, raw.learning_rate) == ("decoupled", 2.0)
+    assert loaded.training_readings("cifar10", "search-skip0") == [{}]  # the grid alone
+    assert loaded.training_readings("cifar10", "sgd") == [{}, {"learning_rate": 2.0}]
+
+
+def test_tuning_tries_every_combination_and_the_plain_variant_once() -> None:
+    raw = _raw()
+    raw["variants"]["sgd"]["tune"] = {"learning_rate": [2.0, 4.0], "schedule": ["triangle", "constant"]}
+    assert config.load(raw).tuned("cifar10", "sgd") == [
+        "sgd--learning_rate-2",
+        "sgd--learning_rate-2--schedule-constant",
+        "sgd",
+        "sgd--schedule-constant",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"datasets": ["cifar11"]}, "readings.datasets: 'cifar11'"),
+        ({"variants": ["sgd"]}, "readings.variants: sgd must learn targets"),
+        ({"baseline": "search-all"}, "readings.baseline: search-all must learn labels"),
+        ({"grid": {"smoth": ["child"]}}, "smoth: unknown key"),
+        ({"grid": {"smooth": ["never"]}}, "smooth"),
+        ({"training": [{"epochs": 0}]}, "epochs: must be at least 1"),
+        ({"grid": {"smooth": ["../x"]}}, "readings.grid.smooth"),
+        ({"recipes": {"cifar10": ["nobody"]}}, "readings.recipes.cifar10: 'nobody'"),
+    ],
+)
+def test_a_mistake_in_the_study_is_named(change: dict[str, Any], message: str) -> None:
+    raw = _raw()
+    raw["readings"] |= change
+    with pytest.raises(UserError, match=message):
+        config.load(raw)
+
+
+def test_names_of_ones_own_must_not_look_like_alternatives() -> None:
+    raw = _raw()
+    raw["variants"]["sgd--mine"] = {"learns": "labels"}
+    with pytest.raises(UserError, match="marks alternatives"):
+        config.load(raw)
+
+
+def _facts(folder: Path, recipe: str, digest: str) -> Path:
+    facts: dict[str, Any] = {"dataset": "toy", "recipe": recipe, "recipe_digest": digest}
+    facts |= dict.fromkeys(readings.CROSS_ENTROPIES, 1.5) | dict.fromkeys(readings.COSINES, 0.25)
+    write_manifest(folder / recipe / "facts.json", facts)
+    return folder / recipe / "facts.json"
+
+
+def test_the_study_sets_each_reading_beside_sgd(tmp_path: Path) -> None:
+    runs = []
+    for seed, bump in ((0, 0.0), (1, 0.1)):
+        made = [
+            {"recipe": "small", "validation_accuracy": 0.5 + bump},
+            {"recipe": "small", "validation_accuracy": 0.3 + bump, "variant": "search-skip0"},
+            {"recipe": "small--smooth-noise", "recipe_digest": "2" * 12, "validation_accuracy": 0.4 + bump},
+            {"recipe": "small", "variant": "search-all--compare-before_gelu", "validation_accuracy": 0.1 + bump},
+            {"recipe": "none", "recipe_digest": "", "variant": "sgd", "validation_accuracy": 0.6 + bump},
+            {"recipe": "none", "recipe_digest": "", "variant": "sgd--schedule-constant", "validation_accuracy": 0.2},
+        ]
+        runs += [made_up.run(tmp_path / "runs", seed=seed, **each) for each in made]
+    targets = [_facts(tmp_path, "small", "1" * 12), _facts(tmp_path, "small--smooth-noise", "2" * 12)]
+    frame = readings.table(runs, targets)
+    rows = frame.set_index(["part", "reading", "variant"])
+    assert rows.loc[("search", "default", "search-all"), "validation_mean"] == pytest.approx(55)
+    assert rows.loc[("search", "smooth noise", "search-all"), "validation_std"] == pytest.approx(7.0711, abs=1e-4)
+    assert rows.loc[("training", "compare before_gelu", "search-all"), "cross_entropy_block0"] == 1.5
+    assert pd.isna(rows.loc[("baseline", "default", "sgd"), "cross_entropy_block0"])
+    assert readings.best_baseline(frame)["validation_mean"] == pytest.approx(65)
+    write_csv(tmp_path / "readings.csv", frame)
+    readings.draw(tmp_path / "readings.csv", tmp_path / "readings.png", tmp_path / "readings.md")
+    text = (tmp_path / "readings.md").read_text()
+    assert "| Search | default | 1.50, 1.50, 1.50, 1.50 |" in text and "55.0 ± 7.1" in text
+    assert (tmp_path / "readings.png").stat().st_size > 10_000
+    with pytest.raises(UserError, match="no facts of the targets of toy, small--smooth-noise"):
+        readings.table(runs, targets[:1])

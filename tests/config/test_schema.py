@@ -1,0 +1,141 @@
+"""The configuration: what loads, and what is refused by name."""
+
+import copy
+import math
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from repsearch.config.schema import Config, load, read
+from repsearch.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+PAPER: dict[str, Any] = yaml.safe_load((ROOT / "config.yaml").read_text())
+MNIST_ALPHAS = [0.1] * 4
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    raw = copy.deepcopy(PAPER)
+    *folders, last = path.split(".")
+    place = raw
+    for folder in folders:
+        place = place[int(folder)] if isinstance(place, list) else place[folder]
+    place[last] = value
+    return raw
+
+
+def test_config_yaml_is_the_papers_scale() -> None:
+    config = load(PAPER)
+    recipe = config.all_recipes["paper"]
+    assert (recipe.population, recipe.parents, recipe.explorers, recipe.refiners) == (240, 20, 100, 120)
+    assert [(x.generations, x.alpha, x.boost, x.blur) for x in recipe.layers] == [
+        (300, 0.3, 5.0, 5), (100, 0.2, 3.0, 1), (100, 0.1, 3.0, 1), (10, 0.1, 1.0, 0),
+    ]  # fmt: skip
+    assert [layer.alpha for layer in config.all_recipes["mnist"].layers] == MNIST_ALPHAS
+    assert config.run_training("mnist", "sgd").epochs == 1000
+    assert config.run_training("cifar10", "search-all").epochs == 90
+    assert config.depths("mnist", "search-all") == [2] and config.depths("cifar10", "search-all") == [3]
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "workflow/presets").glob("*.yaml")), ids=lambda path: path.stem)
+def test_presets_load_into_folders_of_their_own(preset: Path) -> None:
+    assert read(ROOT / "config.yaml", preset).results == f"results/{preset.stem}"
+
+
+def test_sweeps_hold_the_base_recipe_once() -> None:
+    sweep = load(PAPER).sweep()
+    assert sweep["population"] == ["paper-population-30", "paper-population-60", "paper-population-120", "paper"]
+    recipe = load(PAPER).all_recipes["paper-population-60"]
+    assert (recipe.parents, recipe.explorers, recipe.refiners) == (5, 25, 30)
+    recipe = load(PAPER).all_recipes["paper-generations-150"]
+    assert [layer.generations for layer in recipe.layers] == [150, 50, 50, 5]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("trainings", {}, "trainings: unknown key"),
+        ("training.epocs", 3, r"training\.epocs: unknown key"),
+        ("training.epochs", "ninety", "epochs: .*integer"),
+        ("training.epochs", 0, r"training\.epochs: must be at least 1"),
+        ("training.momentum", 1.5, r"training\.momentum: must lie between"),
+        ("seeds", 0, "seeds: .*greater than or equal to 1"),
+        ("seeds", True, "seeds: .*integer"),
+        ("device", "tpu", "device: .*'auto', 'cpu' or 'cuda'"),
+        ("table1.datasets", ["imagenet"], "table1.datasets: 'imagenet' is not defined"),
+        ("table2.variants", ["adam"], "table2.variants: 'adam' is not defined"),
+        ("datasets.mnist.recipe", "none-such", "datasets.mnist.recipe: 'none-such' is not defined"),
+        ("recipes.paper.population", 100, r"recipes.paper: parents \(20\) and explorers \(100\) exceed"),
+        ("recipes.paper.noise", "pixel", "recipes.paper.noise: .*'channel' or 'element'"),
+        ("recipes.paper.layers", 3, "recipes.paper.layers: must be a list"),
+        ("recipes.mnist.base", "mnist", "recipes.mnist.base: 'mnist' is not another recipe"),
+        ("variants.search-all.training", {"epoch": 3}, r"variants\.search-all\.training\.epoch: unknown key"),
+        ("datasets.mnist.training", {"epochs": 0}, r"datasets\.mnist\.training\.epochs: must be at least 1"),
+        ("recipes.paper.layers.0.alpha", math.inf, r"recipes\.paper\.layers\.0\.alpha: must be a finite number"),
+        ("recipes.paper.layers.0.boost", math.nan, r"recipes\.paper\.layers\.0\.boost: must be a finite number"),
+        ("recipes.paper.initial_noise", math.inf, r"recipes\.paper\.initial_noise: must be a finite number"),
+        ("recipes.paper.layers.0.alpha", -1, r"layers\.0\.alpha: must be at least 0, not -1\.0$"),
+        ("recipes.none", {"base": "paper"}, "recipes.none: 'none' stands for no recipe"),
+        ("recipes.paper-population-60", {"base": "paper"}, "recipes.paper-population-60: figure 4 makes"),
+        ("recipes.paper", 3, r"recipes\.paper: must be a mapping"),
+        ("table1.datasets", ["mnist", "mnist"], r"table1\.datasets: must not name mnist twice"),
+        ("table2.variants", ["sgd", "sgd"], r"table2\.variants: must not name sgd twice"),
+        ("variants.sgd.depths", [1, 1], r"variants\.sgd\.depths: must not name 1 twice"),
+        ("figure4.populations", [30, 30], r"figure4\.populations: must not name 30 twice"),
+        ("figure2.generations", [30, 30], r"figure2\.generations: must not name 30 twice"),
+        ("datasets.mnist.source", "mnist", r"datasets\.mnist\.source: unknown source 'mnist'"),
+        ("datasets.mnist.images", 60_001, r"datasets\.mnist\.images: 60001 asked for, but torchvision:MNIST has 60000"),
+        ("datasets.mnist.validation_images", 60_000, r"datasets\.mnist\.validation_images: 60000 leaves none"),
+        ("figure2.images", 46_001, r"figure2\.images: 46001 asked for, but cifar100 has 46000"),
+        ("figure3.images", 46_001, r"figure3\.images: 46001 asked for"),
+        ("seeds", 1001, "seeds: must be less than or equal to 1000"),
+        ("seeds", date(2020, 1, 1), "seeds: must be a number, text, list or mapping, not the date 2020-01-01"),
+        ("results", "/somewhere", "results: must be 'results' or a folder below"),
+        ("results", "results/my run", "results: must be letters, digits"),
+        ("results", "results/{x}", "results: must be letters, digits"),
+        ("results", "results/../..", "results: must be 'results' or a folder below"),
+        ("figure4.populations", [], "figure4.populations"),
+        ("figure4.variant", "sgd", "figure4.variant: must be a variant that learns targets"),
+        ("variants.sgd.blocks", [0], "variants.sgd.blocks: must be empty"),
+        ("variants.search-all.blocks", [3], "blocks: must be distinct and among 0, 1, 2"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key(path: str, value: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        load(changed(path, value))
+    assert "\n" not in str(caught.value)
+    assert not any(word in str(caught.value) for word in ("Recipe)", "Layer)", "object", "array"))
+
+
+def test_a_users_npz_source_is_not_opened_by_the_configuration() -> None:
+    assert load(changed("datasets.mnist.source", "npz:no/such/file.npz"))
+
+
+def _leaves(node: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [path] + [leaf for key, child in children for leaf in _leaves(child, (*path, key))]
+
+
+_ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.integers(), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(_leaves(PAPER)[1:]), _ODD)
+def test_any_change_loads_or_is_refused(path: tuple[str | int, ...], value: Any) -> None:
+    raw = copy.deepcopy(PAPER)
+    place = raw
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    try:
+        assert isinstance(load(raw), Config)
+    except UserError as error:
+        assert str(error)

@@ -1,0 +1,310 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from repsearch.learning import training
+from repsearch.learning.settings import Training, Variant
+from repsearch.learning.training import Run, Split, fixed_batches, train, triangle
+from repsearch.network import Network, Shape, whitening_filters
+from repsearch.search.evolution import search
+from repsearch.search.network import initialise
+from repsearch.search.recipe import BLOCKS
+from tests import small
+
+SIZE, WIDTH = 10, 8
+LABELS, TARGETS, SKIP = Variant("labels"), Variant("targets", (0, 1, 2)), Variant("targets", (1, 2))
+
+
+def _images(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Two easy classes: brighter on the left or on the right."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 2
+    ramp = torch.linspace(-1, 1, SIZE).expand(1, SIZE, SIZE)
+    sign = (2.0 * labels - 1)[:, None, None, None]
+    return sign * ramp + 0.5 * torch.randn(count, 1, SIZE, SIZE, generator=generator), labels
+
+
+@pytest.fixture(scope="module")
+def splits() -> list[Split]:
+    """Training, validation and test; the first two with targets made by a short search."""
+    made = [_images(count, seed) for seed, count in enumerate((48, 24, 24))]
+    net = initialise(Shape(1, SIZE, 2, WIDTH), made[0][0], seed=0, calibration=48, noise=0.3)
+    found = [search(net, x, y, small.recipe(), torch.arange(len(x))).targets for x, y in made[:2]]
+    return [Split(x, y, targets) for (x, y), targets in zip(made, [*found, {}], strict=True)]
+
+
+def _network(splits: list[Split], seed: int = 0) -> Network:
+    return Network(Shape(1, SIZE, 2, WIDTH), whitening_filters(splits[0].images, 500), seed)
+
+
+def _settings(**changes: Any) -> Training:
+    common = {"epochs": 4, "batch": 16, "learning_rate": 0.02, "learning_rate_scaling": "raw", "bias_scale": 4.0}
+    return Training(**{**common, "weight_decay": 0.0, "evaluation_batch": 12, **changes})
+
+
+def _train(splits: list[Split], variant: Variant, seed: int = 0, **changes: Any) -> Run:
+    more = {name: changes.pop(name) for name in ("flip", "pad") if name in changes}
+    return train(_network(splits), *splits, _settings(**changes), variant, seed, **more)
+
+
+@pytest.mark.parametrize(("count", "size"), [(10, 3), (12, 4), (5, 10), (4001, 2000), (7, 1)])
+@pytest.mark.parametrize("seed", [None, 3])
+def test_batches_are_a_near_equal_partition(count: int, size: int, seed: int | None) -> None:
+    batches = fixed_batches(count, size, seed)
+    together = torch.cat(batches)
+    assert sorted(together.tolist()) == list(range(count))
+    assert len(batches) == math.ceil(count / size)
+    lengths = [len(batch) for batch in batches]
+    assert max(lengths) <= size and max(lengths) - min(lengths) <= 1
+    assert (together.tolist() == list(range(count))) == (seed is None)
+    assert all(map(torch.equal, batches, fixed_batches(count, size, seed)))
+
+
+def test_the_seed_draws_the_batches() -> None:
+    assert not torch.equal(fixed_batches(100, 100, 0)[0], fixed_batches(100, 100, 1)[0])
+
+
+def test_triangle_corners() -> None:
+    factor = triangle(1000)
+    assert [factor(step) for step in (0, 230, 1000)] == pytest.approx([0.2, 1.0, 0.07])
+    assert factor(115) == pytest.approx(0.6) and factor(615) == pytest.approx((1 + 0.07) / 2)
+    assert all(0 < triangle(steps)(step) <= 1 for steps in (1, 2, 3, 5) for step in range(steps))
+
+
+@pytest.mark.parametrize("scaling", ["decoupled", "raw"])
+def test_learning_rates_follow_the_lineage(splits: list[Split], scaling: str) -> None:
+    """airbench94: kilostep_scale = 1024 · (1 + 1 / (1 - momentum)); lr and decay · batch over it, decay per lr."""
+    net = _network(splits)
+    settings = Training(learning_rate_scaling=scaling)
+    optimiser, schedule = training._optimiser(net, settings, batches=10)
+    kilostep_scale = 1024 * (1 + 1 / (1 - 0.85))
+    lr = 4.0 / kilostep_scale if scaling == "decoupled" else 4.0
+    decay = 0.0153 * 2000 / kilostep_scale
+    norms, others = optimiser.param_groups
+    assert (norms["initial_lr"], others["initial_lr"]) == pytest.approx((64 * lr, lr))
+    assert (norms["weight_decay"], others["weight_decay"]) == pytest.approx((decay / (64 * lr), decay / lr))
+    assert all(group["nesterov"] and group["momentum"] == 0.85 for group in optimiser.param_groups)
+    assert (norms["lr"], others["lr"]) == pytest.approx((0.2 * 64 * lr, 0.2 * lr))  # the triangle's start
+    names = {id(p): name for name, p in net.named_parameters()}
+    assert {names[id(p)].rsplit(".", 2)[1] for p in norms["params"]} == {"norm1", "norm2"}
+    trained = {id(p) for p in net.parameters() if p.requires_grad}
+    assert {id(p) for group in optimiser.param_groups for p in group["params"]} == trained
+    for _ in range(900):
+        optimiser.step()
+        schedule.step()
+    assert others["lr"] == pytest.approx(0.07 * lr)
+
+
+def test_decoupled_and_raw_are_the_same_run_at_matching_rates(splits: list[Split]) -> None:
+    """A sum-reduced loss at lr is a mean-reduced one at lr · batch (48 images make three batches of 16)."""
+    per_step = 1024 * (1 + 1 / (1 - 0.85))
+    decoupled = _train(splits, LABELS, learning_rate=1.0, learning_rate_scaling="decoupled")
+    raw = _train(splits, LABELS, learning_rate=16 / per_step)
+    for name, weight in decoupled.weights.items():
+        torch.testing.assert_close(raw.weights[name], weight, rtol=1e-3, atol=1e-4)
+    assert decoupled.epochs[-1]["train_loss"] == pytest.approx(raw.epochs[-1]["train_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("variant", [LABELS, TARGETS], ids=lambda v: v.learns)
+def test_the_same_seed_gives_the_same_run(splits: list[Split], variant: Variant) -> None:
+    first, again, other = (_train(splits, variant, seed, flip=True, pad=1) for seed in (1, 1, 2))
+    assert first.epochs == again.epochs
+    assert (first.epoch_chosen, first.test_accuracy) == (again.epoch_chosen, again.test_accuracy)
+    assert all(torch.equal(weight, again.weights[name]) for name, weight in first.weights.items())
+    assert first.epochs != other.epochs
+
+
+def test_the_seed_composes_the_batches(splits: list[Split]) -> None:
+    """Without augmentation it has nothing else to draw."""
+    assert _train(splits, LABELS, 1).epochs != _train(splits, LABELS, 2).epochs
+
+
+def test_sgd_learns_an_easy_problem(splits: list[Split]) -> None:
+    run = _train(splits, LABELS, epochs=8, learning_rate=0.1)
+    assert run.validation_accuracy >= 0.95 and run.test_accuracy >= 0.9
+    assert run.epochs[-1]["train_loss"] < 0.3 * run.epochs[0]["train_loss"]
+    assert set(run.epochs[0]) > {"epoch", "train_loss", "validation_accuracy", "validation_cross_entropy"}
+    assert "train_kl" not in run.epochs[0]
+
+
+@pytest.mark.parametrize("variant", [TARGETS, SKIP], ids=["all", "skip0"])
+def test_search_based_learning_fits_its_targets(splits: list[Split], variant: Variant) -> None:
+    run = _train(splits, variant, epochs=12, kl_weight=1.0, learning_rate=0.1)
+    first, last = run.epochs[0], run.epochs[-1]
+    names = [BLOCKS[block] for block in variant.blocks]
+    for name in ("train_loss", "train_kl", *(f"train_{name}" for name in names)):
+        assert last[name] < first[name], name
+    assert {name for name in first if name.startswith("train_block")} == {f"train_{name}" for name in names}
+    assert run.validation_accuracy > 0.8
+    for row in run.epochs:
+        total = sum(row[f"train_{name}"] for name in names) / len(names) + 1.0 * row["train_kl"]
+        assert row["train_loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_denominator_all_divides_by_three(splits: list[Split]) -> None:
+    [row] = _train(splits, SKIP, epochs=1, denominator="all", kl_weight=0.0, learning_rate=0.0).epochs
+    assert row["train_loss"] == pytest.approx((row["train_block1"] + row["train_block2"]) / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("evaluation", ["batch", "recalibrated"])
+def test_the_best_epoch_is_chosen_and_its_weights_returned(splits: list[Split], evaluation: str) -> None:
+    # A rate too high for a steady course, and a test set of noise: the last epoch's weights would show.
+    noise = torch.randn(96, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
+    splits = [*splits[:2], Split(noise, torch.arange(96) % 2, {})]
+    run = _train(splits, LABELS, epochs=6, learning_rate=1.0, evaluation=evaluation, schedule="constant")
+    accuracies = [row["validation_accuracy"] for row in run.epochs]
+    assert [row["epoch"] for row in run.epochs] == list(range(1, 7))
+    assert accuracies.index(max(accuracies)) < 5  # not the last
+    assert run.validation_accuracy == max(accuracies)
+    assert run.epoch_chosen == 1 + accuracies.index(max(accuracies))
+
+    net = _network(splits, seed=9)
+    missing, extra = net.load_state_dict(run.weights, strict=False)
+    assert not missing
+    if evaluation == "recalibrated":
+        for name in extra:
+            owner, _, buffer = name.rpartition(".")
+            setattr(net.get_submodule(owner), buffer, run.weights[name])
+    net.train(evaluation == "batch")
+    for split, accuracy in ((splits[1], run.validation_accuracy), (splits[2], run.test_accuracy)):
+        parts = fixed_batches(len(split.images), 12, None)
+        with torch.no_grad():
+            logits = torch.cat([net(split.images[part]).logits for part in parts])
+        assert float((logits.argmax(1) == split.labels).float().mean()) == pytest.approx(accuracy)
+        if split is splits[1]:
+            row = run.epochs[run.epoch_chosen - 1]
+            assert float(F.cross_entropy(logits, split.labels)) == pytest.approx(
+                row["validation_cross_entropy"], rel=1e-4
+            )
+
+
+def test_recalibrated_statistics_are_the_training_sets_averages(splits: list[Split]) -> None:
+    run = _train(splits, LABELS, epochs=2, evaluation="recalibrated", learning_rate=0.0)
+    net, inputs = _network(splits), []
+    net.blocks[0][0].norm1.register_forward_hook(lambda module, args, out: inputs.append(args[0]))
+    with torch.no_grad():
+        for members in fixed_batches(48, 16, 0):
+            net(splits[0].images[members])
+    mean = torch.stack([x.mean((0, 2, 3)) for x in inputs]).mean(0)
+    variance = torch.stack([x.var((0, 2, 3)) for x in inputs]).mean(0)
+    torch.testing.assert_close(run.weights["blocks.0.0.norm1.running_mean"], mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(run.weights["blocks.0.0.norm1.running_var"], variance, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"evaluation": "recalibrated"}, {"compare": "before_gelu"}, {"squared_norm": "sum", "learning_rate": 1e-4}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_the_readings_differ_from_the_defaults(splits: list[Split], changes: dict) -> None:
+    [default] = _train(splits, TARGETS, epochs=1).epochs
+    [other] = _train(splits, TARGETS, epochs=1, **changes).epochs
+    assert all(math.isfinite(value) for value in other.values())
+    assert default["validation_cross_entropy"] != other["validation_cross_entropy"]
+    # How a trained network is evaluated does not touch its training.
+    assert (default["train_loss"] == other["train_loss"]) == ("evaluation" in changes)
+
+
+def test_evaluation_does_not_touch_training(splits: list[Split]) -> None:
+    default, other = (_train(splits, LABELS, evaluation=name) for name in ("batch", "recalibrated"))
+    assert [row["train_loss"] for row in default.epochs] == [row["train_loss"] for row in other.epochs]
+
+
+def test_compare_before_gelu_reaches_negative_targets(splits: list[Split]) -> None:
+    """With a rate of 0, the rows hold the untrained network's losses, before the GELU or after."""
+    [after] = _train(splits, TARGETS, epochs=1, learning_rate=0.0, batch=48).epochs
+    [before] = _train(splits, TARGETS, epochs=1, learning_rate=0.0, batch=48, compare="before_gelu").epochs
+    out = _network(splits)(splits[0].images)
+    for name, gelu, raw in zip(BLOCKS, out.maps, out.before, strict=True):
+        target = splits[0].targets[name]
+        assert after[f"train_{name}"] == pytest.approx((gelu - target).square().mean().item(), rel=1e-4)
+        assert before[f"train_{name}"] == pytest.approx((raw - target).square().mean().item(), rel=1e-4)
+
+
+def test_traces_compare_validation_maps_with_their_targets(splits: list[Split]) -> None:
+    [row] = _train(splits, LABELS, epochs=1, learning_rate=0.0, evaluation_batch=24).epochs
+    validation = splits[1]
+    maps = _network(splits)(validation.images).maps[1].flatten(1).detach()
+    target = validation.targets["block1"].flatten(1)
+    cosine = F.cosine_similarity(maps, target).mean()
+    assert row["cosine_distance_block1"] == pytest.approx(1 - float(cosine), rel=1e-4)
+    assert row["validation_block1"] == pytest.approx(float((maps - target).square().mean()), rel=1e-4)
+    squares = F.cosine_similarity(maps[:, None], maps[None], dim=2).square()
+    pairs = [(i, j) for i in range(24) for j in range(24) if i != j]
+    within = torch.stack([squares[i, j] for i, j in pairs if validation.labels[i] == validation.labels[j]]).mean()
+    between = torch.stack([squares[i, j] for i, j in pairs if validation.labels[i] != validation.labels[j]]).mean()
+    assert row["within_class_block1"] == pytest.approx(-math.log(within), rel=1e-3)
+    assert row["between_class_block1"] == pytest.approx(-math.log(between), rel=1e-3)
+
+
+def test_without_targets_nothing_is_traced(splits: list[Split]) -> None:
+    bare = [Split(split.images, split.labels, {}) for split in splits]
+    [row] = _train(bare, LABELS, epochs=1).epochs
+    assert set(row) == {"epoch", "train_loss", "validation_accuracy", "validation_cross_entropy"}
+    traced = _train(splits, LABELS, epochs=1).epochs[0]
+    assert traced["train_loss"] == row["train_loss"]
+
+
+def test_the_test_set_has_no_say(splits: list[Split]) -> None:
+    other = [*splits[:2], Split(-splits[2].images, 1 - splits[2].labels, {})]
+    first, second = _train(splits, LABELS), _train(other, LABELS)
+    assert first.epochs == second.epochs and first.epoch_chosen == second.epoch_chosen
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 3])
+def test_the_whitening_bias_is_trained_for_its_epochs_alone(splits: list[Split], epochs: int) -> None:
+    biases, whitening = [], _network(splits).whiten.weight
+    net = _network(splits)
+
+    def watch(numbers: Any) -> Any:
+        for number in numbers:
+            yield number
+            biases.append(net.whiten.bias.detach().clone())
+
+    settings = _settings(epochs=4, whitening_bias_epochs=epochs, weight_decay=0.1)
+    train(net, *splits, settings, LABELS, 0, progress=watch)
+    assert torch.equal(net.whiten.weight, whitening)
+    moved = [not torch.equal(*pair) for pair in zip([torch.zeros_like(biases[0]), *biases], biases, strict=False)]
+    assert moved == [epoch < epochs for epoch in range(4)]
+
+
+@pytest.mark.parametrize("variant", [LABELS, TARGETS], ids=lambda v: v.learns)
+def test_a_diverging_run_stops_and_says_why(splits: list[Split], variant: Variant) -> None:
+    with pytest.raises(FloatingPointError, match=r"epoch \d+: lower learning_rate"):
+        _train(splits, variant, learning_rate=1e30)
+
+
+def test_bfloat16_runs_near_float32(splits: list[Split]) -> None:
+    full, half = (_train(splits, TARGETS, epochs=1, precision=name).epochs[0] for name in ("float32", "bfloat16"))
+    assert full["train_loss"] != half["train_loss"]
+    assert full["train_loss"] == pytest.approx(half["train_loss"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("batch", 0),
+        ("evaluation_batch", 0),
+        ("learning_rate", -1.0),
+        ("weight_decay", math.nan),
+        ("kl_weight", math.inf),
+        ("momentum", 1.0),
+        ("momentum", 0.0),
+    ],
+)
+def test_impossible_settings_are_named(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{field} must"):
+        Training(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("learns", "blocks"), [("labels", (0,)), ("targets", ()), ("targets", (0, 3)), ("targets", (1, 1))]
+)
+def test_impossible_variants_are_refused(learns: Any, blocks: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"^blocks must"):
+        Variant(learns, blocks)

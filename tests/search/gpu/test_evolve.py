@@ -1,0 +1,339 @@
+"""The Triton path against the dense one in double precision, in Triton's interpreter; its launches compiled for a GPU.
+
+Triton reads TRITON_INTERPRET when it is first imported, for good: so the interpreted tests run in a process of their
+own, started by `test_in_the_interpreter`. By hand: TRITON_INTERPRET=1 pytest tests/search/gpu/test_evolve.py
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from repsearch.network import Shape
+from repsearch.search import backends as fused
+from repsearch.search.evolution import Evolution
+from repsearch.search.network import SearchNetwork, initialise
+from repsearch.search.randomness import philox
+from repsearch.search.recipe import BLOCKS, Layer, Recipe
+from tests import small
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+TESTS = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="the package triton is not installed")
+if INTERPRETED and find_spec("triton"):
+    import triton
+    import triton.language as tl
+    from triton.language.random import philox_impl
+
+    from repsearch.search.gpu import evolve as evolve_gpu
+
+
+class Started(NamedTuple):
+    """The arguments of `evolve`, and what the dense path makes of them in double precision."""
+
+    arguments: tuple[Any, ...]
+    best: Tensor
+    history: Tensor
+
+
+def network(size: int = small.SIZE, width: int = 6, channels: int = 3) -> SearchNetwork:
+    shape = Shape(channels=channels, size=size, classes=small.CLASSES, width=width, head_bias=True)
+    return initialise(shape, small.images(20, size, channels), seed=0, calibration=20, noise=small.NOISE)
+
+
+def started(net: SearchNetwork, recipe: Recipe, layer: int, which: tuple[int, ...] = (0, 1)) -> Started:
+    net.to("cpu", torch.float64)
+    members = torch.tensor(which)
+    labels, indices = (3 * members + 1) % small.CLASSES, 7 + 40_000 * members
+    images = small.images(4, net.shape.size, net.shape.channels)[members].double()
+    evolution = Evolution(net, labels, recipe, indices, "dense")
+    with torch.no_grad():
+        parents, loss = evolution.open(images, layer)
+    best, history = evolution.generations(parents, loss, layer)
+    arguments = (fused.rest(net, layer), labels, recipe, indices, layer, parents.float(), loss.float())
+    return Started(arguments, best, history)
+
+
+def check(case: Started, dtype: torch.dtype | None = torch.float32, maps: float = 2e-5, losses: float = 2e-6) -> None:
+    evolve_gpu.POOL = dtype
+    try:
+        best, history = evolve_gpu.evolve(*case.arguments)
+    finally:
+        evolve_gpu.POOL = None
+    assert best.dtype == history.dtype == torch.float32
+    torch.testing.assert_close(best.double(), case.best, rtol=0, atol=maps)
+    torch.testing.assert_close(history.double(), case.history, rtol=0, atol=losses)
+
+
+READINGS = [
+    {},
+    {"noise": "element"},
+    {"smooth": "noise"},
+    {"smooth": "noise", "noise": "element", "count_padding": False},
+    {"count_padding": False, "refine_from": "parents"},
+    {"noise": "element", "explorers": 0},
+    {"explorers": 6, "seed": 2**64 - 1},  # no refiners
+    {"parents": 1, "explorers": 1, "population": 3},
+]
+
+
+class TestInterpreted:
+    __test__ = INTERPRETED
+
+    @pytest.mark.parametrize("layer", [0, 1, 2])
+    @pytest.mark.parametrize("reading", READINGS, ids=str)
+    def test_generations_are_the_dense_path_s(self, reading: dict, layer: int) -> None:
+        layers = tuple(replace(each, generations=2) for each in small.recipe().layers)
+        check(started(network(), small.recipe(layers=layers, **reading), layer, (0,)))
+
+    @pytest.mark.parametrize("noise", ["channel", "element"])
+    def test_images_side_by_side(self, noise: str) -> None:
+        """Some more generations."""
+        check(started(network(), small.recipe(layers=(Layer(3, 0.3, 3.0, 1),) * 4, noise=noise), 1, (0, 1)))
+
+    @pytest.mark.parametrize("layer", [0, 1, 2])
+    @pytest.mark.parametrize(("size", "width", "channels"), [(28, 70, 1), (32, 6, 3), (9, 6, 3)])
+    def test_any_side_and_width(self, size: int, width: int, channels: int, layer: int) -> None:
+        """MNIST's sides 13, 6, 3 and a width of more than one tile; CIFAR's 15, 7, 3; the least, 4, 2, 1."""
+        layers = tuple(replace(each, generations=1) for each in small.recipe().layers)
+        for noise in ("channel", "element"):
+            recipe = small.recipe(layers=layers, noise=noise, population=5, explorers=1)
+            check(started(network(size, width, channels), recipe, layer, (0,)))
+
+    @pytest.mark.parametrize("noise", ["channel", "element"])
+    @pytest.mark.parametrize("alpha", [0.0, 0.3])
+    def test_without_smoothing_or_mutation(self, noise: str, alpha: float) -> None:
+        layers = (Layer(2, alpha, 2.0, 0),) * 4
+        check(started(network(), small.recipe(layers=layers, noise=noise), 1, (0,)))
+
+    @pytest.mark.parametrize("noise", ["channel", "element"])
+    def test_a_pool_in_half_precision(self, noise: str) -> None:
+        layers = (Layer(1, 0.3, 5.0, 2),) * 4  # later, near ties may go the other way
+        case = started(network(), small.recipe(layers=layers, noise=noise), 0, (0,))
+        check(case, None, maps=2e-3, losses=5e-4)
+        check(case, torch.bfloat16, maps=3e-2, losses=1e-2)
+
+    def test_without_children_the_best_parent_is_kept(self) -> None:
+        case = started(network(), small.recipe(parents=8, explorers=0), 0)
+        check(case)
+
+    @pytest.mark.parametrize("noise", ["channel", "element"])
+    def test_targets_do_not_depend_on_the_batch(self, noise: str) -> None:
+        recipe = small.recipe(noise=noise, population=5, explorers=1)
+        whole = evolve_gpu.evolve(*started(network(), recipe, 1, (0, 1, 2)).arguments)
+        for which in [(1,), (2, 0)]:
+            part = evolve_gpu.evolve(*started(network(), recipe, 1, which).arguments)
+            for one, other in zip(part, whole, strict=True):
+                assert torch.equal(one, other[list(which)])
+
+    def test_the_history_ends_with_the_kept_map_s_loss(self) -> None:
+        net = network()
+        case = started(net, small.recipe(), 1)
+        best, history = evolve_gpu.evolve(*case.arguments)
+        labels = case.arguments[1]
+        loss = torch.nn.functional.cross_entropy(net.logits(best[:, None].double(), 1, True)[:, 0], labels)
+        torch.testing.assert_close(history[:, -1].double().mean(), loss, rtol=0, atol=5e-4)  # pooled in float16
+
+    def test_philox_is_the_project_s(self) -> None:
+        generator = torch.Generator().manual_seed(3)
+        words = torch.randint(0, 2**32, (6, 16), generator=generator)
+        words[:, 0], words[:, 1] = 0, 2**32 - 1
+        for column in words.T:
+            out = torch.zeros(4, dtype=torch.int64)
+            _philox[(1,)](column.contiguous(), out)
+            key = int(column[4]) | int(column[5]) << 32
+            expected = philox(tuple(column[:4, None]), key)
+            assert out.tolist() == [int(word) for word in expected]
+
+    def test_selection_is_stable(self) -> None:
+        """Equal losses: the earlier candidate first; what is not a number comes last; no slot is lost."""
+        kept, count, images = 3, 37, 8
+        losses = torch.randint(0, 4, (images, kept + count), generator=torch.Generator().manual_seed(2)).float()
+        losses[:, :kept] = losses[:, :kept].sort(1).values
+        losses[0], losses[1, kept:], losses[2, kept + 1] = 1, 5, float("nan")
+        state = torch.argsort(torch.rand(images, 2 * kept, generator=torch.Generator().manual_seed(3)), 1).int()
+        following, chosen, best = torch.zeros_like(state), state[:, :kept].clone(), losses[:, :kept].clone()
+        history, clock = torch.zeros(images, 4), torch.tensor([(2 << 24) | 3])
+        evolve_gpu.kernels.select[(images,)](
+            losses, state, following, chosen, best, history, clock, 4, count, kept, BLOCK=64, KEPT=4, CHUNK=16
+        )
+        order = torch.argsort(losses, dim=1, stable=True)[:, :kept]
+        assert torch.equal(chosen, torch.where(order < kept, -1, order - kept).int())
+        assert torch.equal(best, losses.gather(1, order)) and torch.equal(history[:, 2], best[:, 0])
+        survives = order < kept
+        assert torch.equal(following[:, :kept][survives], state.gather(1, order.clamp(max=kept - 1))[survives])
+        assert not (following[:, :kept, None] == state[:, None, :kept]).any(2)[~survives].any()
+        assert torch.equal(following.sort(1).values, torch.arange(2 * kept).int().expand(images, -1))
+
+    @pytest.mark.parametrize("noise", ["channel", "element"])
+    def test_the_memory_is_what_is_promised(self, noise: str) -> None:
+        """At a width where maps count."""
+        shape = Shape(channels=3, size=32, classes=10, width=64)
+        layers = (Layer(3, 0.3, 5.0, 1),) * 4
+        recipe = small.recipe(layers=layers, noise=noise, population=24, parents=4, explorers=10)
+        assert max(taken(recipe, shape, layer) for layer in range(len(BLOCKS))) == evolve_gpu.bytes_per_image(
+            shape, recipe
+        )
+
+    def test_a_mutation_that_float16_cannot_hold(self) -> None:
+        recipe = small.recipe(layers=(Layer(1, 200.0, 5.0, 2),) * 4)
+        assert evolve_gpu.pool_dtype(small.recipe(), 0, 57_600, 256) == torch.float16
+        assert evolve_gpu.pool_dtype(recipe, 0, 57_600, 256) == torch.bfloat16
+
+
+if INTERPRETED and find_spec("triton"):
+
+    @triton.jit
+    def _philox(words, out):  # type: ignore[no-untyped-def]
+        c0, c1 = tl.load(words).to(tl.uint32), tl.load(words + 1).to(tl.uint32)
+        c2, c3 = tl.load(words + 2).to(tl.uint32), tl.load(words + 3).to(tl.uint32)
+        k0, k1 = tl.load(words + 4).to(tl.uint32), tl.load(words + 5).to(tl.uint32)
+        c0, c1, c2, c3 = philox_impl(c0, c1, c2, c3, k0, k1)
+        tl.store(out, c0.to(tl.int64))
+        tl.store(out + 1, c1.to(tl.int64))
+        tl.store(out + 2, c2.to(tl.int64))
+        tl.store(out + 3, c3.to(tl.int64))
+
+
+def taken(recipe: Recipe, shape: Shape, layer: int) -> int:
+    """Bytes that one more image takes."""
+    sizes = []
+    for count in (2, 3):
+        case = empty(recipe, shape, layer, count)
+        held = [*vars(evolve_gpu._Batch(*case)).values(), case[5], case[5].clone()]  # parents once more, reordered
+        sizes.append(sum({x.data_ptr(): x.nbytes for x in held if isinstance(x, Tensor)}.values()))
+    return sizes[1] - sizes[0]
+
+
+def empty(recipe: Recipe, shape: Shape, layer: int, batch: int = 2) -> tuple[Any, ...]:
+    """Arguments of the right shapes for `evolve`."""
+    blocks, positions = len(BLOCKS) - 1 - layer, shape.map_sizes[-1] ** 2
+    head = torch.zeros(shape.classes, positions, shape.width)
+    rest = fused.Rest(torch.zeros(blocks, 2, 2, shape.width), head, torch.zeros(shape.classes))
+    maps = torch.zeros(batch, recipe.parents, *shape.layer_shapes[BLOCKS[layer]])
+    return (
+        rest,
+        torch.zeros(batch, dtype=torch.int64),
+        recipe,
+        torch.arange(batch),
+        layer,
+        maps,
+        maps.new_zeros(batch, recipe.parents),
+    )
+
+
+def started_process(*arguments: str, interpret: bool) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(filter(None, [str(TESTS.parent), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "TRITON_INTERPRET": "1" if interpret else "0"}
+    return subprocess.run([sys.executable, *arguments], cwd=TESTS, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="this is the process that it starts")
+def test_in_the_interpreter() -> None:
+    done = started_process("-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, interpret=True)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+
+
+PAPER = (Layer(300, 0.3, 5.0, 5), Layer(100, 0.2, 3.0, 1), Layer(100, 0.1, 3.0, 1), Layer(10, 0.1, 1.0, 0))
+COMPILED = [
+    pytest.param(0, {}, 32, 10, id="paper"),
+    *(
+        pytest.param(layer, {"noise": noise}, 32, classes, id=f"{noise}-{layer}", marks=pytest.mark.slow)
+        for noise, classes in (("channel", 100), ("element", 10))
+        for layer in range(3)
+    ),
+    pytest.param(0, {"smooth": "noise", "noise": "element"}, 28, 10, id="mnist", marks=pytest.mark.slow),
+    pytest.param(1, {"population": 3, "parents": 1, "explorers": 1}, 32, 2, id="ones", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.skipif(INTERPRETED, reason="needs Triton's compiler")
+@pytest.mark.parametrize(("layer", "reading", "size", "classes"), COMPILED)
+def test_the_launches_compile_for_a_gpu(layer: int, reading: dict, size: int, classes: int) -> None:
+    """Every kernel as `evolve` launches it, at width 256, for a GPU of compute capability 9.0; no register spills."""
+    call = f"from {__name__} import compile_launches as f; f({layer}, {reading!r}, {size}, {classes})"
+    done = started_process("-c", call, interpret=False)
+    if done.returncode == 77:
+        pytest.skip("Triton's assembler is not here")
+    assert done.returncode == 0, done.stderr[-4000:]
+    print(done.stdout)
+    found = re.findall(r"(\w+) registers (\d+) stack (\d+) shared (\d+)", done.stdout)
+    assert {name for name, *_ in found} >= {
+        *("enter", "draw", "settle", "score", "head", "select", "remake"),
+        "children" if reading.get("noise") == "element" else "lean_children",
+    }
+    for name, registers, stack, shared in found:
+        assert int(stack) == 0, f"{name} spills registers"
+        assert int(registers) <= 255 and int(shared) <= 100_000, name
+
+
+def compile_launches(layer: int, reading: dict[str, Any], size: int, classes: int) -> None:
+    """Prints what each kernel takes. Exits with 77 where the assembler is missing."""
+    import triton
+
+    from repsearch.search.gpu import evolve as evolve_gpu
+    from repsearch.search.gpu import kernels as gpu_kernels
+
+    tools = Path(triton.__file__).parent / "backends/nvidia/bin"
+    if not (tools / "ptxas").exists() or not (tools / "cuobjdump").exists():
+        sys.exit(77)
+    names = [name for name, kernel in vars(gpu_kernels).items() if isinstance(kernel, triton.runtime.JITFunction)]
+    recorded = {name: SimpleNamespace(kernel=getattr(gpu_kernels, name)) for name in names}
+    evolve_gpu.kernels = SimpleNamespace(**{name: _Compiling(each.kernel, tools) for name, each in recorded.items()})
+    recipe = Recipe(**{"layers": PAPER, **reading})
+    layers = tuple(replace(each, generations=1) for each in recipe.layers)
+    shape = Shape(channels=3, size=size, classes=classes)
+    evolve_gpu.evolve(*empty(replace(recipe, layers=layers), shape, layer))
+
+
+class _Compiling:
+    """In a kernel's place: compiles what would be launched."""
+
+    TYPES = {torch.float16: "fp16", torch.float32: "fp32", torch.int32: "i32", torch.int64: "i64"}  # noqa: RUF012
+
+    def __init__(self, kernel: Any, tools: Path) -> None:
+        self.kernel, self.tools = kernel, tools
+
+    def __getitem__(self, grid: tuple[int, ...]) -> "_Compiling":
+        assert all(n > 0 for n in grid)
+        return self
+
+    def __call__(self, *values: Any, num_warps: int, **constants: Any) -> None:
+        import triton
+        from triton.backends.compiler import GPUTarget
+        from triton.compiler import ASTSource
+
+        arguments = {**dict(zip(self.kernel.arg_names, values, strict=False)), **constants}
+        signature, constexprs, hints = {}, {}, {}
+        for i, parameter in enumerate(self.kernel.params):
+            value = arguments[parameter.name]
+            if parameter.is_constexpr or (type(value) is int and value == 1):  # as Triton specialises launches
+                signature[parameter.name], constexprs[parameter.name] = "constexpr", value
+            elif isinstance(value, float):
+                signature[parameter.name] = "fp32"
+            else:
+                signature[parameter.name] = "*" + self.TYPES[value.dtype] if isinstance(value, Tensor) else "i32"
+                if isinstance(value, Tensor) or value % 16 == 0:
+                    hints[(i,)] = [["tt.divisibility", 16]]
+        source = ASTSource(fn=self.kernel, signature=signature, constexprs=constexprs, attrs=hints)
+        options = {"num_warps": num_warps}
+        compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(compiled.asm["cubin"])
+            file.flush()
+            command = [self.tools / "cuobjdump", "-res-usage", file.name]
+            usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
+        shared = compiled.metadata.shared
+        print(f"{self.kernel.__name__} registers {registers} stack {stack} shared {shared}, warps {num_warps}")

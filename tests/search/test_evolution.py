@@ -1,0 +1,210 @@
+"""`search` against the literal pseudocode, and what must hold of any search."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from repsearch.search.evolution import Found, search, search_one_layer, select
+from repsearch.search.network import SearchNetwork
+from repsearch.search.recipe import SEARCH_LAYERS, Layer
+from repsearch.search.reference import Reference
+from tests import small
+
+READINGS = [
+    {},
+    {"noise": "element"},
+    {"smooth": "noise"},
+    {"smooth": "noise", "noise": "element", "count_padding": False},
+    {"batch_norm": "batch"},
+    {"batch_norm": "batch", "start": "population"},
+    {"count_padding": False},
+    {"refine_from": "parents"},
+    {"start": "population"},
+    {"normalise_start": False},
+    {"normalise_start": False, "start": "population"},
+    {"explorers": 0},
+    {"explorers": 6},  # no refiners
+    {"initial_noise": 0.7, "seed": 2**64 - 1},
+]
+
+
+@pytest.fixture(scope="module")
+def net() -> SearchNetwork:
+    return small.search_network()
+
+
+@pytest.mark.parametrize("dense", [False, True], ids=["identities", "dense"])
+@pytest.mark.parametrize("reading", READINGS, ids=str)
+def test_search_is_the_papers_pseudocode(reading: dict, dense: bool) -> None:
+    net = small.search_network(head_bias=dense)
+    net = (small.shaken(net) if dense else net).to("cpu", torch.float64)
+    images, labels, indices = small.images(2).double(), torch.tensor([1, 3]), torch.tensor([7, 40_000])
+    recipe = small.recipe(**reading)
+    found = search(net, images, labels, recipe, indices)
+    _assert_equal(found, Reference(net.network, net.statistics, labels, recipe, indices).search(images), 1e-9)
+
+
+def _assert_equal(found: Found, expected: tuple[dict, dict, Tensor], tolerance: float) -> None:
+    targets, history, initial = expected
+    assert list(found.targets) == list(found.history) == list(SEARCH_LAYERS)
+    for name in SEARCH_LAYERS:
+        torch.testing.assert_close(found.targets[name].double(), targets[name], rtol=0, atol=tolerance)
+        torch.testing.assert_close(found.history[name].double(), history[name], rtol=0, atol=tolerance)
+    torch.testing.assert_close(found.initial.double(), initial, rtol=0, atol=tolerance)
+    torch.testing.assert_close(found.final.double(), history["logits"][:, -1], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("reading", READINGS[1:], ids=str)
+def test_each_reading_changes_the_targets(net: SearchNetwork, reading: dict) -> None:
+    images, labels, indices = small.images(2), torch.tensor([1, 3]), torch.arange(2)
+    default, other = (search(net, images, labels, small.recipe(**r), indices) for r in ({}, reading))
+    assert not torch.allclose(default.targets["logits"], other.targets["logits"])
+
+
+def _run(net: SearchNetwork, which: list[int], reading: dict) -> Found:
+    members = torch.tensor(which)
+    return search(net, small.images(9)[members], small.labels(9)[members], small.recipe(**reading), 100 + members)
+
+
+FROZEN = [{}, {"noise": "element"}, {"smooth": "noise"}, {"start": "population"}, {"count_padding": False}]
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    which=st.lists(st.integers(0, 8), min_size=1, max_size=9, unique=True),
+    reading=st.sampled_from(FROZEN),
+    wide=st.booleans(),
+)
+def test_targets_do_not_depend_on_the_batch(which: list[int], reading: dict, wide: bool) -> None:
+    """Design, §3: the same image gives the same target, bit by bit, whatever its batch's size, order and neighbours."""
+    net = small.search_network(32 if wide else 5)
+    whole, part = _run(net, list(range(9)), reading), _run(net, which, reading)
+    for name in SEARCH_LAYERS:
+        assert torch.equal(part.targets[name], whole.targets[name][which]), name
+        assert torch.equal(part.history[name], whole.history[name][which]), name
+    if len(which) > 1:  # one image alone: below
+        assert torch.equal(part.initial, whole.initial[which])
+
+
+@pytest.mark.parametrize("dense", [False, True], ids=["identities", "dense"])
+def test_one_image_alone_is_searched_as_in_company(dense: bool) -> None:
+    """A convolution may round otherwise where its batch is one map (the untouched image, the kept candidate)."""
+    net = small.search_network()
+    net = small.shaken(net) if dense else net
+    whole = _run(net, list(range(9)), {})
+    for which in range(9):
+        part = _run(net, [which], {})
+        for name in SEARCH_LAYERS:
+            assert torch.equal(part.targets[name][0], whole.targets[name][which]), name
+        assert torch.equal(part.initial[0], whole.initial[which]), "initial"
+
+
+def test_batch_statistics_do_depend_on_the_batch(net: SearchNetwork) -> None:
+    alone, together = _run(net, [0], {"batch_norm": "batch"}), _run(net, [0, 1], {"batch_norm": "batch"})
+    assert not torch.equal(alone.targets["block0"][0], together.targets["block0"][0])
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"index": 1}])
+def test_seed_and_index_choose_the_random_numbers(net: SearchNetwork, change: dict) -> None:
+    images, labels = small.images(1), torch.tensor([2])
+    one = search(net, images, labels, small.recipe(), torch.tensor([0]))
+    other = search(
+        net, images, labels, small.recipe(seed=change.get("seed", 0)), torch.tensor([change.get("index", 0)])
+    )
+    assert not torch.equal(one.targets["block0"], other.targets["block0"])
+
+
+@pytest.mark.parametrize("reading", READINGS, ids=str)
+def test_history_never_rises(net: SearchNetwork, reading: dict) -> None:
+    """Parents are retained, with their loss."""
+    found = _run(net, [0, 1, 2], reading)
+    recipe = small.recipe()
+    for layer, name in enumerate(SEARCH_LAYERS):
+        assert found.history[name].shape == (3, recipe.layers[layer].generations + 1)
+        assert (found.history[name].diff(dim=1) <= 0).all(), name
+    assert (found.final < found.initial).all()
+
+
+def test_the_kept_logits_have_the_loss_that_history_ends_with(net: SearchNetwork) -> None:
+    found = _run(net, [0, 1, 2], {})
+    loss = torch.nn.functional.cross_entropy(found.targets["logits"], small.labels(3), reduction="none")
+    torch.testing.assert_close(found.final, loss)
+    for name in SEARCH_LAYERS[:2]:
+        layer = int(name[-1])
+        logits = net.logits(found.targets[name][:, None], layer, True)[:, 0]
+        loss = torch.nn.functional.cross_entropy(logits, small.labels(3), reduction="none")
+        torch.testing.assert_close(found.history[name][:, -1], loss)
+
+
+def test_targets_have_the_paper_s_form(net: SearchNetwork) -> None:
+    targets = _run(net, [0, 1, 2], {}).targets
+    for name, shape in net.shape.layer_shapes.items():
+        assert targets[name].shape == (3, *shape)
+    for name in SEARCH_LAYERS[:3]:
+        torch.testing.assert_close(targets[name].mean((1, 2, 3)), torch.zeros(3), rtol=0, atol=1e-4)
+        torch.testing.assert_close(targets[name].var((1, 2, 3), correction=0), torch.ones(3), rtol=0, atol=1e-3)
+
+
+def test_without_children_or_generations_the_best_of_the_start_is_kept(net: SearchNetwork) -> None:
+    none = tuple(replace(layer, generations=0) for layer in small.recipe().layers)
+    started = search(net, small.images(2), small.labels(2), small.recipe(layers=none), torch.arange(2))
+    childless = search(net, small.images(2), small.labels(2), small.recipe(parents=8, explorers=0), torch.arange(2))
+    assert started.history["block0"].shape == (2, 1)
+    for name in SEARCH_LAYERS:
+        assert torch.equal(started.targets[name], childless.targets[name])
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_one_layer_runs_hold_their_shorter_runs(net: SearchNetwork, layer: int) -> None:
+    images, labels, indices = small.images(3), small.labels(3), torch.arange(3)
+
+    def run(generations: int) -> Tensor:
+        layers = (Layer(generations, 0.3, 5.0, 2),) * 4
+        return search_one_layer(net, images, labels, small.recipe(layers=layers), indices, layer)
+
+    longest = run(4)
+    assert longest.shape == (3, 5)
+    assert (longest.diff(dim=1) <= 0).all()
+    assert longest[:, -1].mean() < longest[:, 0].mean()
+    for generations in range(4):
+        assert torch.equal(run(generations), longest[:, : generations + 1])
+
+
+def test_one_layer_at_block_0_is_the_search_s_first_layer(net: SearchNetwork) -> None:
+    images, labels, indices = small.images(3), small.labels(3), torch.arange(3)
+    alone = search_one_layer(net, images, labels, small.recipe(), indices, 0)
+    assert torch.equal(alone, search(net, images, labels, small.recipe(), indices).history["block0"])
+
+
+def test_a_larger_population_s_start_holds_the_smaller_s(net: SearchNetwork) -> None:
+    """So that figure 2's curves over the population share their candidates: the start can only be better."""
+    images, labels, indices = small.images(3), small.labels(3), torch.arange(3)
+    starts = [search_one_layer(net, images, labels, small.recipe(population=n), indices, 1)[:, 0] for n in (6, 12, 24)]
+    assert (starts[0] >= starts[1]).all() and (starts[1] >= starts[2]).all()
+
+
+def test_select_is_by_image_best_first_with_earlier_ties_first() -> None:
+    population = torch.arange(8.0).reshape(2, 4, 1)
+    loss = torch.tensor([[3.0, 1.0, 1.0, 2.0], [0.0, 5.0, -1.0, 4.0]])
+    chosen, kept = select(population, loss, 3)
+    assert chosen[..., 0].tolist() == [[1.0, 2.0, 3.0], [6.0, 4.0, 7.0]]
+    assert kept.tolist() == [[1.0, 1.0, 2.0], [-1.0, 0.0, 4.0]]
+
+
+def test_select_repeats_a_population_that_is_too_small() -> None:
+    chosen, kept = select(torch.tensor([[[1.0], [2.0]]]), torch.tensor([[0.5, 0.1]]), 5)
+    assert chosen[0, :, 0].tolist() == [2.0, 1.0, 2.0, 1.0, 2.0]
+    torch.testing.assert_close(kept, torch.tensor([[0.1, 0.5, 0.1, 0.5, 0.1]]))
+
+
+def test_search_leaves_no_gradient_and_no_global_state(net: SearchNetwork) -> None:
+    before = torch.random.get_rng_state()
+    weights = {name: value.clone() for name, value in net.network.state_dict().items()}
+    found = _run(net, [0], {})
+    assert not any(target.requires_grad for target in found.targets.values())
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(value, weights[name]) for name, value in net.network.state_dict().items())

@@ -1,0 +1,73 @@
+import math
+
+import pytest
+
+from repsearch.search.recipe import Layer, Recipe, scaled_generations, scaled_population
+
+LAYERS = (Layer(300, 0.3, 5.0, 5), Layer(100, 0.2, 3.0, 1), Layer(100, 0.1, 3.0, 1), Layer(10, 0.1, 1.0, 0))
+PAPER = Recipe(LAYERS)
+
+
+def test_the_defaults_are_the_papers() -> None:
+    assert (PAPER.population, PAPER.parents, PAPER.explorers, PAPER.refiners) == (240, 20, 100, 120)
+
+
+@pytest.mark.parametrize("population", [1, 2, 3, 6, 12, 13, 24, 60, 120, 239, 240, 480])
+def test_scaled_population(population: int) -> None:
+    scaled = Recipe(**{**scaled_population(PAPER.to_dict(), population), "layers": LAYERS})
+    assert scaled.parents + scaled.explorers + scaled.refiners == scaled.population == population
+    assert scaled.parents == 1 or abs(scaled.parents - population * 20 / 240) <= 0.5
+    assert scaled.parents >= 1
+    for part, of_240 in ((scaled.parents, 20), (scaled.explorers, 100), (scaled.refiners, 120)):
+        assert abs(part - population * of_240 / 240) <= 1
+        if population % 12 == 0:
+            assert part * 240 == population * of_240
+    assert scaled.layers == LAYERS and scaled.seed == PAPER.seed
+
+
+@pytest.mark.parametrize(("count", "expected"), [(300, [300, 100, 100, 10]), (30, [30, 10, 10, 1]), (3, [3, 1, 1, 1])])
+def test_scaled_generations(count: int, expected: list[int]) -> None:
+    scaled = scaled_generations(PAPER.to_dict(), count)
+    assert [layer["generations"] for layer in scaled["layers"]] == expected
+    assert [layer["alpha"] for layer in scaled["layers"]] == [0.3, 0.2, 0.1, 0.1]
+    assert PAPER.to_dict()["layers"][0]["generations"] == 300  # the given recipe is left alone
+
+
+def test_scaled_generations_leaves_out_what_was_left_out() -> None:
+    plain = Recipe((*LAYERS[:3], Layer(0, 0.1, 1.0, 0))).to_dict()
+    assert [layer["generations"] for layer in scaled_generations(plain, 30)["layers"]] == [30, 10, 10, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"population": 0}, "population"),
+        ({"parents": 0}, "parents"),
+        ({"explorers": -1}, "explorers"),
+        ({"explorers": 221}, "explorers"),
+        ({"parents": 241, "explorers": 0}, "parents"),
+        ({"initial_noise": -0.1}, "initial_noise"),
+        ({"initial_noise": math.nan}, "initial_noise"),
+        ({"initial_noise": math.inf}, "initial_noise"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**64}, "seed"),
+        ({"layers": LAYERS[:3]}, "layers"),
+    ],
+)
+def test_a_recipe_s_mistakes_are_named(changes: dict, field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        Recipe(**{"layers": LAYERS, **changes})
+
+
+@pytest.mark.parametrize("field", ["generations", "alpha", "boost", "blur"])
+def test_a_layer_s_mistakes_are_named(field: str) -> None:
+    good = {"generations": 1, "alpha": 0.1, "boost": 1.0, "blur": 0}
+    assert Layer(**{**good, field: 0})
+    for bad in (-1, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"{field} must be"):
+            Layer(**{**good, field: bad})
+
+
+def test_plain_form_is_a_round_trip() -> None:
+    plain = PAPER.to_dict()
+    assert Recipe(**{**plain, "layers": tuple(Layer(**layer) for layer in plain["layers"])}) == PAPER
