@@ -32,6 +32,31 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """The candidates on which the search network's BatchNorm statistics are frozen (R3), one per image.
+
+    images: how many training images, the first ones; noise: in units of their standard deviation per channel (R9);
+    blur, count_padding: the smoothing of whole children of blocks 0 and 1 (`Recipe.child_blur`, R10).
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    images: int
+    noise: float
+    blur: tuple[int, int]
+    count_padding: bool = True
+
+    def __post_init__(self) -> None:
+        _at_least(1, images=self.images)
+        _at_least(0, noise=self.noise, **{f"blur of block {block}": passes for block, passes in enumerate(self.blur)})
+
+    @property
+    def name(self) -> str:
+        """Of its network's file: recipes that share it share the network."""
+        return f"blur-{self.blur[0]}-{self.blur[1]}" + ("" if self.count_padding else "-unpadded")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Settings of a search. `layers` has one entry a search layer: block 0, 1, 2, logits.
 
@@ -82,10 +107,10 @@ class Recipe:
         """R3: whether the search's BatchNorm statistics were frozen before it, or are those of the batch."""
         return self.batch_norm != "batch"
 
-    @property
-    def calibration_blur(self) -> tuple[int, int]:
-        """R3: passes of smoothing, at blocks 0 and 1, of the candidates that froze the statistics."""
-        return (0, 0) if self.batch_norm == "frozen-unsmoothed" else self.child_blur[:2]
+    def calibration(self, images: int, noise: float) -> "Calibration":
+        """R3: the candidates that freeze this recipe's BatchNorm statistics."""
+        blur = (0, 0) if self.batch_norm == "frozen-unsmoothed" else self.child_blur[:2]
+        return Calibration(images, noise, blur, self.count_padding)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, as JSON would hold them."""

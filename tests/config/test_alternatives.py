@@ -57,8 +57,8 @@ def test_the_grid_is_every_combination_that_searches_differently() -> None:
 def test_alternatives_are_recipes_and_variants_of_their_own() -> None:
     loaded = config.load(_raw())
     assert loaded.all_recipes["paper--smooth-noise"].smooth == "noise"
-    assert loaded.all_recipes["paper--smooth-noise"].calibration_blur == (0, 0)
-    assert loaded.all_recipes["paper"].calibration_blur == (5, 1)
+    assert loaded.all_recipes["paper--smooth-noise"].calibration(1, 0.0).blur == (0, 0)
+    assert loaded.all_recipes["paper"].calibration(1, 0.0).blur == (5, 1)
     raw = loaded.run_training("cifar10", "search-all--learning_rate_scaling-decoupled--learning_rate-2")
     assert (raw.learning_rate_scaling, raw.learning_rate) == ("decoupled", 2.0)
     assert loaded.training_readings("cifar10", "search-skip0") == [{}]  # the grid alone

@@ -94,7 +94,7 @@ def image_count(dataset):
 
 def calibration(recipe):
     """The smoothing of the candidates on which a recipe's network freezes its statistics (R3), as a file's name."""
-    first, second = RECIPES[recipe].calibration_blur
+    first, second = RECIPES[recipe].calibration(1, 0.0).blur
     return f"blur-{first}-{second}" + ("" if RECIPES[recipe].count_padding else "-unpadded")
 
 
@@ -104,7 +104,7 @@ CALIBRATIONS = {calibration(name): recipe for name, recipe in RECIPES.items()}
 def network_settings(wildcards):
     recipe = CALIBRATIONS[wildcards.calibration]
     smoothing = {
-        "blur": recipe.calibration_blur,
+        "blur": recipe.calibration(1, 0.0).blur,
         "count_padding": recipe.count_padding,
     }
     return as_json({**CONFIG.network.model_dump(), **smoothing})

@@ -1,0 +1,55 @@
+"""Code of one's own that a configuration names as `module:function`: an operator of the search, or a data source.
+
+`module` is a Python file in the folder where the command runs (`my.operators` is `my/operators.py`), or an installed
+module. A reference is only looked up here until `load` is called, which runs the file.
+"""
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from repsearch.errors import UserError, reason
+
+_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def is_reference(name: str) -> bool:
+    """Whether `name` has the form `module:function`."""
+    return bool(_REFERENCE.fullmatch(name))
+
+
+def source(reference: str) -> Path:
+    """The file of the module that a reference names; nothing is run. Raises UserError where there is none."""
+    module = reference.partition(":")[0]
+    top, *rest = module.split(".")
+    folders = [Path.cwd()]
+    installed = importlib.util.find_spec(top)  # of a top-level module: imports nothing
+    if installed is not None and installed.origin is not None:
+        folders.append(Path(installed.origin).parents[1 if installed.submodule_search_locations else 0])
+    for folder in folders:
+        path = folder.joinpath(top, *rest)
+        for file in (path.with_suffix(".py"), path / "__init__.py"):
+            if file.is_file():
+                return file
+    raise UserError(f"{reference}: there is no {Path(top, *rest)}.py in {Path.cwd()}, and no installed module {module}")
+
+
+def load(reference: str) -> Callable[..., Any]:
+    """The function that a reference names. Runs its module. Raises UserError where it can't be had."""
+    module, _, name = reference.partition(":")
+    source(reference)
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        function = getattr(importlib.import_module(module), name, None)
+    except Exception as error:  # whatever the module's own code raises
+        raise UserError(f"{reference}: {module} can't be imported ({type(error).__name__}: {reason(error)})") from error
+    if not callable(function):
+        raise UserError(f"{reference}: {module} has no function {name}")
+    loaded: Callable[..., Any] = function
+    return loaded

@@ -1,0 +1,192 @@
+"""One dataclass per kind of job, with the settings that decide what it makes (and nothing that doesn't).
+
+`plan` makes them, rules hand them on as JSON, commands read them back and call the stage. Input and output files,
+devices, threads and logs are no part of a job.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeVar
+
+from repsearch.config.parsing import parse
+from repsearch.errors import UserError
+from repsearch.learning.settings import Training, Variant
+from repsearch.search.recipe import Calibration, Recipe
+
+T = TypeVar("T")
+STRICT: dict[str, Any] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class PrepareJob:
+    """A data set's source, and how many images are kept (None: all) and held out (A.3)."""
+
+    __pydantic_config__ = STRICT
+
+    source: str
+    validation_images: int
+    images: int | None = None
+    test_images: int | None = None
+
+
+@dataclass(frozen=True)
+class NetworkJob:
+    """The search network of a data set (§3.1), and what freezes its BatchNorm statistics (R3)."""
+
+    __pydantic_config__ = STRICT
+
+    width: int
+    seed: int
+    head_bias: bool
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """One shard: training images start … stop-1, held-out ones included."""
+
+    __pydantic_config__ = STRICT
+
+    recipe: Recipe
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class FitnessJob:
+    """Figure 2's probe: block `layer` evolved alone, for a random choice of training images."""
+
+    __pydantic_config__ = STRICT
+
+    recipe: Recipe
+    layer: int
+    images: int
+
+
+@dataclass(frozen=True)
+class DiversityJob:
+    """Figure 3's probe: independent runs of a random choice of training images.
+
+    probability: what the correct class must exceed for a run's candidate to count (½ in §3.2).
+    """
+
+    __pydantic_config__ = STRICT
+
+    recipe: Recipe
+    images: int
+    runs: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class DescribeJob:
+    """What the targets of a recipe are like; names of the data set and the recipe."""
+
+    __pydantic_config__ = STRICT
+
+    dataset: str
+    recipe: str
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """One training run (§4.2). recipe: None for a run that has no targets to learn or to be compared with."""
+
+    __pydantic_config__ = STRICT
+
+    dataset: str
+    augmentation: Literal["plain", "augmented"]
+    flip: bool
+    pad: int
+    variant_name: str
+    variant: Variant
+    depth: int
+    recipe_name: str
+    recipe: Recipe | None
+    seed: int
+    width: int
+    head_bias: bool
+    training: Training
+
+
+@dataclass(frozen=True)
+class DatasetName:
+    """How results call a data set; paper: the column of the paper's tables to compare with."""
+
+    __pydantic_config__ = STRICT
+
+    label: str
+    paper: str | None = None
+
+
+@dataclass(frozen=True)
+class TableJob:
+    """Table 1 or 2, from the summaries of its runs."""
+
+    __pydantic_config__ = STRICT
+
+    number: int
+    datasets: dict[str, DatasetName]
+
+
+@dataclass(frozen=True)
+class FigureJob:
+    """A figure from its probes or its runs.
+
+    figure: a module of `repsearch.results.figures`. recipe: the one that the sweeps start from. populations,
+    generations: the points of figure 2's sweeps; base_population: that of the sweep over generations.
+    """
+
+    __pydantic_config__ = STRICT
+
+    figure: str
+    datasets: dict[str, DatasetName]
+    dataset: str
+    recipe: str = ""
+    populations: list[int] = field(default_factory=list)
+    generations: list[int] = field(default_factory=list)
+    base_population: int = 0
+
+
+@dataclass(frozen=True)
+class ReadingsJob:
+    """The study of readings, from the summaries of its runs and the facts of its targets."""
+
+    __pydantic_config__ = STRICT
+
+    datasets: dict[str, DatasetName]
+
+
+@dataclass(frozen=True)
+class ReproductionJob:
+    """The paper's claims against one results folder: its name, what was done there, and how to make a file of it.
+
+    full: whether all of it is at the paper's scale (`Plan.full_scale`).
+    """
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    what: str
+    results: str
+    options: str
+    full: bool
+
+    def command(self, file: str) -> str:
+        return f"snakemake {self.results}/{file} {self.options}".strip()
+
+
+def to_json(job: Any) -> str:
+    """Keys sorted, so that their order is no change."""
+    return json.dumps(asdict(job), sort_keys=True)
+
+
+def from_json(kind: type[T], text: str) -> T:
+    """A job that `to_json` wrote. Raises UserError, naming the key, where it is not one of `kind`."""
+    try:
+        plain = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"--settings is not JSON: {error}") from None
+    if not isinstance(plain, dict):
+        raise UserError("--settings must be a JSON object")
+    return parse(kind, plain, "")
