@@ -20,11 +20,10 @@ localrules:
 rule all:
     default_target: True
     input:
-        # What the results follow from is asked for too: a shard or a run that was deleted is made again.
         f"{RESULTS}/report.md",
         f"{RESULTS}/reproduction.md",
-        every_result(),
-        every_shard,
-        every_run(),
+        all_results(),
+        of_wildcards(all_shards),  # how many there are may have to be read from the user's files
+        all_runs(),
     message:
         "All results are made"

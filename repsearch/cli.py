@@ -1,15 +1,15 @@
-"""Commands: one a stage. Each parses, calls the stage and leaves the files; `python -m repsearch STAGE --help`.
+"""Commands, one per stage: each parses its arguments, takes the lock of its output and calls the stage.
 
-The workflow calls these; settings come as JSON so that what a rule tracks is just what its stage gets.
+The workflow calls these. A job's settings come as JSON (`repsearch.jobs`), so that what a rule tracks is exactly what
+the stage gets. `python -m repsearch COMMAND --help` describes each.
 """
 
-import json
 import logging
 import os
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -18,39 +18,28 @@ from repsearch.storage import locks
 from repsearch.storage.files import cannot_write, hidden
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: speeds, the plain reference's, and the ceilings.")
+app.add_typer(bench_app, name="bench")
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-Settings = Annotated[str, typer.Option(help="The stage's settings, as JSON.")]
-Out = Annotated[Path, typer.Option(help="File (or folder) to write.")]
+Settings = Annotated[str, typer.Option(help="The job's settings, as JSON (repsearch.jobs).")]
+Out = Annotated[Path, typer.Option(help="File (or folder) to write; its manifest and its other forms lie beside it.")]
 Log = Annotated[Path | None, typer.Option(help="Log file; messages also go to standard error.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 SearchPath = Annotated[str, typer.Option(help="auto, fused or dense: how the search computes.")]
 Threads = Annotated[int, typer.Option(help="CPU threads.")]
 Data = Annotated[Path, typer.Option("--dataset", help="Prepared data set (npz).")]
 NetworkFile = Annotated[Path, typer.Option("--network", help="Search network (pt).")]
+Results = Annotated[Path, typer.Argument(help="A results folder, with tables and figures.")]
+Summaries = Annotated[list[Path], typer.Argument(help="The runs' summary.json files.")]
 
 
-def _settings(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"--settings is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError("--settings must be a JSON object")
-    return value
-
-
-def _path(name: str) -> Any:
-    if name not in ("auto", "fused", "dense"):
-        raise UserError(f"--path must be auto, fused or dense, not {name!r}")
-    return name
-
-
-def _start(log_file: Path | None, out: Path | None) -> None:
+def _start(log_file: Path | None = None, out: Path | None = None) -> None:
     """Messages go to standard error and are added to the log file, below a line that says when this run started.
 
-    out: what the command writes, or None. It is this process's alone until the process ends: where another is making
-    it, wait; it may then turn out to be up to date.
+    out: what the command writes, or None. It belongs to this process until the process ends: where another one is
+    making it, this one waits; the output may then turn out to be up to date.
     """
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     logging.raiseExceptions = False  # a log that can't be written, on a full disk, stops nothing
@@ -67,41 +56,51 @@ def _start(log_file: Path | None, out: Path | None) -> None:
         locks.hold(hidden(out, "lock"), out)
 
 
+def _job(kind: type[T], settings: str) -> T:
+    from repsearch.jobs import from_json
+
+    return from_json(kind, settings)
+
+
+def _device(name: str, threads: int) -> Any:
+    from repsearch.devices import choose
+
+    return choose(name, threads)
+
+
 @app.command()
 def check(
-    files: Annotated[list[Path], typer.Argument(help="config.yaml and what is laid over it, in this order.")],
+    files: Annotated[list[Path], typer.Argument(help="config.yaml, and the files that override it, in this order.")],
 ) -> None:
-    """Check a configuration, such as another's, and run nothing: Snakemake runs Python that a file asks it to."""
-    _start(None, None)
-    from repsearch.config.schema import read
+    """Check a configuration, such as someone else's, and run nothing: Snakemake runs Python that a file asks it to."""
+    _start()
+    from repsearch.config.load import named_code, read
+    from repsearch.extensions import source
 
-    read(*files)
-    log.info("%s: nothing is wrong", ", ".join(map(str, files)))
+    for key, reference in named_code(read(*files)).items():
+        log.info("%s names code that its jobs will run: %s, in %s", key, reference, source(reference))
+    log.info("%s: no mistakes found", ", ".join(map(str, files)))
 
 
 @app.command()
 def prepare(settings: Settings, out: Out, data: Path = Path("data"), log: Log = None) -> None:
-    """Prepare a data set: download or read it, split it, write one npz file."""
+    """Prepare a data set: download or read it, split it, write one npz file (a PrepareJob)."""
     _start(log, out)
-    from repsearch.data import prepared as datasets
-    from repsearch.storage.files import unchanged
-    from repsearch.storage.provenance import code_version
+    from repsearch.jobs import PrepareJob
+    from repsearch.stages import dataset
 
-    given = _settings(settings)
-    key = {"settings": given, "code": code_version("data.prepared")}
-    if not unchanged(out.with_suffix(".json"), key):
-        datasets.prepare(folder=data, out=out, key=key, **given)
+    dataset.make(_job(PrepareJob, settings), data, out)
 
 
 @app.command()
 def network(settings: Settings, dataset: Data, out: Out, log: Log = None, threads: Threads = 1) -> None:
-    """Initialise a data set's search network and freeze its BatchNorm statistics."""
+    """Initialise a data set's search network and freeze its BatchNorm statistics (a NetworkJob)."""
     _start(log, out)
-    from repsearch.devices import choose
-    from repsearch.stages import network as stage_network
+    from repsearch.jobs import NetworkJob
+    from repsearch.stages import network as stage
 
-    choose("cpu", threads)
-    stage_network.make(dataset, out, **_settings(settings))
+    _device("cpu", threads)
+    stage.make(_job(NetworkJob, settings), dataset, out)
 
 
 @app.command()
@@ -110,23 +109,17 @@ def search(
     dataset: Data,
     network: NetworkFile,
     out: Out,
-    manifest: Annotated[Path, typer.Option(help="JSON file to write: what vouches for the store's content.")],
     log: Log = None,
     device: Device = "auto",
     path: SearchPath = "auto",
     threads: Threads = 1,
 ) -> None:
-    """Search one shard of images: settings has recipe, start and stop."""
+    """Search one shard of images (a SearchJob)."""
     _start(log, out)
-    from repsearch.config.parsing import parse
-    from repsearch.devices import choose
-    from repsearch.search.recipe import Recipe
-    from repsearch.stages import search as stage_search
+    from repsearch.jobs import SearchJob
+    from repsearch.stages import search as stage
 
-    given = _settings(settings)
-    recipe = parse(Recipe, given["recipe"], "recipe")
-    where = choose(device, threads)
-    stage_search.make(dataset, network, recipe, given["start"], given["stop"], out, manifest, where, _path(path))
+    stage.make(_job(SearchJob, settings), dataset, network, out, _device(device, threads), path)
 
 
 @app.command()
@@ -136,11 +129,12 @@ def describe(
     out: Out,
     log: Log = None,
 ) -> None:
-    """Describe a recipe's targets: cross-entropies and cosines by class. Settings has dataset and recipe, names."""
+    """Describe a recipe's targets: cross-entropies, and cosines by class (a DescribeJob)."""
     _start(log, out)
-    from repsearch.stages import targets as stage_targets
+    from repsearch.jobs import DescribeJob
+    from repsearch.stages import targets
 
-    stage_targets.make(manifests, out, **_settings(settings))
+    targets.make(_job(DescribeJob, settings), manifests, out)
 
 
 @app.command()
@@ -154,18 +148,12 @@ def fitness(
     path: SearchPath = "auto",
     threads: Threads = 1,
 ) -> None:
-    """Figure 2's probe: evolve one block alone. Settings has recipe, layer and images."""
+    """Figure 2's probe: evolve one block alone (a FitnessJob)."""
     _start(log, out)
-    from repsearch.config.parsing import parse
-    from repsearch.devices import choose
-    from repsearch.search.recipe import Recipe
-    from repsearch.stages import probes as stage_probes
+    from repsearch.jobs import FitnessJob
+    from repsearch.stages import probes
 
-    given = _settings(settings)
-    recipe = parse(Recipe, given["recipe"], "recipe")
-    stage_probes.fitness(
-        dataset, network, recipe, given["layer"], given["images"], out, choose(device, threads), _path(path)
-    )
+    probes.fitness(_job(FitnessJob, settings), dataset, network, out, _device(device, threads), path)
 
 
 @app.command()
@@ -179,19 +167,12 @@ def diversity(
     path: SearchPath = "auto",
     threads: Threads = 1,
 ) -> None:
-    """Figure 3's probe: independent runs. Settings has recipe, images, runs and probability."""
+    """Figure 3's probe: independent runs of the search (a DiversityJob)."""
     _start(log, out)
-    from repsearch.config.parsing import parse
-    from repsearch.devices import choose
-    from repsearch.search.recipe import Recipe
-    from repsearch.stages import probes as stage_probes
+    from repsearch.jobs import DiversityJob
+    from repsearch.stages import probes
 
-    given = _settings(settings)
-    recipe = parse(Recipe, given["recipe"], "recipe")
-    where = choose(device, threads)
-    stage_probes.diversity(
-        dataset, network, recipe, given["images"], given["runs"], given["probability"], out, where, _path(path)
-    )
+    probes.diversity(_job(DiversityJob, settings), dataset, network, out, _device(device, threads), path)
 
 
 @app.command()
@@ -207,77 +188,52 @@ def train(
     device: Device = "auto",
     threads: Threads = 1,
 ) -> None:
-    """Train one network and test the epoch that validation chose."""
+    """Train one network and test the epoch that validation chose (a TrainJob)."""
     _start(log, out)
-    from repsearch.config.parsing import parse
-    from repsearch.devices import choose
-    from repsearch.stages.runs import RunSettings, made_from, up_to_date
+    from repsearch.jobs import TrainJob
+    from repsearch.stages import train as stage
 
-    run = parse(RunSettings, _settings(settings), "run")
-    if up_to_date(made_from(run, dataset, targets or []), out):
-        return
-    from repsearch.stages import train as stage_train  # only now: it imports torch
-
-    stage_train.make(run, dataset, network, targets or [], out, choose(device, threads))
+    stage.make(_job(TrainJob, settings), dataset, network, targets or [], out, _device(device, threads))
 
 
 @app.command()
-def table(
-    number: int,
-    runs: Annotated[list[Path], typer.Argument(help="The runs' summaries.")],
-    out: Annotated[Path, typer.Option(help="The table's CSV; .md, .png and _tried.csv are written beside it.")],
-    log: Log = None,
-) -> None:
-    """Table 1 or 2 from its runs."""
+def table(runs: Summaries, settings: Settings, out: Out, log: Log = None) -> None:
+    """Table 1 or 2 from its runs (a TableJob)."""
     _start(log, out)
+    from repsearch.jobs import TableJob
     from repsearch.results import tables
-    from repsearch.storage.files import whole, write_csv, write_text
 
-    for run in runs:
-        whole(run)
-    every = tables.all_tried(number, runs)
-    frame = tables.best(every)
-    write_csv(out.with_name(f"{out.stem}_tried.csv"), every)
-    write_csv(out, frame)
-    write_text(out.with_suffix(".md"), tables.to_markdown(number, frame))
-    tables.draw(number, out, out.with_suffix(".png"))
+    tables.make(_job(TableJob, settings), runs, out)
 
 
 @app.command()
 def figure(
-    number: int,
-    inputs: Annotated[list[Path], typer.Argument(help="The probes' CSVs (2, 3) or the runs' summaries (4 to 7).")],
-    out: Annotated[Path, typer.Option(help="The figure's CSV; .png and .md (its caption) are written beside it.")],
-    settings: Settings = "{}",
+    inputs: Annotated[list[Path], typer.Argument(help="The probes' CSVs or the runs' summaries.")],
+    settings: Settings,
+    out: Out,
     log: Log = None,
 ) -> None:
-    """Figures 2 to 7 from their probes or runs. Settings: what the figure's function takes."""
+    """A figure from its probes or runs (a FigureJob)."""
     _start(log, out)
+    from repsearch.jobs import FigureJob
     from repsearch.results import figures
-    from repsearch.storage.files import whole, write_csv
 
-    for path in inputs:
-        whole(path.with_suffix(".json"))
-    write_csv(out, figures.build(number, inputs, **_settings(settings)))
-    figures.draw(number, out, out.with_suffix(".png"), out.with_suffix(".md"))
+    figures.make(_job(FigureJob, settings), inputs, out)
 
 
 @app.command()
 def readings(
     inputs: Annotated[list[Path], typer.Argument(help="The runs' summary.json and the targets' facts.json.")],
-    out: Annotated[Path, typer.Option(help="The study's CSV; .md and .png are written beside it.")],
+    settings: Settings,
+    out: Out,
     log: Log = None,
 ) -> None:
-    """The readings study: accuracies and targets of every reading, beside SGD."""
+    """The study of readings: accuracies and targets of every reading, and SGD's (a ReadingsJob)."""
     _start(log, out)
+    from repsearch.jobs import ReadingsJob
     from repsearch.results import readings as study
-    from repsearch.storage.files import whole, write_csv
 
-    runs, targets = ([path for path in inputs if path.name == name] for name in ("summary.json", "facts.json"))
-    for run in runs:
-        whole(run)
-    write_csv(out, study.table(runs, targets))
-    study.draw(out, out.with_suffix(".png"), out.with_suffix(".md"))
+    study.make(_job(ReadingsJob, settings), inputs, out)
 
 
 @app.command()
@@ -288,86 +244,71 @@ def report(
 ) -> None:
     """One page with all tables and figures."""
     _start(log, out)
-    from repsearch.results.report import report as page
-    from repsearch.storage.files import write_text
+    from repsearch.results import report as page
 
-    def files(folder: str, suffix: str) -> list[Path]:
-        return [path for path in results if path.parent.name == folder and path.suffix == suffix]
-
-    write_text(out, page(out.parent, files("tables", ".md"), files("figures", ".png"), files("figures", ".md")))
+    page.make(results, out)
 
 
 @app.command()
-def reproduction(
-    results: Annotated[Path, typer.Argument(help="A results folder, with tables and figures.")],
-    settings: Settings,
-    out: Out,
-    log: Log = None,
-) -> None:
-    """The paper's claims, each with a verdict. Settings has name, results, options and full: the folder's scale."""
+def reproduction(results: Results, settings: Settings, out: Out, log: Log = None) -> None:
+    """The paper's claims, each with a verdict (a ReproductionJob)."""
     _start(log, out)
-    from repsearch.config.parsing import parse
+    from repsearch.jobs import ReproductionJob
     from repsearch.results import reproduction as page
 
-    page.write(out, [(parse(page.Scale, _settings(settings), "scale"), results)])
+    page.make(_job(ReproductionJob, settings), results, out)
 
 
 @app.command()
 def publish(
-    results: Annotated[Path, typer.Argument(help="A results folder, with tables and figures.")],
+    results: Results,
     settings: Settings,
     out: Annotated[Path, typer.Option(help="Folder of the published CSVs; <out>.md is made from all that are there.")],
     log: Log = None,
 ) -> None:
-    """Keep a results folder's CSVs in the repository and write the page of the paper's claims anew."""
+    """Keep a results folder's CSVs in the repository and rewrite the page of the paper's claims."""
     _start(log, out)
-    from repsearch.config.parsing import parse
+    from repsearch.jobs import ReproductionJob
     from repsearch.results import reproduction as page
 
-    page.publish(results, out, parse(page.Scale, _settings(settings), "scale"))
-    page.write(out.with_suffix(".md"), page.published(out))
+    page.publish(_job(ReproductionJob, settings), results, out)
 
 
-bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: speeds beside the plain version and the ceilings.")
-app.add_typer(bench_app, name="bench")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Width = Annotated[int, typer.Option(help="Channels of every block.")]
 Classes = Annotated[int, typer.Option(help="Classes of the head.")]
-
-
-def _print(result: dict[str, Any], as_json: bool) -> None:
-    from repsearch.bench import search as bench
-
-    typer.echo(json.dumps(result, indent=2) if as_json else bench.text(result))
+AllThreads = Annotated[int, typer.Option(help="CPU threads; 0: all cores.")]
 
 
 @bench_app.command("search")
 def bench_search(
     device: Device = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.")] = 0,
+    threads: AllThreads = 0,
     width: Width = 256,
     classes: Classes = 10,
-    images: Annotated[int, typer.Option(help="Images searched side by side; 0: one a thread, or 256 on a GPU.")] = 0,
-    generations: Annotated[int, typer.Option(help="Generations that a measurement runs.")] = 10,
+    images: Annotated[int, typer.Option(help="Images searched at a time; 0: one per thread, or 256 on a GPU.")] = 0,
+    generations: Annotated[int, typer.Option(help="Generations per measurement.")] = 10,
     path: SearchPath = "auto",
     trained: Annotated[bool, typer.Option("--trained", help="A network whose convolutions are no identities.")] = False,
     scaling: Annotated[bool, typer.Option(help="Also vary images, generations, population and width.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Candidates a second of each search layer, beside the reference and the floor; hours of a whole data set."""
-    _start(None, None)
+    """Candidates per second of each search layer, of the reference and at the floor; hours for a whole data set."""
+    _start()
     from repsearch.bench import search as bench
-    from repsearch.devices import choose
+    from repsearch.bench.roofline import as_text
 
-    where = choose(device, threads or os.cpu_count() or 1)
-    images = images or (256 if where.type == "cuda" else threads or os.cpu_count() or 1)
-    _print(bench.bench_search(where, width, classes, images, generations, _path(path), scaling, trained), as_json)
+    threads = threads or os.cpu_count() or 1
+    where = _device(device, threads)
+    images = images or (256 if where.type == "cuda" else threads)
+    measured = bench.bench_search(where, width, classes, images, generations, path, scaling, trained)
+    typer.echo(as_text(measured, as_json))
 
 
 @bench_app.command("train")
 def bench_train(
     device: Device = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: all cores.")] = 0,
+    threads: AllThreads = 0,
     width: Width = 256,
     classes: Classes = 10,
     images: Annotated[int, typer.Option(help="Training images; 0: 200, or 20,000 on a GPU.")] = 0,
@@ -375,16 +316,15 @@ def bench_train(
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "bfloat16",
     as_json: Json = False,
 ) -> None:
-    """Training images a second by variant and depth, beside the matrix product's ceiling."""
-    _start(None, None)
-    from repsearch.bench import search as bench
-    from repsearch.devices import choose
+    """Training images per second by variant and depth, against the matrix product's ceiling."""
+    _start()
+    from repsearch.bench import training as bench
+    from repsearch.bench.roofline import as_text
 
-    if precision not in ("float32", "bfloat16"):
-        raise UserError(f"--precision must be float32 or bfloat16, not {precision!r}")
-    where = choose(device, threads or os.cpu_count() or 1)
+    where = _device(device, threads or os.cpu_count() or 1)
     images = images or (20_000 if where.type == "cuda" else 200)
-    _print(bench.bench_train(where, width, classes, images, depths or [1, 2, 3], precision), as_json)
+    measured = bench.bench_train(where, width, classes, images, depths or [1, 2, 3], precision)
+    typer.echo(as_text(measured, as_json))
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """A recipe: every setting of one evolutionary search (§3.1, A.2, A.4)."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 SEARCH_LAYERS = ("block0", "block1", "block2", "logits")  # ℓ = 0, 1, 2, 3
@@ -119,20 +119,20 @@ class Recipe:
         return plain
 
 
-def scaled_population(recipe: dict[str, Any], population: int) -> dict[str, Any]:
+def scaled_population(recipe: Recipe, population: int) -> Recipe:
     """The recipe with another population, its parts in proportion (R12: 20 : 100 : 120 of 240 in the paper)."""
-    parents = max(1, round(population * recipe["parents"] / recipe["population"]))
-    explorers = min(population - parents, round(population * recipe["explorers"] / recipe["population"]))
-    return {**recipe, "population": population, "parents": parents, "explorers": explorers}
+    parents = max(1, round(population * recipe.parents / recipe.population))
+    explorers = min(population - parents, round(population * recipe.explorers / recipe.population))
+    return replace(recipe, population=population, parents=parents, explorers=explorers)
 
 
-def scaled_generations(recipe: dict[str, Any], generations: int) -> dict[str, Any]:
+def scaled_generations(recipe: Recipe, generations: int) -> Recipe:
     """The recipe with `generations` at layer 0 and the other layers in proportion, at least 1 each (§4.4)."""
-    if recipe["layers"][0]["generations"] < 1:
+    if recipe.layers[0].generations < 1:
         raise ValueError("generations of block 0 must be at least 1 to scale them")
-    factor = generations / recipe["layers"][0]["generations"]
-    layers = [
-        {**layer, "generations": max(1, round(layer["generations"] * factor)) if layer["generations"] else 0}
-        for layer in recipe["layers"]
-    ]
-    return {**recipe, "layers": layers}
+    factor = generations / recipe.layers[0].generations
+    first, second, third, logits = (
+        replace(layer, generations=max(1, round(layer.generations * factor)) if layer.generations else 0)
+        for layer in recipe.layers
+    )
+    return replace(recipe, layers=(first, second, third, logits))

@@ -5,7 +5,7 @@ localrules:
 rule prepare_dataset:
     output:
         dataset=update(f"{DATASET}.npz"),
-        facts=update(f"{DATASET}.json"),
+        manifest=update(f"{DATASET}.json"),
     log:
         f"{RESULTS}/logs/data/{{dataset}}.log",
     benchmark:
@@ -17,9 +17,9 @@ rule prepare_dataset:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=dataset_settings,
-        data=lambda wildcards: CONFIG.data,  # a string would have its braces filled in
-        code=code_version("data.prepared"),
+        settings=settings(PLAN.prepare),
+        data=CONFIG.data.replace("{", "{{").replace("}", "}}"),  # or its braces would be filled in
+        code=of_wildcards(dataset_code),
     message:
         "Prepare {wildcards.dataset}"
     shell:
@@ -30,10 +30,10 @@ rule prepare_dataset:
 rule initialise_network:
     input:
         dataset=f"{DATASET}.npz",
-        facts=f"{DATASET}.json",
+        manifest=f"{DATASET}.json",
     output:
         network=update(f"{NETWORK}.pt"),
-        facts=update(f"{NETWORK}.json"),
+        manifest=update(f"{NETWORK}.json"),
     log:
         f"{RESULTS}/logs/network/{{dataset}}/{{calibration}}.log",
     benchmark:
@@ -45,8 +45,8 @@ rule initialise_network:
         mem_mb=16000,
         runtime=30,
     params:
-        settings=network_settings,
-        code=code_version("stages.network"),
+        settings=settings(PLAN.network),
+        code=of_wildcards(network_code),
     message:
         "Initialise the search network of {wildcards.dataset}, statistics from {wildcards.calibration}"
     shell:

@@ -9,18 +9,16 @@ localrules:
 
 rule table:
     input:
-        lambda wildcards: summaries(table_runs(wildcards.number)),
+        of_wildcards(table_inputs),
     output:
-        csv=report(f"{RESULTS}/tables/table{{number}}.csv", category="Tables"),
-        tried=f"{RESULTS}/tables/table{{number}}_tried.csv",
-        text=f"{RESULTS}/tables/table{{number}}.md",
-        png=report(f"{RESULTS}/tables/table{{number}}.png", category="Tables"),
+        csv=report(f"{RESULTS}/tables/table{{table}}.csv", category="Tables"),
+        tried=f"{RESULTS}/tables/table{{table}}_tried.csv",
+        text=f"{RESULTS}/tables/table{{table}}.md",
+        png=report(f"{RESULTS}/tables/table{{table}}.png", category="Tables"),
     log:
-        f"{RESULTS}/logs/tables/table{{number}}.log",
+        f"{RESULTS}/logs/tables/table{{table}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/tables/table{{number}}.tsv"
-    wildcard_constraints:
-        number="[12]",
+        f"{RESULTS}/benchmarks/tables/table{{table}}.tsv"
     conda:
         "../../environment.yml"
     threads: 1
@@ -28,27 +26,26 @@ rule table:
         mem_mb=1000,
         runtime=10,
     params:
+        settings=settings(PLAN.table),
         code=code_version("results.tables"),
     message:
-        "Table {wildcards.number}"
+        "Table {wildcards.table}"
     shell:
-        "python -m repsearch table {wildcards.number} {input:q} --out {output.csv:q} --log {log:q}"
+        "python -m repsearch table {input:q} --settings {params.settings:q} --out {output.csv:q} --log {log:q}"
 
 
 rule figure:
     input:
-        drawn=figure_inputs,
-        manifests=figure_manifests,
+        drawn=of_wildcards(figure_inputs),
+        manifests=of_wildcards(probe_manifests),
     output:
-        csv=report(f"{RESULTS}/figures/figure{{number}}.csv", category="Figures"),
-        caption=f"{RESULTS}/figures/figure{{number}}.md",
-        png=report(f"{RESULTS}/figures/figure{{number}}.png", category="Figures"),
+        csv=report(f"{RESULTS}/figures/{{figure}}.csv", category="Figures"),
+        caption=f"{RESULTS}/figures/{{figure}}.md",
+        png=report(f"{RESULTS}/figures/{{figure}}.png", category="Figures"),
     log:
-        f"{RESULTS}/logs/figures/figure{{number}}.log",
+        f"{RESULTS}/logs/figures/{{figure}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/figures/figure{{number}}.tsv"
-    wildcard_constraints:
-        number="[2-7]",
+        f"{RESULTS}/benchmarks/figures/{{figure}}.tsv"
     conda:
         "../../environment.yml"
     threads: 1
@@ -56,19 +53,19 @@ rule figure:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=figure_settings,
-        code=code_version("results.figures"),
+        settings=settings(PLAN.figure),
+        code=of_wildcards(figure_code),
     message:
-        "Figure {wildcards.number}"
+        "Draw {wildcards.figure}"
     shell:
-        "python -m repsearch figure {wildcards.number} {input.drawn:q} --settings {params.settings:q}"
+        "python -m repsearch figure {input.drawn:q} --settings {params.settings:q}"
         " --out {output.csv:q} --log {log:q}"
 
 
 rule readings:
     input:
-        runs=lambda wildcards: summaries(readings_runs()),
-        targets=lambda wildcards: readings_targets(),
+        runs=readings_runs(),
+        targets=readings_targets(),
     output:
         csv=report(f"{RESULTS}/tables/readings.csv", category="Tables"),
         text=f"{RESULTS}/tables/readings.md",
@@ -84,16 +81,18 @@ rule readings:
         mem_mb=1000,
         runtime=10,
     params:
+        settings=to_json(PLAN.readings()),
         code=code_version("results.readings"),
     message:
         "The readings study"
     shell:
-        "python -m repsearch readings {input.runs:q} {input.targets:q} --out {output.csv:q} --log {log:q}"
+        "python -m repsearch readings {input.runs:q} {input.targets:q} --settings {params.settings:q}"
+        " --out {output.csv:q} --log {log:q}"
 
 
 rule reproduction:
     input:
-        every_csv(),
+        all_csvs(),
     output:
         report(f"{RESULTS}/reproduction.md", category="Claims"),
     log:
@@ -107,7 +106,7 @@ rule reproduction:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=scale_settings,
+        settings=to_json(PLAN.reproduction(CONFIG_FILES)),
         results=subpath(output[0], parent=True),
         code=code_version("results.reproduction"),
     message:
@@ -119,7 +118,7 @@ rule reproduction:
 rule publish:
     # Keeps the results in the repository: docs/reproduction/SCALE and, made from all scales there, docs/reproduction.md.
     input:
-        every_csv(),
+        all_csvs(),
         page=f"{RESULTS}/reproduction.md",
     log:
         f"{RESULTS}/logs/publish.log",
@@ -130,7 +129,7 @@ rule publish:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=scale_settings,
+        settings=to_json(PLAN.reproduction(CONFIG_FILES)),
         results=subpath(input.page, parent=True),
         out="docs/reproduction",
     message:
@@ -141,7 +140,7 @@ rule publish:
 
 rule assemble_report:
     input:
-        every_result(),
+        all_results(),
     output:
         f"{RESULTS}/report.md",
     log:

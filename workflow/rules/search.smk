@@ -1,11 +1,11 @@
 rule search_shard:
     input:
-        unpack(searched_by),
+        unpack(of_wildcards(search_inputs)),
         dataset=f"{DATASET}.npz",
-        facts=f"{DATASET}.json",
+        manifest=f"{DATASET}.json",
     output:
-        store=update(f"{TARGETS}.zarr.zip"),
-        manifest=update(f"{TARGETS}.json"),
+        store=update(f"{SHARD}.zarr.zip"),
+        manifest=update(f"{SHARD}.json"),
     log:
         f"{RESULTS}/logs/search/{{dataset}}/{{recipe}}/{{shard}}.log",
     benchmark:
@@ -20,24 +20,21 @@ rule search_shard:
         mem_mb=16000,
         runtime=240,
     params:
-        settings=shard_settings,
-        code=code_version("stages.search", BACKEND),
+        settings=settings(PLAN.search),
+        code=of_wildcards(search_code),
     message:
         "Search {wildcards.dataset}, recipe {wildcards.recipe}, shard {wildcards.shard}"
     shell:
         "python -m repsearch search --settings {params.settings:q} --dataset {input.dataset:q}"
-        " --network {input.network:q} --out {output.store:q} --manifest {output.manifest:q}"
-        " --log {log:q} --device {resources.device} --path {resources.path} --threads {threads}"
+        " --network {input.network:q} --out {output.store:q} --log {log:q} --device {resources.device} --path {resources.path} --threads {threads}"
 
 
 rule probe_fitness:
     input:
-        **probed_by(CONFIG.figure2.dataset),
-        dataset=f"{DATASET}.npz".format(dataset=CONFIG.figure2.dataset),
-        facts=f"{DATASET}.json".format(dataset=CONFIG.figure2.dataset),
+        **probe_inputs(CONFIG.figure2.dataset),
     output:
-        table=update(f"{RESULTS}/probes/fitness/block{{layer}}-population{{population}}.csv"),
-        facts=update(f"{RESULTS}/probes/fitness/block{{layer}}-population{{population}}.json"),
+        csv=update(f"{FITNESS}.csv"),
+        manifest=update(f"{FITNESS}.json"),
     log:
         f"{RESULTS}/logs/probes/fitness-block{{layer}}-population{{population}}.log",
     benchmark:
@@ -52,24 +49,22 @@ rule probe_fitness:
         mem_mb=16000,
         runtime=240,
     params:
-        settings=fitness_settings,
-        code=code_version("stages.probes", BACKEND),
+        settings=settings(PLAN.fitness),
+        code=probe_code(CONFIG.figure2.dataset),
     message:
         "Probe of fitness (figure 2): block {wildcards.layer}, population {wildcards.population}"
     shell:
         "python -m repsearch fitness --settings {params.settings:q} --dataset {input.dataset:q}"
-        " --network {input.network:q} --out {output.table:q}"
+        " --network {input.network:q} --out {output.csv:q}"
         " --log {log:q} --device {resources.device} --path {resources.path} --threads {threads}"
 
 
 rule probe_diversity:
     input:
-        **probed_by(CONFIG.figure3.dataset),
-        dataset=f"{DATASET}.npz".format(dataset=CONFIG.figure3.dataset),
-        facts=f"{DATASET}.json".format(dataset=CONFIG.figure3.dataset),
+        **probe_inputs(CONFIG.figure3.dataset),
     output:
-        table=update(f"{RESULTS}/probes/diversity.csv"),
-        facts=update(f"{RESULTS}/probes/diversity.json"),
+        csv=update(f"{DIVERSITY}.csv"),
+        manifest=update(f"{DIVERSITY}.json"),
     log:
         f"{RESULTS}/logs/probes/diversity.log",
     benchmark:
@@ -84,22 +79,22 @@ rule probe_diversity:
         mem_mb=16000,
         runtime=240,
     params:
-        settings=diversity_settings,
-        code=code_version("stages.probes", BACKEND),
+        settings=settings(PLAN.diversity),
+        code=probe_code(CONFIG.figure3.dataset),
     message:
         "Probe of diversity (figure 3)"
     shell:
         "python -m repsearch diversity --settings {params.settings:q} --dataset {input.dataset:q}"
-        " --network {input.network:q} --out {output.table:q}"
+        " --network {input.network:q} --out {output.csv:q}"
         " --log {log:q} --device {resources.device} --path {resources.path} --threads {threads}"
 
 
 rule describe_targets:
     input:
-        manifests=lambda wildcards: manifests(wildcards.dataset, wildcards.recipe),
-        stores=lambda wildcards: ancient(stores(wildcards.dataset, wildcards.recipe)),
+        manifests=of_wildcards(manifests),
+        stores=of_wildcards(unchanged_stores),
     output:
-        f"{RESULTS}/targets/{{dataset}}/{{recipe}}/facts.json",
+        f"{TARGETS}/facts.json",
     log:
         f"{RESULTS}/logs/targets/{{dataset}}/{{recipe}}.log",
     benchmark:
@@ -111,7 +106,7 @@ rule describe_targets:
         mem_mb=16000,
         runtime=30,
     params:
-        settings=lambda wildcards: as_json({"dataset": wildcards.dataset, "recipe": wildcards.recipe}),
+        settings=settings(PLAN.describe),
         code=code_version("stages.targets"),
     message:
         "Describe the targets of {wildcards.dataset}, recipe {wildcards.recipe}"

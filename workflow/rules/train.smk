@@ -1,6 +1,8 @@
 rule train:
     input:
-        unpack(run_inputs),
+        unpack(of_wildcards(train_inputs)),
+        dataset=f"{DATASET}.npz",
+        manifest=f"{DATASET}.json",
     output:
         summary=update(f"{RUN}/summary.json"),
         epochs=update(f"{RUN}/epochs.csv"),
@@ -18,7 +20,7 @@ rule train:
         mem_mb=32000,
         runtime=240,
     params:
-        settings=run_settings,
+        settings=settings(PLAN.train),
         targets=target_options,
         folder=subpath(output.summary, parent=True),
         code=code_version("stages.train"),

@@ -11,7 +11,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repsearch.config.schema import Config, load, read
+from repsearch.config.load import load, merge, named_code, read
+from repsearch.config.resolve import Resolved
+from repsearch.config.schema import Config
 from repsearch.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,17 +31,17 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return raw
 
 
-def test_config_yaml_is_the_papers_scale() -> None:
-    config = load(PAPER)
-    recipe = config.all_recipes["paper"]
+def test_config_yaml_has_the_papers_settings() -> None:
+    resolved = Resolved(load(PAPER))
+    recipe = resolved.recipes["paper"]
     assert (recipe.population, recipe.parents, recipe.explorers, recipe.refiners) == (240, 20, 100, 120)
     assert [(x.generations, x.alpha, x.boost, x.blur) for x in recipe.layers] == [
         (300, 0.3, 5.0, 5), (100, 0.2, 3.0, 1), (100, 0.1, 3.0, 1), (10, 0.1, 1.0, 0),
     ]  # fmt: skip
-    assert [layer.alpha for layer in config.all_recipes["mnist"].layers] == MNIST_ALPHAS
-    assert config.run_training("mnist", "sgd").epochs == 1000
-    assert config.run_training("cifar10", "search-all").epochs == 90
-    assert config.depths("mnist", "search-all") == [2] and config.depths("cifar10", "search-all") == [3]
+    assert [layer.alpha for layer in resolved.recipes["mnist"].layers] == MNIST_ALPHAS
+    assert resolved.training("mnist", "sgd").epochs == 1000
+    assert resolved.training("cifar10", "search-all").epochs == 90
+    assert resolved.depths("mnist", "search-all") == [2] and resolved.depths("cifar10", "search-all") == [3]
 
 
 @pytest.mark.parametrize("preset", sorted((ROOT / "workflow/presets").glob("*.yaml")), ids=lambda path: path.stem)
@@ -48,11 +50,12 @@ def test_presets_load_into_folders_of_their_own(preset: Path) -> None:
 
 
 def test_sweeps_hold_the_base_recipe_once() -> None:
-    sweep = load(PAPER).sweep()
+    resolved = Resolved(load(PAPER))
+    sweep = resolved.sweep()
     assert sweep["population"] == ["paper-population-30", "paper-population-60", "paper-population-120", "paper"]
-    recipe = load(PAPER).all_recipes["paper-population-60"]
+    recipe = resolved.recipes["paper-population-60"]
     assert (recipe.parents, recipe.explorers, recipe.refiners) == (5, 25, 30)
-    recipe = load(PAPER).all_recipes["paper-generations-150"]
+    recipe = resolved.recipes["paper-generations-150"]
     assert [layer.generations for layer in recipe.layers] == [150, 50, 50, 5]
 
 
@@ -71,7 +74,14 @@ def test_sweeps_hold_the_base_recipe_once() -> None:
         ("table2.variants", ["adam"], "table2.variants: 'adam' is not defined"),
         ("datasets.mnist.recipe", "none-such", "datasets.mnist.recipe: 'none-such' is not defined"),
         ("recipes.paper.population", 100, r"recipes.paper: parents \(20\) and explorers \(100\) exceed"),
-        ("recipes.paper.noise", "pixel", "recipes.paper.noise: .*'channel' or 'element'"),
+        ("recipes.paper.mutation", "pixel", r"recipes\.paper\.mutation: .*channel.*element"),
+        ("recipes.paper.crossover", "two-point", r"recipes\.paper\.crossover: .*mean.*uniform"),
+        ("recipes.paper.crossover", "nowhere:mix", r"recipes\.paper\.crossover: nowhere:mix: there is no nowhere\.py"),
+        ("datasets.mnist.source", "nowhere:images", r"datasets\.mnist\.source: nowhere:images: there is no nowhere\.py"),
+        ("training.labels", 3, r"training\.labels: must be a mapping"),
+        ("training.targets", {"epoch": 3}, r"training\.targets\.epoch: unknown key"),
+        ("figures.figure9", "table1", r"figures\.figure9: there is no .*figure9\.py"),
+        ("figures.figure2", "tables", r"figures\.figure2: .*'fitness'"),
         ("recipes.paper.layers", 3, "recipes.paper.layers: must be a list"),
         ("recipes.mnist.base", "mnist", "recipes.mnist.base: 'mnist' is not another recipe"),
         ("variants.search-all.training", {"epoch": 3}, r"variants\.search-all\.training\.epoch: unknown key"),
@@ -139,3 +149,22 @@ def test_any_change_loads_or_is_refused(path: tuple[str | int, ...], value: Any)
         assert isinstance(load(raw), Config)
     except UserError as error:
         assert str(error)
+
+
+def test_mappings_are_merged_and_everything_else_is_replaced() -> None:
+    assert merge({"a": {"b": 1, "c": [1, 2]}, "d": 3}, {"a": {"c": [4]}}) == {"a": {"b": 1, "c": [4]}, "d": 3}
+
+
+def test_check_says_which_code_a_configuration_names_and_runs_none_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "photos"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this was run')\n")
+    raw = merge(PAPER, {"recipes": {"paper": {"crossover": "mine:mix"}}})
+    with pytest.raises(UserError, match=r"datasets\.photos\.images: must be given for a source that is code"):
+        load(merge(raw, {"datasets": {"photos": {**raw["datasets"]["cifar10"], "source": "photos:load"}}}))
+    photos = {**raw["datasets"]["cifar10"], "source": "photos:load", "images": 5000}
+    named = named_code(load(merge(raw, {"datasets": {"photos": photos}})))
+    assert named["datasets.photos.source"] == "photos:load" and named["recipes.paper.crossover"] == "mine:mix"
+    assert {key for key in named if key.startswith("recipes.mnist")} == {"recipes.mnist.crossover"}  # by its base

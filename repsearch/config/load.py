@@ -1,0 +1,164 @@
+"""Reading a configuration: from YAML files or a mapping, checked as a whole before anything runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from repsearch import extensions
+from repsearch.config.parsing import check_plain, parse
+from repsearch.config.resolve import LEARNS, Resolved
+from repsearch.config.schema import Config
+from repsearch.data.sources import known_training_images
+from repsearch.errors import UserError, reason
+
+MOST_SHARDS = 9999  # per data set: four digits in the files' names
+FIGURES = Path(__file__).parents[1] / "results" / "figures"
+
+
+def read(*paths: Path) -> Config:
+    """The configuration of YAML files, later ones overriding earlier ones, as Snakemake merges them."""
+    merged: dict[str, Any] = {}
+    for path in paths:
+        try:
+            overlay = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except Exception as error:  # yaml's own errors, what its constructors let through, and too deep a nesting
+            raise UserError(f"{path} can't be read as YAML: {reason(error)}") from None
+        if not isinstance(overlay, dict):
+            raise UserError(f"{path} must hold a mapping of settings")
+        merged = merge(merged, overlay)
+    return load(merged)
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `overlay`: mappings are merged, everything else is replaced."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if nested else value
+    return merged
+
+
+def load(raw: Mapping[str, Any]) -> Config:
+    """Check a configuration. Raises UserError: one line per mistake, each naming the key."""
+    check_plain(raw)
+    config = parse(Config, raw, "")
+    _check_names(config)
+    _check_settings(config)
+    _check_counts(config)
+    return config
+
+
+def shards(config: Config, dataset: str, images: int) -> int:
+    """How many shards hold that many images. Raises UserError where the files' names have no room for them."""
+    count = -(-images // config.shard_images)
+    if count > MOST_SHARDS:
+        raise UserError(f"shard_images: {config.shard_images} makes {count} shards of {dataset}, over {MOST_SHARDS}")
+    return count
+
+
+def named_code(config: Config) -> dict[str, str]:
+    """The code of one's own that a configuration names: key → `module:function`. Nothing of it is run."""
+    named = {f"datasets.{name}.source": entry.source for name, entry in config.datasets.items()}
+    for name, recipe in Resolved(config).recipes.items():
+        named |= {f"recipes.{name}.{field}": str(value) for field, value in recipe.to_dict().items()}
+    reserved = ("torchvision:", "npz:", "sklearn:")
+    return {
+        key: value for key, value in named.items() if extensions.is_reference(value) and not value.startswith(reserved)
+    }
+
+
+def _check_names(config: Config) -> None:
+    """Raise UserError where a name stands for nothing, or for something of the wrong kind."""
+    used: list[tuple[str, list[str], Mapping[str, Any]]] = [
+        ("table1.datasets", config.table1.datasets, config.datasets),
+        ("table2.datasets", config.table2.datasets, config.datasets),
+        ("table1.variants", config.table1.variants, config.variants),
+        ("table2.variants", config.table2.variants, config.variants),
+        ("figure2.dataset", [config.figure2.dataset], config.datasets),
+        ("figure3.dataset", [config.figure3.dataset], config.datasets),
+        ("figure4.dataset", [config.figure4.dataset], config.datasets),
+        ("figure4.variant", [config.figure4.variant], config.variants),
+        ("trajectories.dataset", [config.trajectories.dataset], config.datasets),
+        ("trajectories.variants", config.trajectories.variants, config.variants),
+        *[(f"datasets.{name}.recipe", [entry.recipe], config.recipes) for name, entry in config.datasets.items()],
+    ]
+    study = config.readings
+    if study is not None:
+        used += [
+            ("readings.datasets", study.datasets, config.datasets),
+            ("readings.variants", study.variants, config.variants),
+            ("readings.baseline", [study.baseline], config.variants),
+            ("readings.recipes", [*study.recipes], dict.fromkeys(study.datasets)),
+            *[(f"readings.recipes.{name}", names, config.recipes) for name, names in study.recipes.items()],
+        ]
+    for key, names, defined in used:
+        for name in names:
+            if name not in defined:
+                raise UserError(f"{key}: {name!r} is not defined (there are {', '.join(defined)})")
+    learns = {name: settings.learns for name, settings in config.variants.items()}
+    if learns[config.figure4.variant] != "targets":
+        raise UserError("figure4.variant: must be a variant that learns targets")
+    for variant in study.variants if study else ():
+        if learns[variant] != "targets":
+            raise UserError(f"readings.variants: {variant} must learn targets")
+    if study and learns[study.baseline] != "labels":
+        raise UserError(f"readings.baseline: {study.baseline} must learn labels")
+    if "none" in config.recipes:
+        raise UserError("recipes.none: 'none' stands for no recipe in the results' paths; choose another name")
+    for figure in config.figures:
+        if not (FIGURES / f"{figure}.py").is_file():
+            raise UserError(f"figures.{figure}: there is no such file as repsearch/results/figures/{figure}.py")
+
+
+def _check_settings(config: Config) -> None:
+    """Resolve every recipe, variant and training setting, so that a mistake is found before anything runs."""
+    resolved = Resolved(config)
+    for learns in LEARNS:
+        if not isinstance(config.training.get(learns, {}), dict):
+            raise UserError(f"configuration: training.{learns}: must be a mapping")
+    for variant in config.variants:
+        resolved.variant(variant)
+    for dataset in config.datasets:
+        for variant in config.variants:
+            resolved.training(dataset, variant)
+    _ = resolved.recipes
+    for dataset in config.datasets:
+        for variant in resolved.alternative_training:
+            resolved.training(dataset, variant)
+    for key, reference in named_code(config).items():
+        try:
+            extensions.source(reference)
+        except UserError as error:
+            raise UserError(f"{key}: {error}") from None
+
+
+def _check_counts(config: Config) -> None:
+    """Raise UserError where more images are asked for than there are, as far as that is known without reading files."""
+    learned: dict[str, int] = {}  # data set → training images that are not held out
+    for name, entry in config.datasets.items():
+        try:
+            available = known_training_images(entry.source)
+        except UserError as error:
+            raise UserError(f"datasets.{name}.source: {error}") from None
+        if extensions.is_reference(entry.source) and available is None and not entry.source.startswith("npz:"):
+            if entry.images is None:
+                raise UserError(f"datasets.{name}.images: must be given for a source that is code ({entry.source})")
+        if available is not None and (entry.images or 0) > available:
+            raise UserError(f"datasets.{name}.images: {entry.images} asked for, but {entry.source} has {available}")
+        images = entry.images or available
+        if images is not None and entry.validation_images >= images:
+            raise UserError(
+                f"datasets.{name}.validation_images: {entry.validation_images} leaves none of {images} images to "
+                "train on"
+            )
+        if images is not None:
+            learned[name] = images - entry.validation_images
+            shards(config, name, images)
+    for key, figure in (("figure2", config.figure2), ("figure3", config.figure3)):
+        available = learned.get(figure.dataset)
+        if available is not None and figure.images > available:
+            raise UserError(
+                f"{key}.images: {figure.images} asked for, but {figure.dataset} has {available} to train on"
+            )
