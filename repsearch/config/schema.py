@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from repsearch.config import alternatives
 from repsearch.config.alternatives import MARK, Changes
 from repsearch.config.parsing import check_plain, parse
-from repsearch.data.prepared import known_training_images
+from repsearch.data.sources import known_training_images
 from repsearch.errors import UserError, reason
 from repsearch.learning.settings import Training, Variant
 from repsearch.search.recipe import Recipe, scaled_generations, scaled_population

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from repsearch.config import alternatives
 from repsearch.config.schema import load
-from repsearch.data.prepared import training_images
+from repsearch.data.sources import training_images
 from repsearch.devices import device_wanted, gpus_found, gpus_wanted
 from repsearch.errors import UserError
 from repsearch.storage.files import check_writable
