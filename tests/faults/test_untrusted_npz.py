@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from repsearch.data import prepared as datasets
-from repsearch.data.prepared import Raw
+from repsearch.data import sources
+from repsearch.data.sources import Raw
 from tests.faults.judge import CANARY, judge, mutated
 
 pytestmark = pytest.mark.fault
@@ -141,8 +141,8 @@ def test_mutated_npz_files(count: int, tmp_path: Path) -> None:
     def work(content: bytes) -> tuple[Raw, int]:
         path = tmp_path / "data.npz"
         path.write_bytes(content)
-        datasets._npz_length.cache_clear()
-        return datasets.load("npz:data.npz", tmp_path), datasets.training_images("npz:data.npz")
+        sources._npz_length.cache_clear()
+        return sources.load("npz:data.npz", tmp_path), sources.training_images("npz:data.npz")
 
     accepted, refused = judge(files(count, random.Random(count)), work, right, r"data\.npz", tmp_path)
     assert accepted > count / 50 and refused > count / 3
