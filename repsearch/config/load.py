@@ -10,7 +10,7 @@ from repsearch import extensions
 from repsearch.config.parsing import check_plain, parse
 from repsearch.config.resolve import LEARNS, Resolved
 from repsearch.config.schema import Config
-from repsearch.data.sources import known_training_images
+from repsearch.data.sources import is_code, known_training_images
 from repsearch.errors import UserError, reason
 
 MOST_SHARDS = 9999  # per data set: four digits in the files' names
@@ -60,13 +60,16 @@ def shards(config: Config, dataset: str, images: int) -> int:
 
 def named_code(config: Config) -> dict[str, str]:
     """The code of one's own that a configuration names: key → `module:function`. Nothing of it is run."""
-    named = {f"datasets.{name}.source": entry.source for name, entry in config.datasets.items()}
-    for name, recipe in Resolved(config).recipes.items():
-        named |= {f"recipes.{name}.{field}": str(value) for field, value in recipe.to_dict().items()}
-    reserved = ("torchvision:", "npz:", "sklearn:")
-    return {
-        key: value for key, value in named.items() if extensions.is_reference(value) and not value.startswith(reserved)
+    named = {
+        f"datasets.{name}.source": entry.source for name, entry in config.datasets.items() if is_code(entry.source)
     }
+    for name, recipe in Resolved(config).recipes.items():
+        named |= {
+            f"recipes.{name}.{field}": value
+            for field, value in recipe.to_dict().items()
+            if isinstance(value, str) and extensions.is_reference(value)
+        }
+    return named
 
 
 def _check_names(config: Config) -> None:
@@ -142,9 +145,8 @@ def _check_counts(config: Config) -> None:
             available = known_training_images(entry.source)
         except UserError as error:
             raise UserError(f"datasets.{name}.source: {error}") from None
-        if extensions.is_reference(entry.source) and available is None and not entry.source.startswith("npz:"):
-            if entry.images is None:
-                raise UserError(f"datasets.{name}.images: must be given for a source that is code ({entry.source})")
+        if is_code(entry.source) and entry.images is None:
+            raise UserError(f"datasets.{name}.images: must be given for a source that is code ({entry.source})")
         if available is not None and (entry.images or 0) > available:
             raise UserError(f"datasets.{name}.images: {entry.images} asked for, but {entry.source} has {available}")
         images = entry.images or available

@@ -77,7 +77,11 @@ def test_sweeps_hold_the_base_recipe_once() -> None:
         ("recipes.paper.mutation", "pixel", r"recipes\.paper\.mutation: .*channel.*element"),
         ("recipes.paper.crossover", "two-point", r"recipes\.paper\.crossover: .*mean.*uniform"),
         ("recipes.paper.crossover", "nowhere:mix", r"recipes\.paper\.crossover: nowhere:mix: there is no nowhere\.py"),
-        ("datasets.mnist.source", "nowhere:images", r"datasets\.mnist\.source: nowhere:images: there is no nowhere\.py"),
+        (
+            "datasets.mnist.source",
+            "nowhere:images",
+            r"datasets\.mnist\.source: nowhere:images: there is no nowhere\.py",
+        ),
         ("training.labels", 3, r"training\.labels: must be a mapping"),
         ("training.targets", {"epoch": 3}, r"training\.targets\.epoch: unknown key"),
         ("figures.figure9", "table1", r"figures\.figure9: there is no .*figure9\.py"),

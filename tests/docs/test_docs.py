@@ -1,0 +1,156 @@
+"""Every command and code block of the documentation, run in a copy of the repository at a tiny scale.
+
+A block that begins with a file's name (`# mine.yaml`) is that file. Blocks marked `text` are not run: listings, and what
+commands print. Every other block must be of a kind that is known here.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import yaml
+from sklearn.datasets import load_digits
+
+from repsearch.config.load import merge
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "benchmarks/README.md",
+    "docs/cluster.md",
+    "docs/readings.md",
+    "docs/reliability.md",
+)
+NOT_RUN = {  # first words of commands that other tests run, or that need what a test can't have
+    "git": "the network", "pip": "the network", "python3.11": "installs", "conda": "installs", "source": "a shell",
+    "sinfo": "a cluster", "squeue": "a cluster", "scancel": "a cluster", "tail": "a running job", "$EDITOR": "a person",
+    "python benchmarks/device.py": "tests/bench",
+}  # fmt: skip
+LAYERS = [{"generations": 2, "alpha": alpha, "boost": 2.0, "blur": 1} for alpha in (0.3, 0.2, 0.1, 0.1)]
+DATA = {"source": "sklearn:digits", "images": 60, "test_images": 40, "validation_images": 20, "search_depth": 1}
+TINY: dict[str, Any] = {
+    "device": "cpu",
+    "shard_images": 30,
+    "seeds": 1,
+    "network": {"width": 4, "calibration_images": 30},
+    "datasets": {name: DATA for name in ("mnist", "cifar10", "cifar100")},
+    "recipes": {
+        "paper": {"population": 6, "parents": 2, "explorers": 2, "layers": LAYERS},
+        "mnist": {"layers": LAYERS},
+    },
+    "training": {"epochs": 2, "batch": 20, "precision": "float32"},
+    "variants": {name: {"depths": [1], "tune": {}} for name in ("sgd", "search-all", "search-skip0")},
+    "table1": {"datasets": ["cifar10"], "variants": ["sgd", "search-all"]},
+    "table2": {"datasets": ["cifar10"], "variants": ["search-skip0"]},
+    "figure2": {"dataset": "cifar10", "images": 5, "populations": [6], "generations": [1, 2]},
+    "figure3": {"dataset": "cifar10", "images": 4, "runs": 2, "probability": 0.0},
+    "figure4": {"dataset": "cifar10", "populations": [6], "generations": [2], "seeds": 1},
+    "trajectories": {"dataset": "cifar10", "depth": 1, "seeds": 1},
+}
+
+
+class Block(NamedTuple):
+    line: int
+    language: str
+    text: str
+
+
+def blocks(document: str) -> Iterator[Block]:
+    """Fenced blocks, and commands that stand in a line of text between backticks."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    fences = [*re.finditer(r"^ *```(\w*)\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)]
+    inline = re.finditer(r"`((?:snakemake|make|python -m repsearch) [^`\n]*)`", text)
+    spans = [*fences, *(m for m in inline if not any(f.start() < m.start() < f.end() for f in fences))]
+    for match in sorted(spans, key=lambda match: match.start()):
+        fenced = match in fences
+        language, content = (match[1], match[2]) if fenced else ("sh", match[1])
+        if "…" not in content or fenced:
+            yield Block(text.count("\n", 0, match.start()) + 1, language, content)
+
+
+def undented(text: str) -> str:
+    lines = text.splitlines()
+    margin = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
+    return "\n".join(line[margin:] for line in lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("docs") / "repsearch"
+    kept = shutil.ignore_patterns(".*", "__pycache__", "results", "data", "*.egg-info")
+    for name in ("repsearch", "workflow", "profiles", "docs"):
+        ignored = shutil.ignore_patterns("__pycache__") if name == "repsearch" else kept
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in ("Snakefile", "environment.yml", "Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
+    config = merge(yaml.safe_load((ROOT / "config.yaml").read_text()), TINY)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    digits = load_digits()
+    images, labels = digits.images.astype(np.uint8).repeat(2, 1).repeat(2, 2), digits.target
+    (folder / "data").mkdir()
+    np.savez(
+        folder / "data/mine.npz", x_train=images[:300], y_train=labels[:300], x_test=images[300:], y_test=labels[300:]
+    )
+    return folder
+
+
+def run(command: str, folder: Path) -> None:
+    words = shlex.split(command, comments=True)
+    while words and re.fullmatch(r"\w+=\S*", words[0]):
+        words.pop(0)
+    if not words or words[0] in NOT_RUN or " ".join(words[:2]) in NOT_RUN:
+        return
+    if words[0] == "make":
+        targets = [word for word in words[1:] if "=" not in word]
+        assert all(re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE) for target in targets)
+        return
+    assert words[0] in ("snakemake", "python"), f"no test knows how to run: {command}"
+    if words[0] == "snakemake":
+        heavy = {"slurm", "--unlock"} & {*words} or "workflow/presets" in command
+        cores = [] if "--cores" in words or "--workflow-profile" in words else ["--cores", "2"]
+        words = ["python", "-m", *words, *cores, *(["-n"] if heavy and "--unlock" not in words else [])]
+        words = ["2" if before == "--cores" else word for before, word in zip(["", *words], words, strict=False)]
+    elif "bench" in words:
+        words += ["--width", "4", "--images", "1"] + (["--generations", "1"] if "search" in words else ["--depth", "1"])
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *words[1:]], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_block_of_the_documentation_works(document: str, checkout: Path) -> None:
+    for block in blocks(document):
+        place, text = f"{document}:{block.line}", undented(block.text)
+        file = re.match(r"# (\S+\.(?:py|yaml))\n", text)
+        if file:
+            (checkout / file[1]).write_text(text)
+        elif block.language == "python":
+            script = ["-c", text]
+            environment = {**os.environ, "PYTHONPATH": str(checkout)}
+            done = subprocess.run(
+                [sys.executable, *script], cwd=checkout, env=environment, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"{place}\n{done.stderr[-3000:]}"
+        elif block.language == "sh":
+            for command in text.splitlines():
+                run(command, checkout)
+        else:
+            assert block.language in ("text", "yaml"), f"{place}: a block of an unknown kind, {block.language!r}"
+            if block.language == "yaml":
+                yaml.safe_load(text)
+
+
+def test_the_blocks_are_found() -> None:
+    found = [block.language for block in blocks("CONTRIBUTING.md")]
+    assert {"sh", "python", "yaml"} <= {*found} and len(found) >= 15
