@@ -57,7 +57,7 @@ def redraw(csv: Path) -> None:
 
 
 def build(runs: pd.DataFrame, targets: Sequence[Path]) -> pd.DataFrame:
-    """One row per data set, reading and variant: accuracies in per cent over its seeds, and its targets' facts.
+    """One row per data set, reading and variant: accuracies (%) over its seeds, and what its targets are like.
 
     part says what the reading is of: search, training, or the baseline's training. targets: the facts.json of each
     recipe. Raises UserError where a recipe's is missing or of another recipe of the same name.
@@ -105,19 +105,19 @@ def to_markdown(frame: pd.DataFrame) -> str:
     for variant in variants:
         header += [f"{VARIANTS.get(variant, variant)}: validation", "test"]
     parts = [f"**Readings.** {_caption(frame)}"]
-    for label, of_dataset in frame.groupby("label", sort=False):
+    for label, dataset_rows in frame.groupby("label", sort=False):
         lines: list[list[str]] = []
-        studied = of_dataset[~_is(of_dataset, "baseline")]
+        studied = dataset_rows[~_is(dataset_rows, "baseline")]
         for (part, reading), rows in studied.groupby(["part", "reading"], sort=False):
             lines.append([PARTS[part], str(reading), *_targets(rows.iloc[0])])
             for variant in variants:
                 lines[-1] += _accuracies(rows[rows["variant"] == variant])
-        for _, row in of_dataset[_is(of_dataset, "baseline")].iterrows():
-            lines.append([PARTS["baseline"], row["reading"], "–", "–", "–", *_accuracies(of_dataset.loc[[row.name]])])
+        for _, row in dataset_rows[_is(dataset_rows, "baseline")].iterrows():
+            lines.append([PARTS["baseline"], row["reading"], "–", "–", "–", *_accuracies(dataset_rows.loc[[row.name]])])
             lines[-1] += [""] * (len(header) - len(lines[-1]))
         body = markdown(header, lines, left=2)
         parts.append(
-            f"**{label}** ({scale_text(of_dataset)}; SGD's accuracies stand in the first two columns of accuracies)"
+            f"**{label}** ({scale_text(dataset_rows)}; SGD's accuracies stand in the first two columns of accuracies)"
             f"\n\n{body}"
         )
     return "\n\n".join([*parts, provenance_text(frame)]) + "\n"
@@ -134,14 +134,14 @@ def draw(frame: pd.DataFrame) -> Figure:
     axes = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
     variants = list(dict.fromkeys(shown["variant"]))
     for ax, label in zip(axes, labels, strict=True):
-        of_dataset = frame[frame["label"] == label]
-        sgd = best_baseline(of_dataset)
+        dataset_rows = frame[frame["label"] == label]
+        sgd = best_baseline(dataset_rows)
         ax.axvline(sgd["validation_mean"], color="0.4", linewidth=1, label="SGD, chosen on validation")
         spread_of_sgd = 0 if pd.isna(sgd["validation_std"]) else sgd["validation_std"]
         band = (sgd["validation_mean"] - spread_of_sgd, sgd["validation_mean"] + spread_of_sgd)
         ax.axvspan(*band, color="0.4", alpha=0.15, linewidth=0)
         for place, variant in enumerate(variants):
-            rows = of_dataset[(of_dataset["variant"] == variant) & ~_is(of_dataset, "baseline")]
+            rows = dataset_rows[(dataset_rows["variant"] == variant) & ~_is(dataset_rows, "baseline")]
             y = [
                 order.index(reading) + 0.16 * (place - (len(variants) - 1) / 2) * 2
                 for reading in zip(rows["part"], rows["reading"], strict=True)
@@ -173,8 +173,8 @@ def _caption(frame: pd.DataFrame) -> str:
     return (
         "Each row changes one or more settings of the default and nothing else (docs/readings.md says what they mean). "
         "Accuracies in per cent, mean ± sample standard deviation over "
-        f"n = {number_range(frame['n'])} runs that differ in their seed; one search per row. Cross-entropies in nats, of "
-        f"the kept candidate. No augmentation; a block has {number_range(2 * frame['depth'])} convolutions."
+        f"n = {number_range(frame['n'])} runs that differ in their seed; one search per row. Cross-entropies in nats, "
+        f"of the kept candidate. No augmentation; a block has {number_range(2 * frame['depth'])} convolutions."
     )
 
 

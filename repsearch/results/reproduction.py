@@ -69,7 +69,7 @@ def claims(folder: Path) -> Iterator[tuple[str, Claim]]:
         "tables/table2.csv": (tables.COLUMNS, tables.skipping),
     }
     for name in figures.available():
-        if (folder / f"figures/{name}.csv").exists():
+        if (folder / f"figures/{name}.csv").exists():  # a figure need not have claims
             figure = figures.find(name)
             sources[f"figures/{name}.csv"] = (figure.COLUMNS, getattr(figure, "claims", lambda frame: iter(())))
     present = [file for file in sources if (folder / file).exists()]

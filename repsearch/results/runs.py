@@ -20,6 +20,8 @@ POINT = ["dataset", "augmentation", "variant", "depth", "recipe"]  # runs equal 
 SCALE = ["train_images", "validation_images", "test_images", "width", "epochs"]
 ALIKE = ["recipe_digest", "code_version", "settings_digest", "population", "generations", *SCALE]
 NUMBERS = ["depth", "population", "generations", "seed", *SCALE, "validation_accuracy", "test_accuracy"]
+RUN_FACTS = ["variant", "depth", "dataset", "label", "augmentation", "recipe", "train_images", "validation_images"]
+RUN_FACTS += ["width", "epochs", "recipe_digest", "code_version"]  # in the CSVs of figures made from runs
 TEXT = {
     *("dataset", "label", "paper", "augmentation", "variant", "recipe", "recipe_digest", "code_version"),
     *("settings_digest", "panel", "block", "series", "kind", "part", "reading", "setting"),

@@ -13,12 +13,10 @@ from matplotlib.ticker import MaxNLocator
 from repsearch.errors import UserError
 from repsearch.jobs import FigureJob
 from repsearch.results.claims import Mean
-from repsearch.results.runs import VARIANTS, block_name, points, read, read_csv, require_one_dataset
+from repsearch.results.runs import RUN_FACTS, VARIANTS, block_name, points, read, read_csv, require_one_dataset
 from repsearch.results.style import caption, legend, line, panels, variant_looks
 
-RUN = ["variant", "depth", "dataset", "label", "augmentation", "recipe", "train_images", "validation_images"]
-RUN += ["width", "epochs", "recipe_digest", "code_version"]
-COLUMNS = ["series", "block", "kind", "epoch", "mean", "std", "n", *RUN]
+COLUMNS = ["series", "block", "kind", "epoch", "mean", "std", "n", *RUN_FACTS]
 ENTROPIES = {"within-class": "within_class", "between-class": "between_class"}  # kind → metric in epochs.csv
 TITLES = {"within-class": "within class", "between-class": "between classes"}
 
@@ -34,7 +32,7 @@ def build(job: FigureJob, summaries: Sequence[Path], metrics: Mapping[str, str],
     for group in points(read(summaries, job.datasets)):
         traces = [read_csv(path.parent / "epochs.csv", ["epoch", *columns.values()]) for path in group["path"]]
         epochs = pd.concat(traces, ignore_index=True)
-        facts: dict[str, Any] = dict(group.iloc[0][RUN])
+        facts: dict[str, Any] = dict(group.iloc[0][RUN_FACTS])
         for (block, kind), column in columns.items():
             by_epoch = epochs.groupby("epoch")[column]
             numbers = by_epoch.agg(mean="mean", std="std", n="count").reset_index()

@@ -12,6 +12,7 @@ from repsearch.jobs import FigureJob
 from repsearch.results import style
 from repsearch.results.claims import Claim, Mean, verdict
 from repsearch.results.runs import (
+    RUN_FACTS,
     VARIANTS,
     mean_and_std,
     number_range,
@@ -22,9 +23,7 @@ from repsearch.results.runs import (
     spread,
 )
 
-RUN = ["variant", "depth", "dataset", "label", "augmentation", "recipe", "train_images", "validation_images"]
-RUN += ["width", "epochs", "recipe_digest", "code_version"]
-COLUMNS = ["panel", "x", "mean", "std", "n", *RUN]
+COLUMNS = ["panel", "x", "mean", "std", "n", *RUN_FACTS]
 
 
 def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
@@ -43,7 +42,9 @@ def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
                 f"figure 4: {first['path']} used recipe {first['recipe']}, which is not {job.recipe}, "
                 f"{job.recipe}-population-N or {job.recipe}-generations-N"
             )
-        rows += [{"panel": panel, "x": first[panel], **numbers, "n": len(group), **first[RUN]} for panel in panels]
+        rows += [
+            {"panel": panel, "x": first[panel], **numbers, "n": len(group), **first[RUN_FACTS]} for panel in panels
+        ]
     frame = pd.DataFrame(rows)
     require_one_dataset(frame)
     frame = frame.sort_values(["panel", "variant", "depth", "x"], ascending=[False, True, True, True])
