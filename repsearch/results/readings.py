@@ -1,6 +1,6 @@
 """The readings study: accuracies and targets of every reading of the search and of the training, beside SGD's."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +9,24 @@ from matplotlib.figure import Figure
 
 from repsearch.config import alternatives
 from repsearch.errors import UserError
-from repsearch.results import plots
+from repsearch.jobs import ReadingsJob
+from repsearch.results import style
+from repsearch.results.claims import Claim, Mean, verdict
 from repsearch.results.runs import (
     VARIANTS,
-    in_words,
     markdown,
+    mean_and_std,
+    number_range,
     points,
-    provenance,
+    provenance_text,
     read,
     read_csv,
-    scale,
-    several,
+    scale_text,
     spread,
+    verify_inputs,
 )
 from repsearch.search.recipe import BLOCKS, SEARCH_LAYERS
-from repsearch.storage.files import atomic, read_manifest, write_text
+from repsearch.storage.files import read_manifest, write_csv, write_text
 
 CROSS_ENTROPIES = [f"cross_entropy_{layer}" for layer in SEARCH_LAYERS]
 COSINES = [f"{kind}_class_{block}" for kind in ("within", "between") for block in BLOCKS]
@@ -36,16 +39,33 @@ DEFAULT = "default"
 PARTS = {"search": "Search", "training": "Learning", "baseline": "SGD"}
 
 
-def table(summaries: Sequence[Path], targets: Sequence[Path]) -> pd.DataFrame:
-    """One row a data set, reading and variant: accuracies in per cent over its seeds, and its targets' facts.
+def make(job: ReadingsJob, runs: Sequence[Path], targets: Sequence[Path], out: Path) -> None:
+    """Write the study's CSV to `out`; beside it, drawn from it alone, .md and .png.
+
+    runs: the summaries. targets: the facts.json of each recipe. Raises UserError where one was altered or is missing.
+    """
+    verify_inputs(runs)
+    write_csv(out, build(read(runs, job.datasets), targets))
+    redraw(out)
+
+
+def redraw(csv: Path) -> None:
+    """Write the study of a CSV beside it, as Markdown and as a picture."""
+    frame = read_csv(csv, COLUMNS)
+    style.save(csv.with_suffix(".png"), draw, frame)
+    write_text(csv.with_suffix(".md"), to_markdown(frame))
+
+
+def build(runs: pd.DataFrame, targets: Sequence[Path]) -> pd.DataFrame:
+    """One row per data set, reading and variant: accuracies (%) over its seeds, and what its targets are like.
 
     part says what the reading is of: search, training, or the baseline's training. targets: the facts.json of each
     recipe. Raises UserError where a recipe's is missing or of another recipe of the same name.
     """
-    facts = {(each["dataset"], each["recipe"]): each for each in map(read_manifest, targets)}
+    facts = {(entry["dataset"], entry["recipe"]): entry for entry in map(read_manifest, targets)}
     rows: list[dict[str, Any]] = []
     bases = {(dataset, alternatives.family(recipe)) for dataset, recipe in facts if alternatives.setting(recipe)}
-    for group in points(read(summaries)):
+    for group in points(runs):
         first = group.iloc[0]
         variant, recipe = str(first["variant"]), str(first["recipe"])
         changed = alternatives.setting(variant)
@@ -56,30 +76,20 @@ def table(summaries: Sequence[Path], targets: Sequence[Path]) -> pd.DataFrame:
         row |= spread(100 * group["validation_accuracy"], "validation_")
         row |= spread(100 * group["test_accuracy"], "test_")
         if part != "baseline":
-            found = facts.get((first["dataset"], recipe), {})
-            if found.get("recipe_digest") != first["recipe_digest"]:
+            described = facts.get((first["dataset"], recipe), {})
+            if described.get("recipe_digest") != first["recipe_digest"]:
                 raise UserError(f"no facts of the targets of {first['dataset']}, {recipe}: run snakemake again")
-            row |= {name: found[name] for name in (*CROSS_ENTROPIES, *COSINES)}
+            row |= {name: described[name] for name in (*CROSS_ENTROPIES, *COSINES)}
         else:
             row["reading"] = changed or DEFAULT
         rows.append(row)
-    if not rows:
-        raise UserError("the readings study has no runs")
     parts = list(PARTS)
     rows.sort(key=lambda row: parts.index(row["part"]))
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
 
 
-def draw(csv: Path, png: Path, text: Path) -> None:
-    """The picture and the Markdown tables, from the CSV alone."""
-    frame = read_csv(csv, COLUMNS)
-    with plots.style(), atomic(png) as temporary:
-        picture(frame).savefig(temporary, dpi=200)
-    write_text(text, to_markdown(frame))
-
-
 def best_baseline(frame: pd.DataFrame) -> pd.Series:
-    """Of one data set's rows, the baseline's that validation prefers."""
+    """Of one data set's rows, the baseline's row that validation prefers."""
     rows = frame[frame["part"] == "baseline"]
     if rows.empty:
         raise UserError("the readings study has no baseline")
@@ -88,54 +98,55 @@ def best_baseline(frame: pd.DataFrame) -> pd.Series:
 
 def to_markdown(frame: pd.DataFrame) -> str:
     """For each data set a table of the readings: the targets, then the accuracies of each variant."""
-    variants = [
-        v for v in dict.fromkeys(frame["variant"]) if v not in set(frame.loc[_is(frame, "baseline"), "variant"])
-    ]
+    baselines = set(frame.loc[_is(frame, "baseline"), "variant"])
+    variants = [variant for variant in frame["variant"].unique() if variant not in baselines]
     header = ["", "reading", "cross-entropy after block 0, 1, 2, logits"]
     header += ["cosine within a class, block 0, 1, 2", "between classes"]
     for variant in variants:
         header += [f"{VARIANTS.get(variant, variant)}: validation", "test"]
     parts = [f"**Readings.** {_caption(frame)}"]
-    for label, own in frame.groupby("label", sort=False):
+    for label, dataset_rows in frame.groupby("label", sort=False):
         lines: list[list[str]] = []
-        for (part, reading), rows in own[~_is(own, "baseline")].groupby(["part", "reading"], sort=False):
+        studied = dataset_rows[~_is(dataset_rows, "baseline")]
+        for (part, reading), rows in studied.groupby(["part", "reading"], sort=False):
             lines.append([PARTS[part], str(reading), *_targets(rows.iloc[0])])
             for variant in variants:
                 lines[-1] += _accuracies(rows[rows["variant"] == variant])
-        for _, row in own[_is(own, "baseline")].iterrows():
-            lines.append([PARTS["baseline"], row["reading"], "–", "–", "–", *_accuracies(own.loc[[row.name]])])
+        for _, row in dataset_rows[_is(dataset_rows, "baseline")].iterrows():
+            lines.append([PARTS["baseline"], row["reading"], "–", "–", "–", *_accuracies(dataset_rows.loc[[row.name]])])
             lines[-1] += [""] * (len(header) - len(lines[-1]))
         body = markdown(header, lines, left=2)
         parts.append(
-            f"**{label}** ({scale(own)}; SGD's accuracies stand in the first two columns of accuracies)\n\n{body}"
+            f"**{label}** ({scale_text(dataset_rows)}; SGD's accuracies stand in the first two columns of accuracies)"
+            f"\n\n{body}"
         )
-    return "\n\n".join([*parts, provenance(frame)]) + "\n"
+    return "\n\n".join([*parts, provenance_text(frame)]) + "\n"
 
 
-def picture(frame: pd.DataFrame) -> Figure:
-    """Validation accuracy of each reading; a line and a band: SGD, as validation chose it."""
+def draw(frame: pd.DataFrame) -> Figure:
+    """Validation accuracy of each reading; the line and its band are SGD's, as validation chose it."""
     labels = list(dict.fromkeys(frame["label"]))
     shown = frame[~_is(frame, "baseline")]
     order = list(dict.fromkeys(zip(shown["part"], shown["reading"], strict=True)))
-    order.sort(key=lambda each: list(PARTS).index(each[0]))
+    order.sort(key=lambda reading: list(PARTS).index(reading[0]))
     height = 1.2 + 0.2 * len(order)
     figure = Figure(figsize=(2.6 + 2.3 * len(labels), height), layout="constrained")
     axes = figure.subplots(1, len(labels), sharey=True, squeeze=False)[0]
     variants = list(dict.fromkeys(shown["variant"]))
     for ax, label in zip(axes, labels, strict=True):
-        own = frame[frame["label"] == label]
-        sgd = best_baseline(own)
+        dataset_rows = frame[frame["label"] == label]
+        sgd = best_baseline(dataset_rows)
         ax.axvline(sgd["validation_mean"], color="0.4", linewidth=1, label="SGD, chosen on validation")
         spread_of_sgd = 0 if pd.isna(sgd["validation_std"]) else sgd["validation_std"]
         band = (sgd["validation_mean"] - spread_of_sgd, sgd["validation_mean"] + spread_of_sgd)
         ax.axvspan(*band, color="0.4", alpha=0.15, linewidth=0)
         for place, variant in enumerate(variants):
-            rows = own[(own["variant"] == variant) & ~_is(own, "baseline")]
+            rows = dataset_rows[(dataset_rows["variant"] == variant) & ~_is(dataset_rows, "baseline")]
             y = [
-                order.index(each) + 0.16 * (place - (len(variants) - 1) / 2) * 2
-                for each in zip(rows["part"], rows["reading"], strict=True)
+                order.index(reading) + 0.16 * (place - (len(variants) - 1) / 2) * 2
+                for reading in zip(rows["part"], rows["reading"], strict=True)
             ]
-            look = plots.KNOWN.get(variant, plots.LOOKS[3 + place])
+            look = style.VARIANT_LOOKS.get(variant, style.LOOKS[3 + place])
             ax.errorbar(
                 rows["validation_mean"],
                 y,
@@ -161,9 +172,9 @@ def _is(frame: pd.DataFrame, part: str) -> "pd.Series[bool]":
 def _caption(frame: pd.DataFrame) -> str:
     return (
         "Each row changes one or more settings of the default and nothing else (docs/readings.md says what they mean). "
-        f"Accuracies in per cent, mean ± sample standard deviation over n = {several(frame['n'])} runs that differ in "
-        "their seed; one search a row. Cross-entropies in nats, of the kept candidate. No augmentation; a block has "
-        f"{several(2 * frame['depth'])} convolutions."
+        "Accuracies in per cent, mean ± sample standard deviation over "
+        f"n = {number_range(frame['n'])} runs that differ in their seed; one search per row. Cross-entropies in nats, "
+        f"of the kept candidate. No augmentation; a block has {number_range(2 * frame['depth'])} convolutions."
     )
 
 
@@ -177,4 +188,24 @@ def _targets(row: pd.Series) -> list[str]:
 def _accuracies(rows: pd.DataFrame) -> list[str]:
     if rows.empty:
         return ["–", "–"]
-    return [in_words(rows.iloc[0], f"{kind}_") for kind in ("validation", "test")]
+    return [mean_and_std(rows.iloc[0], f"{kind}_") for kind in ("validation", "test")]
+
+
+def claims(frame: pd.DataFrame) -> Iterator[Claim]:
+    """§3.1, "crucial for learnability": the default recipe against one without blur, by validation accuracy.
+
+    The recipe without blur is recognised by its name, which ends in "-unsmoothed" (workflow/presets/readings.yaml).
+    """
+    for label, rows in frame.groupby("label", sort=False):
+        chosen = rows[(rows["part"] == "search") & (rows["variant"] == "search-all")].set_index("reading")
+        without = [name for name in chosen.index if str(name).endswith("-unsmoothed") and " " not in str(name)]
+        if DEFAULT not in chosen.index or not without:
+            continue
+        smooth, rough = chosen.loc[DEFAULT], chosen.loc[without[0]]
+        better = Mean.of(smooth, "validation_").above(Mean.of(rough, "validation_"))
+        accuracies = [mean_and_std(row, "validation_") for row in (smooth, rough)]
+        yield Claim(
+            "§3.1", "Smoothing is crucial for learning from the targets", "no number",
+            f"validation accuracy {accuracies[0]} with, {accuracies[1]} without",
+            number_range([smooth["n"], rough["n"]]), f"{label}: {scale_text(rows)}", verdict(better),
+        )  # fmt: skip

@@ -5,13 +5,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repsearch.errors import UserError
+from repsearch.storage.files import write_text
 
 
-def report(results: Path, tables: Sequence[Path], figures: Sequence[Path], captions: Sequence[Path]) -> str:
-    """The page, to be kept in `results`, to which its links are relative.
+def make(results: Sequence[Path], out: Path) -> None:
+    """Write the page to `out`, a file of the results folder.
+
+    results: files of tables (.md) and figures (.png, .md) in the order in which they are shown; others are ignored.
+    """
+
+    def files(folder: str, suffix: str) -> list[Path]:
+        return [path for path in results if path.parent.name == folder and path.suffix == suffix]
+
+    write_text(out, page(out.parent, files("tables", ".md"), files("figures", ".png"), files("figures", ".md")))
+
+
+def page(results: Path, tables: Sequence[Path], figures: Sequence[Path], captions: Sequence[Path]) -> str:
+    """The page in the folder `results`, to which its links are relative.
 
     tables: Markdown files, each with its own caption. figures, captions: pairs, in the same order. The folder's name is
-    the scale's (results/demo: demo; results: the one of config.yaml); each caption states the scale in numbers.
+    the scale's (results/demo: demo; results: that of config.yaml); each caption states the scale in numbers.
     """
     if len(figures) != len(captions):
         raise UserError(f"{len(figures)} figures but {len(captions)} captions: run snakemake to make those missing")

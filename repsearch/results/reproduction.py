@@ -1,23 +1,27 @@
 """docs/reproduction.md: claim by claim, what reproduces, from the CSVs of one or more results folders."""
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+
+import pandas as pd
 
 from repsearch.config.parsing import parse
 from repsearch.errors import UserError
-from repsearch.results.claims import SIGNIFICANT, Claim, claims
-from repsearch.results.runs import markdown
+from repsearch.jobs import ReproductionJob
+from repsearch.results import figures, readings, tables
+from repsearch.results.claims import SIGNIFICANT, Claim
+from repsearch.results.runs import markdown, read_csv
 from repsearch.storage.files import atomic, read_json, write_json, write_text
 
-SCALE = "scale.json"  # beside the CSVs of a published folder
+SCALE = "scale.json"  # the job, beside the CSVs of a published folder
 WORDS = {  # verdict → in words, at the paper's scale and at another
     "holds": ("**holds**", "**holds at a smaller scale**"),
     "does not": ("**does not hold**", "**does not hold at this scale**"),
     "undecided": ("undecided", "undecided at this scale"),
 }
-NOT_TESTED = [  # section, claim, why; what figures and tables show is claimed in claims.py
+NOT_TESTED = [  # section, claim, why; what figures and tables show is claimed in their modules
     ("§3.1", "Normalisation is crucial for the convergence of evolution", "the search has no reading without it"),
     (
         "§4.1",
@@ -25,56 +29,71 @@ NOT_TESTED = [  # section, claim, why; what figures and tables show is claimed i
         "a hypothesis of the paper, which does not test it either",
     ),
 ]
+Entry = tuple[ReproductionJob, str, Claim]  # a claim, and the CSV that it was read from, relative to the results folder
+Key = tuple[str, str]  # a claim's section and text, alike at every scale
 
 
-@dataclass(frozen=True)
-class Scale:
-    """A results folder's name, what was done there, and how to make a file of it. full: the paper's scale."""
-
-    name: str
-    what: str
-    results: str
-    options: str
-    full: bool
-
-    def command(self, file: str) -> str:
-        return f"snakemake {self.results}/{file} {self.options}".strip()
+def make(job: ReproductionJob, results: Path, out: Path) -> None:
+    """Write the page of one results folder."""
+    write_text(out, to_markdown([(job, results)]))
 
 
-def publish(results: Path, out: Path, scale: Scale) -> None:
-    """Copy a results folder's CSVs, and its scale, to a folder of the scale's name in `out`; the readings whole."""
+def publish(job: ReproductionJob, results: Path, out: Path) -> None:
+    """Copy a results folder's CSVs (of the readings also the pictures) and the job to `out`/NAME; then write `out`.md,
+    the page of all folders published there.
+    """
     for pattern in ("tables/*.csv", "figures/*.csv", "tables/readings.*"):
-        for made in sorted(results.glob(pattern)):
-            with atomic(out / scale.name / made.relative_to(results)) as temporary:
-                shutil.copyfile(made, temporary)
-    write_json(out / scale.name / SCALE, asdict(scale))
+        for source in sorted(results.glob(pattern)):
+            with atomic(out / job.name / source.relative_to(results)) as temporary:
+                shutil.copyfile(source, temporary)
+    write_json(out / job.name / SCALE, asdict(job))
+    write_text(out.with_suffix(".md"), to_markdown(published(out)))
 
 
-def published(folder: Path) -> list[tuple[Scale, Path]]:
-    """The published scales, in the order of their names."""
-    found = [(parse(Scale, read_json(path), str(path)), path.parent) for path in sorted(folder.glob(f"*/{SCALE}"))]
-    if not found:
+def published(folder: Path) -> list[tuple[ReproductionJob, Path]]:
+    """The published results folders, in the order of their names."""
+    paths = sorted(folder.glob(f"*/{SCALE}"))
+    if not paths:
         raise UserError(f"{folder} holds no published results: snakemake publish --configfile PRESET makes them")
-    return found
+    return [(parse(ReproductionJob, read_json(path), str(path)), path.parent) for path in paths]
 
 
-def write(out: Path, folders: Sequence[tuple[Scale, Path]]) -> None:
-    write_text(out, to_markdown(folders))
+def claims(folder: Path) -> Iterator[tuple[str, Claim]]:
+    """Every claim that the CSVs in `folder`/tables and `folder`/figures say something about, with its CSV's name.
+
+    A CSV that is not there is left out. Raises UserError where none is there, or one can't serve.
+    """
+    sources: dict[str, tuple[list[str], Callable[[pd.DataFrame], Iterator[Claim]]]] = {
+        "tables/readings.csv": (readings.COLUMNS, readings.claims),
+        "tables/table1.csv": (tables.COLUMNS, tables.near_sgd),
+        "tables/table2.csv": (tables.COLUMNS, tables.skipping),
+    }
+    for name in figures.available():
+        if (folder / f"figures/{name}.csv").exists():  # a figure need not have claims
+            figure = figures.find(name)
+            sources[f"figures/{name}.csv"] = (figure.COLUMNS, getattr(figure, "claims", lambda frame: iter(())))
+    present = [file for file in sources if (folder / file).exists()]
+    if not present:
+        raise UserError(f"{folder} has no tables and figures to test the paper's claims on: run snakemake first")
+    for file in present:
+        columns, read = sources[file]
+        for claim in read(read_csv(folder / file, columns)):
+            yield file, claim
 
 
-def to_markdown(folders: Sequence[tuple[Scale, Path]]) -> str:
-    """Every claim with a line for each scale and data set that says something of it; then what was not tested."""
-    lines: dict[tuple[str, str], list[tuple[Scale, Claim]]] = {}
+def to_markdown(folders: Sequence[tuple[ReproductionJob, Path]]) -> str:
+    """Every claim, in the paper's order, with a line for each scale and data set; then what was not tested."""
+    entries: dict[Key, list[Entry]] = {}
     for scale, folder in folders:
-        for claim in claims(folder):
-            lines.setdefault((claim.section, claim.claim), []).append((scale, claim))
-    order = sorted(lines, key=lambda key: _place(key[0]))
-    parts = ["# What reproduces", _introduction(folders)]
-    if not lines:
+        for file, claim in claims(folder):
+            entries.setdefault((claim.section, claim.claim), []).append((scale, file, claim))
+    order = sorted(entries, key=lambda key: _place(key[0]))
+    parts = ["# What reproduces", _introduction([scale for scale, _ in folders])]
+    if not entries:
         parts.append("None of the paper's claims can be held against these results.")
     else:
-        parts += [_summary([(key, lines[key]) for key in order]), "## Claim by claim"]
-        parts += [_section(key, lines[key]) for key in order]
+        parts += [_summary({key: entries[key] for key in order}), "## Claim by claim"]
+        parts += [_section(key, entries[key]) for key in order]
     parts += ["## Not tested", _not_tested(any(scale.full for scale, _ in folders))]
     return "\n\n".join(parts) + "\n"
 
@@ -92,29 +111,28 @@ paper against one data set at one scale, and ends with the command that makes th
 Accuracies are in per cent, mean ± sample standard deviation over n runs that differ in their seed (validation chose
 epoch, depth and tuned settings); cross-entropies and entropies are in nats; figures 2 and 3 average over n images.
 
-A difference counts where Welch's t-test gives p < {significant} (one test a comparison, not corrected for their
-number). A claim of several differences holds where all do, fails where one is refuted, and is else undecided. "Holds at
-a smaller scale" says nothing about the paper's own."""
+A difference counts where Welch's t-test gives p < {significant} (one test per comparison, not corrected for their
+number). A claim of several differences holds where all do, fails where one is refuted, and is otherwise undecided.
+"Holds at a smaller scale" says nothing about the paper's own."""
 
 
-def _introduction(folders: Sequence[tuple[Scale, Path]]) -> str:
-    papers = {True: " (the paper's)", False: ""}
-    scales = "\n".join(f"- `{scale.name}`{papers[scale.full]}: {scale.what}" for scale, _ in folders)
-    return INTRODUCTION.format(scales=scales, significant=SIGNIFICANT)
+def _introduction(scales: Sequence[ReproductionJob]) -> str:
+    suffix = {True: " (the paper's)", False: ""}
+    lines = [f"- `{scale.name}`{suffix[scale.full]}: {scale.what}" for scale in scales]
+    return INTRODUCTION.format(scales="\n".join(lines), significant=SIGNIFICANT)
 
 
-def _summary(claimed: Sequence[tuple[tuple[str, str], list[tuple[Scale, Claim]]]]) -> str:
-    header = ["where", "claim", "verdicts"]
+def _summary(entries: dict[Key, list[Entry]]) -> str:
     rows = []
-    for (section, text), found in claimed:
-        counts: dict[str, list[str]] = {}
-        for scale, claim in found:
-            counts.setdefault(_in_words(scale, claim), []).append(f"{claim.scale.split(':')[0]}, {scale.name}")
-        rows.append([section, text, "; ".join(f"{words}: {', '.join(where)}" for words, where in counts.items())])
-    return markdown(header, rows, left=len(header))
+    for (section, text), lines in entries.items():
+        verdicts: dict[str, list[str]] = {}
+        for scale, _, claim in lines:
+            verdicts.setdefault(_verdict(scale, claim), []).append(f"{claim.scale.split(':')[0]}, {scale.name}")
+        rows.append([section, text, "; ".join(f"{words}: {', '.join(where)}" for words, where in verdicts.items())])
+    return markdown(["where", "claim", "verdicts"], rows, left=3)
 
 
-def _section(key: tuple[str, str], found: Sequence[tuple[Scale, Claim]]) -> str:
+def _section(key: Key, entries: Sequence[Entry]) -> str:
     section, text = key
     rows = [
         [
@@ -122,10 +140,10 @@ def _section(key: tuple[str, str], found: Sequence[tuple[Scale, Claim]]) -> str:
             claim.ours,
             claim.n,
             f"{scale.name}: {claim.scale}",
-            _in_words(scale, claim),
-            f"`{scale.command(claim.file)}`",
+            _verdict(scale, claim),
+            f"`{scale.command(file)}`",
         ]
-        for scale, claim in found
+        for scale, file, claim in entries
     ]
     return f"### {text} ({section})\n\n" + markdown(["paper", "ours", "n", "scale", "verdict", "made by"], rows, left=6)
 
@@ -139,6 +157,6 @@ def _not_tested(full: bool) -> str:
     return markdown(["where", "claim", "why not"], rows, left=3)
 
 
-def _in_words(scale: Scale, claim: Claim) -> str:
-    at_papers, elsewhere = WORDS[claim.verdict]
-    return at_papers if scale.full else elsewhere
+def _verdict(scale: ReproductionJob, claim: Claim) -> str:
+    at_papers_scale, at_another = WORDS[claim.verdict]
+    return at_papers_scale if scale.full else at_another

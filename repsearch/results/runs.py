@@ -1,13 +1,14 @@
-"""What tables and figures share: runs read back, seeds that may be averaged, CSVs with typed columns, provenance."""
+"""What tables and figures share: runs read back, seeds that may be averaged, CSVs with typed columns, phrases."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from repsearch.errors import UserError
-from repsearch.storage.files import read_json
+from repsearch.jobs import DatasetName
+from repsearch.storage.files import read_json, whole
 
 VARIANTS = {  # in the paper's order, with the paper's names
     "sgd": "SGD",
@@ -17,38 +18,59 @@ VARIANTS = {  # in the paper's order, with the paper's names
 AUGMENTATIONS = {"plain": "without data augmentation", "augmented": "with data augmentation"}
 POINT = ["dataset", "augmentation", "variant", "depth", "recipe"]  # runs equal in these are seeds of one number
 SCALE = ["train_images", "validation_images", "test_images", "width", "epochs"]
-ALIKE = ["recipe_digest", "code_version", "settings_digest", "population", "generations", *SCALE, "label", "paper"]
+ALIKE = ["recipe_digest", "code_version", "settings_digest", "population", "generations", *SCALE]
 NUMBERS = ["depth", "population", "generations", "seed", *SCALE, "validation_accuracy", "test_accuracy"]
+RUN_FACTS = ["variant", "depth", "dataset", "label", "augmentation", "recipe", "train_images", "validation_images"]
+RUN_FACTS += ["width", "epochs", "recipe_digest", "code_version"]  # in the CSVs of figures made from runs
 TEXT = {
     *("dataset", "label", "paper", "augmentation", "variant", "recipe", "recipe_digest", "code_version"),
     *("settings_digest", "panel", "block", "series", "kind", "part", "reading", "setting"),
 }
-AGAIN = "run snakemake again so that all are made alike"
+RERUN = "run snakemake again so that all are made alike"
 
 
-def read(paths: Sequence[Path]) -> pd.DataFrame:
-    """One row a run, with its summary's `path`. Raises UserError where a summary lacks something."""
+def verify_inputs(paths: Iterable[Path]) -> None:
+    """Raise UserError, naming the file, where an input was altered: a run's summary, or a CSV with its manifest."""
+    for path in paths:
+        whole(path.with_suffix(".json"))
+
+
+def dataset_name(datasets: Mapping[str, DatasetName], dataset: str) -> DatasetName:
+    """How results call a data set. Raises UserError where the job doesn't say."""
+    try:
+        return datasets[dataset]
+    except KeyError:
+        raise UserError(f"data set {dataset!r} has no label: the job names {', '.join(datasets) or 'none'}") from None
+
+
+def read(paths: Sequence[Path], datasets: Mapping[str, DatasetName]) -> pd.DataFrame:
+    """One row per run: what its summary says, the summary's `path`, its data set's `label`, and `paper`.
+
+    paper: the column of the paper's tables to compare with, or "". Raises UserError where a summary lacks something or
+    its data set is not in `datasets`.
+    """
     if not paths:
         raise UserError("no training runs were given: name the summary.json of at least one")
     rows = []
+    required = [*POINT, *ALIKE, *NUMBERS]
     for path in paths:
         summary = read_json(path)
-        wanted = [*POINT, *ALIKE, *NUMBERS]
-        missing = sorted({name for name in wanted if name not in summary})
+        missing = sorted({name for name in required if name not in summary})
         if missing:
-            raise UserError(f"{path} lacks {', '.join(missing)}: {AGAIN}")
+            raise UserError(f"{path} lacks {', '.join(missing)}: {RERUN}")
         wrong = [name for name in NUMBERS if not isinstance(summary[name], int | float)]
         if wrong:
-            raise UserError(f"{path}: {', '.join(wrong)} must be numbers: {AGAIN}")
-        rows.append({"path": Path(path), **{name: summary[name] for name in wanted}, "paper": summary["paper"] or ""})
+            raise UserError(f"{path}: {', '.join(wrong)} must be numbers: {RERUN}")
+        name = dataset_name(datasets, str(summary["dataset"]))
+        facts = {field: summary[field] for field in required}
+        rows.append({"path": Path(path), **facts, "label": name.label, "paper": name.paper or ""})
     return pd.DataFrame(rows)
 
 
 def points(runs: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """The runs behind one number at a time (seeds of the same settings), in the order given.
+    """The runs behind each number (seeds of the same settings), one number at a time, in the order of `runs`.
 
-    Raises UserError rather than let runs that differ in recipe, code, settings or scale be averaged, or one seed count
-    twice.
+    Raises UserError rather than average runs that differ in recipe, code, settings or scale, or count a seed twice.
     """
     for _, group in runs.groupby(POINT, sort=False):
         first = group.iloc[0]
@@ -56,18 +78,26 @@ def points(runs: pd.DataFrame) -> Iterator[pd.DataFrame]:
             for _, other in group[group[column] != first[column]].iterrows():
                 raise UserError(
                     f"can't average runs that differ in {column}: {first['path']} has {first[column]!r}, "
-                    f"{other['path']} has {other[column]!r}; {AGAIN}"
+                    f"{other['path']} has {other[column]!r}; {RERUN}"
                 )
-        twice = group[group["seed"].duplicated(keep=False)]
-        if len(twice):
-            files = " and ".join(str(path) for path in twice["path"][:2])
-            raise UserError(f"seed {twice.iloc[0]['seed']} would count twice: {files}; {AGAIN}")
+        repeated = group[group["seed"].duplicated(keep=False)]
+        if len(repeated):
+            files = " and ".join(str(path) for path in repeated["path"][:2])
+            raise UserError(f"seed {repeated.iloc[0]['seed']} would count twice: {files}; {RERUN}")
         yield group
 
 
 def spread(values: pd.Series, prefix: str = "") -> dict[str, float]:
     """Mean and sample standard deviation (ddof = 1; NaN for one value). The paper does not say which std it gives."""
     return {f"{prefix}mean": float(values.mean()), f"{prefix}std": float(values.std(ddof=1))}
+
+
+def require_one_dataset(frame: pd.DataFrame) -> None:
+    """Raise UserError where a figure's rows are of several data sets or augmentations."""
+    kinds = frame[["dataset", "augmentation"]].drop_duplicates()
+    if len(kinds) > 1:
+        names = ", ".join(" ".join(kind) for kind in kinds.itertuples(index=False))
+        raise UserError(f"a figure shows one data set and augmentation, but runs of {names} were given")
 
 
 def read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
@@ -91,27 +121,27 @@ def read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     return frame.assign(**{name: frame[name].fillna("") for name in present})
 
 
-def in_words(row: pd.Series, prefix: str = "", n: bool = False) -> str:
+def mean_and_std(row: pd.Series, prefix: str = "", n: bool = False) -> str:
     """12.3 ± 0.4 (n = 3) of a row's mean, std and n; the mean alone for one run."""
-    spread = "" if pd.isna(row[f"{prefix}std"]) else f" ± {row[f'{prefix}std']:.1f}"
-    return f"{row[f'{prefix}mean']:.1f}{spread}" + (f" (n = {row['n']})" if n else "")
+    std = "" if pd.isna(row[f"{prefix}std"]) else f" ± {row[f'{prefix}std']:.1f}"
+    return f"{row[f'{prefix}mean']:.1f}{std}" + (f" (n = {row['n']})" if n else "")
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> str:
-    """A Markdown table: the first `left` columns to the left, the others centred; a cell's lines below each other."""
+    """A Markdown table: the first `left` columns left-aligned, the others centred; a cell's lines below each other."""
     lines = [header, ["---"] * left + [":---:"] * (len(header) - left), *rows]
     return "\n".join("| " + " | ".join(cell.replace("\n", "<br>") for cell in line) + " |" for line in lines)
 
 
-def scale(frame: pd.DataFrame) -> str:
-    """For people: the number of images, the width and the epochs behind a frame's numbers."""
+def scale_text(frame: pd.DataFrame) -> str:
+    """The number of images, the width and the epochs behind a frame's numbers."""
     words = {"train_images": "{} training images", "validation_images": "{} validation images"}
     words |= {"test_images": "{} test images", "width": "width {}", "epochs": "{} epochs"}
-    return ", ".join(text.format(several(frame[name])) for name, text in words.items() if name in frame)
+    return ", ".join(text.format(number_range(frame[name])) for name, text in words.items() if name in frame)
 
 
-def provenance(frame: pd.DataFrame) -> str:
-    """For people: which recipes and which code made a frame's numbers."""
+def provenance_text(frame: pd.DataFrame) -> str:
+    """Which recipes and which code made a frame's numbers."""
     used = frame[frame["recipe_digest"] != ""].drop_duplicates("recipe_digest")
     names = used["recipe"] + " " if "recipe" in used else pd.Series("", index=used.index)
     recipes = [f"{name}{digest}" for name, digest in zip(names, used["recipe_digest"], strict=True)]
@@ -119,8 +149,8 @@ def provenance(frame: pd.DataFrame) -> str:
     return f"Recipe digest: {', '.join(recipes) or 'no recipe'}. Code version: {', '.join(versions)}."
 
 
-def grouped(pairs: Iterable[tuple[str, str]]) -> str:
-    """For (value, owner) pairs: the value where all share one, or "2 for A and B, 6 for C"."""
+def per_owner(pairs: Iterable[tuple[str, str]]) -> str:
+    """For (value, owner) pairs: the value if all owners share one, else "2 for A and B, 6 for C"."""
     owners: dict[str, list[str]] = {}
     for value, owner in pairs:
         if owner not in owners.setdefault(value, []):
@@ -130,7 +160,12 @@ def grouped(pairs: Iterable[tuple[str, str]]) -> str:
     return ", ".join(f"{value} for {' and '.join(names)}" for value, names in owners.items())
 
 
-def several(values: Iterable[Any]) -> str:
-    """3, or 3 to 5 where they differ; thousands separated."""
+def number_range(values: Iterable[Any]) -> str:
+    """3, or 3 to 5 where the numbers differ; thousands separated."""
     distinct = sorted(set(values))
     return f"{distinct[0]:,}" if len(distinct) == 1 else f"{distinct[0]:,} to {distinct[-1]:,}"
+
+
+def block_name(block: object) -> str:
+    """block0 → block 0."""
+    return str(block).replace("block", "block ")

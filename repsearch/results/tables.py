@@ -1,4 +1,4 @@
-"""Tables 1 and 2: test accuracies by data set and variant, beside the paper's."""
+"""Tables 1 and 2: test accuracies by data set and variant, beside the paper's (§4.3)."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -8,42 +8,29 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from repsearch import paper
 from repsearch.config import alternatives
 from repsearch.errors import UserError
+from repsearch.jobs import TableJob
+from repsearch.results.claims import Claim, Mean, verdict
 from repsearch.results.runs import (
     AUGMENTATIONS,
     VARIANTS,
-    grouped,
-    in_words,
     markdown,
+    mean_and_std,
+    number_range,
+    per_owner,
     points,
-    provenance,
+    provenance_text,
     read,
     read_csv,
-    scale,
-    several,
+    scale_text,
     spread,
+    verify_inputs,
 )
-from repsearch.storage.files import atomic
+from repsearch.storage.files import atomic, write_csv, write_text
 
-PAPER: dict[tuple[int, str, str], tuple[float, float]] = {
-    (1, "sgd", "MNIST"): (99.1, 0.1),
-    (1, "sgd", "CIFAR-10"): (89.1, 0.3),
-    (1, "sgd", "CIFAR-100"): (62.3, 0.5),
-    (1, "search-all", "MNIST"): (99.0, 0.1),
-    (1, "search-all", "CIFAR-10"): (88.3, 0.3),
-    (1, "search-all", "CIFAR-100"): (61.6, 0.2),
-    (2, "sgd", "CIFAR-10"): (93.0, 0.2),
-    (2, "sgd", "CIFAR-100"): (71.8, 0.4),
-    (2, "search-skip0", "CIFAR-10"): (92.0, 0.1),
-    (2, "search-skip0", "CIFAR-100"): (69.2, 0.3),
-    (2, "search-all", "CIFAR-10"): (90.6, 0.3),
-    (2, "search-all", "CIFAR-100"): (66.5, 0.3),
-}
-"""Test accuracy in per cent, (mean, std over 3 runs), by (table, variant, column): the paper's Table 1 ("without data
-augmentation") and Table 2 ("with data augmentation")."""
-
-TABLES = {1: "plain", 2: "augmented"}  # table → augmentation
+AUGMENTATION = {1: "plain", 2: "augmented"}  # by table
 FACTS = ["label", "recipe", "validation_mean", "validation_std", "train_images", "test_images", "width", "epochs"]
 DIGESTS = ["recipe_digest", "code_version", "settings_digest"]
 COLUMNS = [
@@ -55,14 +42,37 @@ COLUMNS = [
 NAMES = {1: {**VARIANTS, "search-all": "Search-based Learning"}, 2: VARIANTS}
 
 
-def accuracies(summaries: Sequence[Path]) -> pd.DataFrame:
+def make(job: TableJob, runs: Sequence[Path], out: Path) -> None:
+    """Write the table's CSV to `out`; beside it .md and .png, drawn from it alone, and a _tried.csv of every depth and
+    setting.
+
+    runs: the summaries. Raises UserError where there is no such table, or a run was altered or is not of this table.
+    """
+    if job.number not in AUGMENTATION:
+        raise UserError(f"there is no table {job.number}: choose {' or '.join(map(str, AUGMENTATION))}")
+    verify_inputs(runs)
+    tried = all_tried(job.number, read(runs, job.datasets))
+    write_csv(out.with_name(f"{out.stem}_tried.csv"), tried)
+    write_csv(out, best(tried))
+    redraw(job.number, out)
+
+
+def redraw(number: int, csv: Path) -> None:
+    """Write the table of a CSV beside it, as Markdown and as a picture."""
+    frame = read_csv(csv, COLUMNS)
+    write_text(csv.with_suffix(".md"), to_markdown(number, frame))
+    with rc_context({"font.family": "sans-serif", "font.size": 10}), atomic(csv.with_suffix(".png")) as temporary:
+        draw(number, frame).savefig(temporary, dpi=200)
+
+
+def accuracies(runs: pd.DataFrame) -> pd.DataFrame:
     """Test and validation accuracy (%) of each data set, augmentation, variant, setting (what of its training settings
     an alternative to the variant changes), depth and recipe, over its seeds.
 
     std is the sample standard deviation (NaN for one run). Raises UserError for runs that must not be averaged.
     """
     rows = []
-    for group in points(read(summaries)):
+    for group in points(runs):
         first = group.iloc[0]
         rows.append(
             {
@@ -78,32 +88,30 @@ def accuracies(summaries: Sequence[Path]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def table(number: int, summaries: Sequence[Path]) -> pd.DataFrame:
-    """Table 1 or 2: of a variant's depths and settings, those with the best mean validation accuracy (the smaller depth
-    of equals)."""
-    return best(all_tried(number, summaries))
-
-
-def best(every: pd.DataFrame) -> pd.DataFrame:
-    """What `table` takes of the rows of `all_tried`."""
-    chosen = every.sort_values(["validation_mean", "depth"], ascending=[False, True])
+def best(tried: pd.DataFrame) -> pd.DataFrame:
+    """The table: of a variant's depths and settings, those with the best mean validation accuracy (of equals, the
+    smaller depth).
+    """
+    chosen = tried.sort_values(["validation_mean", "depth"], ascending=[False, True])
     chosen = chosen.drop_duplicates(["dataset", "variant", "recipe"])
     return chosen.sort_index().reset_index(drop=True)
 
 
-def all_tried(number: int, summaries: Sequence[Path]) -> pd.DataFrame:
-    """As `table`, with every depth and setting. Data sets as given, variants in the paper's order, then others."""
-    _known(number)
-    frame = accuracies(summaries)
-    other = frame.loc[frame["augmentation"] != TABLES[number], "variant"]
-    if len(other):
+def all_tried(number: int, runs: pd.DataFrame) -> pd.DataFrame:
+    """Every depth and setting of a table's runs. Data sets in their order there, variants in the paper's, then others.
+
+    Raises UserError for runs that belong to another table.
+    """
+    frame = accuracies(runs)
+    misplaced = frame.loc[frame["augmentation"] != AUGMENTATION[number], "variant"]
+    if len(misplaced):
         raise UserError(
-            f"table {number} is {AUGMENTATIONS[TABLES[number]]}, but runs of {', '.join(other.unique())} are not: "
-            "give each table its own runs"
+            f"table {number} is {AUGMENTATIONS[AUGMENTATION[number]]}, but runs of {', '.join(misplaced.unique())} "
+            "are not: give each table its own runs"
         )
     published = [
-        PAPER.get((number, variant, paper), (float("nan"), float("nan")))
-        for variant, paper in zip(frame["variant"], frame["paper"], strict=True)
+        paper.TABLES.get((number, variant, column), (float("nan"), float("nan")))
+        for variant, column in zip(frame["variant"], frame["paper"], strict=True)
     ]
     frame = frame.assign(
         paper_mean=[mean for mean, _ in published],
@@ -120,16 +128,11 @@ def all_tried(number: int, summaries: Sequence[Path]) -> pd.DataFrame:
     return frame.iloc[order].reset_index(drop=True)[COLUMNS]
 
 
-def _known(number: int) -> None:
-    if number not in TABLES:
-        raise UserError(f"there is no table {number}: choose {' or '.join(map(str, TABLES))}")
-
-
 def _in_order(number: int, variants: Sequence[str]) -> list[str]:
-    """Distinct variants: the paper's rows of that table first, then the others as given."""
-    rows = list(dict.fromkeys(variant for table, variant, _ in PAPER if table == number))
-    given = list(dict.fromkeys(variants))
-    return [v for v in rows if v in given] + [v for v in given if v not in rows]
+    """Distinct variants: the paper's rows of that table first, then the others in the order of `variants`."""
+    published = dict.fromkeys(variant for table, variant, _ in paper.TABLES if table == number)
+    distinct = dict.fromkeys(variants)
+    return [name for name in published if name in distinct] + [name for name in distinct if name not in published]
 
 
 def to_markdown(number: int, frame: pd.DataFrame) -> str:
@@ -141,26 +144,25 @@ def to_markdown(number: int, frame: pd.DataFrame) -> str:
 
 
 def _cells(number: int, frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Header and rows. A variant with several recipes or depths of one data set has one row for each."""
-    _known(number)
+    """Header and rows. A variant with several recipes, settings or depths on one data set has one row for each."""
     rows = {}
     for variant in _in_order(number, frame["variant"]):
-        own = frame[frame["variant"] == variant]
-        split = [name for name in ("recipe", "setting", "depth") if own.groupby("dataset")[name].nunique().max() > 1]
+        part = frame[frame["variant"] == variant]
+        split = [name for name in ("recipe", "setting", "depth") if part.groupby("dataset")[name].nunique().max() > 1]
         name = NAMES[number].get(variant, variant)
-        for values, part in own.groupby(split, sort=False) if split else [((), own)]:
+        for values, cells in part.groupby(split, sort=False) if split else [((), part)]:
             detail = ", ".join(f"{column} {value}" for column, value in zip(split, values, strict=True))
-            rows[f"{name}, {detail}" if detail else name] = part
+            rows[f"{name}, {detail}" if detail else name] = cells
     labels = dict(zip(frame["dataset"], frame["label"], strict=True))
-    body = [[name, *(_cell(part[part["dataset"] == dataset]) for dataset in labels)] for name, part in rows.items()]
+    body = [[name, *(_cell(cells[cells["dataset"] == dataset]) for dataset in labels)] for name, cells in rows.items()]
     return ["", *labels.values()], body
 
 
-def _cell(found: pd.DataFrame) -> str:
-    if found.empty:
+def _cell(rows: pd.DataFrame) -> str:
+    if rows.empty:
         return "–"
-    row = found.iloc[0]
-    ours = in_words(row, n=True)
+    row = rows.iloc[0]
+    ours = mean_and_std(row, n=True)
     return ours if pd.isna(row["paper_mean"]) else f"{ours}\n[{row['paper_mean']:.1f} ± {row['paper_std']:.1f}]"
 
 
@@ -172,38 +174,27 @@ def _caption(number: int, frame: pd.DataFrame) -> tuple[str, list[str]]:
     if frame.duplicated(["dataset", "variant", "recipe"]).any():
         notes.append("A block of depth d has 2 d convolutions.")
     else:
-        chosen = [_chosen(NAMES[number].get(str(variant), str(variant)), own) for variant, own in by_variant(frame)]
-        notes.append(f"Convolutions a block: {'; '.join(chosen)}.")
-    scales = grouped((scale(own), str(label)) for label, own in frame.groupby("label", sort=False))
+        chosen = [_chosen(number, str(variant), rows) for variant, rows in frame.groupby("variant", sort=False)]
+        notes.append(f"Convolutions per block: {'; '.join(chosen)}.")
+    scales = per_owner((scale_text(rows), str(label)) for label, rows in frame.groupby("label", sort=False))
     notes.append(f"Scale: {scales}.")
-    notes.append(provenance(frame))
-    return f"Test accuracies (%) {AUGMENTATIONS[TABLES[number]]}.", notes
+    notes.append(provenance_text(frame))
+    return f"Test accuracies (%) {AUGMENTATIONS[AUGMENTATION[number]]}.", notes
 
 
-def by_variant(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    for variant, own in frame.groupby("variant", sort=False):
-        yield str(variant), own
-
-
-def _chosen(name: str, own: pd.DataFrame) -> str:
-    """For people: a variant's depth and setting by data set, and of how many validation chose them."""
-    named = [
+def _chosen(number: int, variant: str, rows: pd.DataFrame) -> str:
+    """A variant's depth and setting by data set, and of how many validation chose them."""
+    chosen = [
         str(2 * depth) + ("" if setting == "default" else f" with {setting}")
-        for depth, setting in zip(own["depth"], own["setting"], strict=True)
+        for depth, setting in zip(rows["depth"], rows["setting"], strict=True)
     ]
-    text = f"{name} " + grouped(zip(named, own["label"], strict=True))
-    return text + (f" (of {several(own['tried'])} tried, the best on validation)" if own["tried"].max() > 1 else "")
+    text = f"{NAMES[number].get(variant, variant)} " + per_owner(zip(chosen, rows["label"], strict=True))
+    tried = f" (of {number_range(rows['tried'])} tried, the best on validation)" if rows["tried"].max() > 1 else ""
+    return text + tried
 
 
-def draw(number: int, csv: Path, png: Path) -> None:
-    """The table as an image, from its CSV alone."""
-    frame = read_csv(csv, COLUMNS)
-    with rc_context({"font.family": "sans-serif", "font.size": 10}), atomic(png) as temporary:
-        picture(number, frame).savefig(temporary, dpi=200)
-
-
-def picture(number: int, frame: pd.DataFrame) -> Figure:
-    """Three rules, as books set tables; notes below in small type."""
+def draw(number: int, frame: pd.DataFrame) -> Figure:
+    """The table as a picture: three rules, as books set tables; notes below in small type."""
     header, rows = _cells(number, frame)
     title, notes = _caption(number, frame)
     first, other = (0.3 + 0.085 * max(map(len, names)) for names in ([row[0] for row in rows], [*header, 18 * "x"]))
@@ -228,3 +219,41 @@ def picture(number: int, frame: pd.DataFrame) -> Figure:
     axes.plot([0.1, width - 0.1], [y, y], color="black", linewidth=1.2)
     axes.text(0.1, y + 0.1, "\n".join(lines), va="top", fontsize=7.5, color="0.25", linespacing=1.3)
     return figure
+
+
+def near_sgd(frame: pd.DataFrame) -> Iterator[Claim]:
+    """The claim read from table 1 (§4.3)."""
+    for label, part in frame.groupby("label", sort=False):
+        rows = part.set_index("variant")
+        if not {"sgd", "search-all"} <= set(rows.index):
+            continue
+        sgd, search = rows.loc["sgd"], rows.loc["search-all"]
+        below = Mean.of(sgd).above(Mean.of(search), by=1.0)
+        yield Claim(
+            "§4.3, table 1", "Without augmentation, search-based learning is within 1 % of SGD",
+            f"{_published(search)} against {_published(sgd)}", f"{mean_and_std(search)} against {mean_and_std(sgd)}",
+            number_range([sgd["n"], search["n"]]), f"{label}: {scale_text(part)}",
+            verdict(None if below is None else not below),
+        )  # fmt: skip
+
+
+def skipping(frame: pd.DataFrame) -> Iterator[Claim]:
+    """The claims read from table 2 (§4.3)."""
+    for label, part in frame.groupby("label", sort=False):
+        rows = part.set_index("variant")
+        if not {"sgd", "search-all", "search-skip0"} <= set(rows.index):
+            continue
+        for text, higher, lower in (
+            ("skipping block 0 is better than supervising all layers", "search-skip0", "search-all"),
+            ("skipping block 0 stays below SGD", "sgd", "search-skip0"),
+        ):
+            first, second = rows.loc[higher], rows.loc[lower]
+            yield Claim(
+                "§4.3, table 2", f"With augmentation, {text}", f"{_published(first)} against {_published(second)}",
+                f"{mean_and_std(first)} against {mean_and_std(second)}", number_range(part["n"]),
+                f"{label}: {scale_text(part)}", verdict(Mean.of(first).above(Mean.of(second))),
+            )  # fmt: skip
+
+
+def _published(row: pd.Series) -> str:
+    return "–" if pd.isna(row["paper_mean"]) else f"{row['paper_mean']:.1f} ± {row['paper_std']:.1f}"

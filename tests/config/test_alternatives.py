@@ -1,19 +1,15 @@
-"""Alternatives to recipes and variants: their names, what they change, and the readings study made of them."""
+"""Alternatives to recipes and variants: their names, and what they change."""
 
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import yaml
 
 from repsearch.config import alternatives
 from repsearch.config import schema as config
 from repsearch.errors import UserError
-from repsearch.results import readings
-from repsearch.storage.files import write_csv, write_manifest
-from tests.results import made_up
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY: dict[str, Any] = {
@@ -101,39 +97,3 @@ def test_names_of_ones_own_must_not_look_like_alternatives() -> None:
     raw["variants"]["sgd--mine"] = {"learns": "labels"}
     with pytest.raises(UserError, match="marks alternatives"):
         config.load(raw)
-
-
-def _facts(folder: Path, recipe: str, digest: str) -> Path:
-    facts: dict[str, Any] = {"dataset": "toy", "recipe": recipe, "recipe_digest": digest}
-    facts |= dict.fromkeys(readings.CROSS_ENTROPIES, 1.5) | dict.fromkeys(readings.COSINES, 0.25)
-    write_manifest(folder / recipe / "facts.json", facts)
-    return folder / recipe / "facts.json"
-
-
-def test_the_study_sets_each_reading_beside_sgd(tmp_path: Path) -> None:
-    runs = []
-    for seed, bump in ((0, 0.0), (1, 0.1)):
-        made = [
-            {"recipe": "small", "validation_accuracy": 0.5 + bump},
-            {"recipe": "small", "validation_accuracy": 0.3 + bump, "variant": "search-skip0"},
-            {"recipe": "small--smooth-noise", "recipe_digest": "2" * 12, "validation_accuracy": 0.4 + bump},
-            {"recipe": "small", "variant": "search-all--compare-before_gelu", "validation_accuracy": 0.1 + bump},
-            {"recipe": "none", "recipe_digest": "", "variant": "sgd", "validation_accuracy": 0.6 + bump},
-            {"recipe": "none", "recipe_digest": "", "variant": "sgd--schedule-constant", "validation_accuracy": 0.2},
-        ]
-        runs += [made_up.run(tmp_path / "runs", seed=seed, **each) for each in made]
-    targets = [_facts(tmp_path, "small", "1" * 12), _facts(tmp_path, "small--smooth-noise", "2" * 12)]
-    frame = readings.table(runs, targets)
-    rows = frame.set_index(["part", "reading", "variant"])
-    assert rows.loc[("search", "default", "search-all"), "validation_mean"] == pytest.approx(55)
-    assert rows.loc[("search", "smooth noise", "search-all"), "validation_std"] == pytest.approx(7.0711, abs=1e-4)
-    assert rows.loc[("training", "compare before_gelu", "search-all"), "cross_entropy_block0"] == 1.5
-    assert pd.isna(rows.loc[("baseline", "default", "sgd"), "cross_entropy_block0"])
-    assert readings.best_baseline(frame)["validation_mean"] == pytest.approx(65)
-    write_csv(tmp_path / "readings.csv", frame)
-    readings.draw(tmp_path / "readings.csv", tmp_path / "readings.png", tmp_path / "readings.md")
-    text = (tmp_path / "readings.md").read_text()
-    assert "| Search | default | 1.50, 1.50, 1.50, 1.50 |" in text and "55.0 ± 7.1" in text
-    assert (tmp_path / "readings.png").stat().st_size > 10_000
-    with pytest.raises(UserError, match="no facts of the targets of toy, small--smooth-noise"):
-        readings.table(runs, targets[:1])

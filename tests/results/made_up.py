@@ -1,16 +1,27 @@
 """Made-up runs and probes with numbers that can be checked by hand. Nothing here was measured."""
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from repsearch.jobs import DatasetName, FigureJob
+from repsearch.results import readings, runs
+from repsearch.storage.files import finish
+
+DATASETS = {
+    "toy": DatasetName("Toy (made up)"),
+    "mnist": DatasetName("MNIST", "MNIST"),
+    "cifar100": DatasetName("CIFAR-100", "CIFAR-100"),
+    "mine": DatasetName("MINE"),
+    "a": DatasetName("A"),
+    "b": DatasetName("B"),
+}
+FIGURES = [f"figure{number}" for number in range(2, 8)]
 RUN: dict[str, Any] = {
     "dataset": "toy",
-    "label": "Toy (made up)",
-    "paper": None,
     "augmentation": "plain",
     "variant": "search-all",
     "depth": 3,
@@ -27,11 +38,12 @@ RUN: dict[str, Any] = {
     "validation_images": 4000,
     "test_images": 10000,
     "width": 256,
-    "code_version": "12e456789012",  # a float, to a careless reader
+    "code_version": "12e456789012",  # looks like a float
     "device": "cpu",
     "torch": "2",
     "settings_digest": "333333333333",
 }
+NO_RECIPE = {"recipe": "none", "recipe_digest": "", "population": 0, "generations": 0}
 
 
 def run(folder: Path, **changes: Any) -> Path:
@@ -42,12 +54,16 @@ def run(folder: Path, **changes: Any) -> Path:
     while out.exists():
         out = out.with_name(f"{out.name}x")
     out.mkdir(parents=True)
-    (out / "summary.json").write_text(json.dumps(values), encoding="utf-8")
+    finish(out / "summary.json", {}, [], values)
     return out / "summary.json"
 
 
+def read(paths: Sequence[Path]) -> pd.DataFrame:
+    return runs.read(paths, DATASETS)
+
+
 def traced(folder: Path, offset: float = 0.0, **changes: Any) -> Path:
-    """A run with epochs.csv: every measure of block b in epoch e is its own number + b + e / 10 + offset."""
+    """A run with epochs.csv: each metric of block b in epoch e is the metric's number + b + e / 10 + offset."""
     summary = run(folder, **changes)
     epochs = np.arange(1, {**RUN, **changes}["epochs"] + 1)
     columns: dict[str, Any] = {"epoch": epochs, "train_loss": 1.0}
@@ -57,7 +73,7 @@ def traced(folder: Path, offset: float = 0.0, **changes: Any) -> Path:
     return summary
 
 
-def fitness_probe(folder: Path, block: int, population: int, last: int = 8, **changes: Any) -> Path:
+def fitness_probe(folder: Path, block: int, population: int, last: int = 8) -> Path:
     """Cross-entropy block + 1 / generation + 10 / population, std 0.1, over 40 images."""
     generations = np.arange(last + 1)
     frame = pd.DataFrame(
@@ -72,9 +88,7 @@ def fitness_probe(folder: Path, block: int, population: int, last: int = 8, **ch
             "code_version": "222222222222",
         }
     )
-    path = folder / f"block{block}-population{population}-{last}.csv"
-    frame.assign(**changes).to_csv(path, index=False)
-    return path
+    return _probe(folder / f"block{block}-population{population}-{last}.csv", frame)
 
 
 def diversity_probe(folder: Path, runs: int = 5) -> Path:
@@ -84,6 +98,69 @@ def diversity_probe(folder: Path, runs: int = 5) -> Path:
         for b in range(3)
         for r in range(1, runs + 1)
     ]
-    path = folder / "diversity.csv"
-    pd.DataFrame(rows).assign(recipe_digest="111111111111", code_version="222222222222").to_csv(path, index=False)
-    return path
+    frame = pd.DataFrame(rows).assign(recipe_digest="111111111111", code_version="222222222222")
+    return _probe(folder / "diversity.csv", frame)
+
+
+def _probe(csv: Path, frame: pd.DataFrame) -> Path:
+    csv.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(csv, index=False)
+    finish(csv.with_suffix(".json"), {}, [csv], {})
+    return csv
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Runs of figure 4: two seeds of three recipes, with accuracy (population + generations + seed) / 1000."""
+    sizes = {"small": (240, 300), "small-population-60": (60, 300), "small-generations-30": (240, 30)}
+    return [
+        run(folder, recipe=name, population=p, generations=g, seed=s, validation_accuracy=(p + g + s) / 1000)
+        for name, (p, g) in sizes.items()
+        for s in (0, 1)
+    ]
+
+
+def figure_inputs(figure: str, folder: Path) -> list[Path]:
+    """Probes or runs from which `figure_job` can be made."""
+    match figure:
+        case "figure2":
+            return [fitness_probe(folder, block, population) for block in range(3) for population in (10, 20, 40)]
+        case "figure3":
+            return [diversity_probe(folder)]
+        case "figure4":
+            return sweep(folder)
+    return [traced(folder, offset=s, variant=v, seed=s) for v in ("sgd", "search-all") for s in (0, 1)]
+
+
+def figure_job(figure: str, **changes: Any) -> FigureJob:
+    sweeps = {"populations": [10, 20, 40], "generations": [1, 2, 8], "base_population": 40}
+    return FigureJob(
+        **{"figure": figure, "datasets": DATASETS, "dataset": "toy", "recipe": "small", **sweeps, **changes}
+    )
+
+
+def facts(folder: Path, recipe: str, digest: str) -> Path:
+    """The facts of a recipe's targets: each cross-entropy 1.5, each cosine 0.25."""
+    values: dict[str, Any] = {"dataset": "toy", "recipe": recipe, "recipe_digest": digest}
+    values |= dict.fromkeys(readings.CROSS_ENTROPIES, 1.5) | dict.fromkeys(readings.COSINES, 0.25)
+    finish(folder / recipe / "facts.json", {}, [], values)
+    return folder / recipe / "facts.json"
+
+
+def study(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The summaries and the facts of a study of readings; the accuracies of seed 1 are 10 % above those of seed 0."""
+    settings: list[dict[str, Any]] = [
+        {"validation_accuracy": 0.5},
+        {"validation_accuracy": 0.3, "variant": "search-skip0"},
+        {"validation_accuracy": 0.4, "recipe": "small--smooth-noise", "recipe_digest": "2" * 12},
+        {"validation_accuracy": 0.1, "variant": "search-all--compare-before_gelu"},
+        {"validation_accuracy": 0.2, "recipe": "small-unsmoothed", "recipe_digest": "4" * 12},
+        {"validation_accuracy": 0.6, "variant": "sgd", **NO_RECIPE},
+        {"validation_accuracy": 0.1, "variant": "sgd--schedule-constant", **NO_RECIPE},
+    ]
+    summaries = []
+    for seed in (0, 1):
+        for changes in settings:
+            accuracy = changes["validation_accuracy"] + seed / 10
+            summaries.append(run(folder / "runs", seed=seed, **{**changes, "validation_accuracy": accuracy}))
+    digests = {"small": "1" * 12, "small--smooth-noise": "2" * 12, "small-unsmoothed": "4" * 12}
+    return summaries, [facts(folder / "targets", recipe, digest) for recipe, digest in digests.items()]

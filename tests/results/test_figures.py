@@ -1,44 +1,24 @@
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from repsearch.errors import UserError
-from repsearch.results import figures, plots
-from tests.results.made_up import diversity_probe, fitness_probe, run, traced
+from repsearch.results import figures, reproduction
+from tests.results.made_up import diversity_probe, figure_inputs, figure_job, fitness_probe, run, traced
 
 
-def probes(folder):
-    return [fitness_probe(folder, block, population) for block in range(3) for population in (10, 20, 40)]
+def build(name, inputs, **changes):
+    return figures.find(name).build(figure_job(name, **changes), inputs)
 
 
-def sweep(folder):
-    sizes = {"small": (240, 300), "small-population-60": (60, 300), "small-generations-30": (240, 30)}
-    return [
-        run(folder, recipe=name, population=p, generations=g, seed=s, validation_accuracy=(p + g + s) / 1000)
-        for name, (p, g) in sizes.items()
-        for s in (0, 1)
-    ]
-
-
-def trajectory_runs(folder):
-    return [traced(folder, offset=s, variant=v, seed=s) for v in ("sgd", "search-all") for s in (0, 1)]
-
-
-def inputs(number, folder):
-    if number == 2:
-        return probes(folder), {"populations": [10, 20, 40], "generations": [1, 2, 8], "base_population": 40}
-    if number == 3:
-        return [diversity_probe(folder)], {}
-    return (sweep(folder), {"base": "small"}) if number == 4 else (trajectory_runs(folder), {})
-
-
-def made(number, folder):
-    paths, settings = inputs(number, folder)
-    return figures.build(number, paths, **settings)
+def made(name, folder):
+    return build(name, figure_inputs(name, folder))
 
 
 def test_fitness(tmp_path):
-    frame = made(2, tmp_path).set_index(["panel", "block", "x"])
+    frame = made("figure2", tmp_path).set_index(["panel", "block", "x"])
     assert len(frame) == 2 * 3 * 3
     assert frame.loc[("population", "block1", 20), "mean"] == pytest.approx(1 + 1 / 8 + 10 / 20)
     assert frame.loc[("generations", "block2", 2), "mean"] == pytest.approx(2 + 1 / 2 + 10 / 40)
@@ -47,27 +27,27 @@ def test_fitness(tmp_path):
 
 
 def test_fitness_refuses_what_the_probes_lack(tmp_path):
-    paths, settings = inputs(2, tmp_path)
+    probes = figure_inputs("figure2", tmp_path)
     with pytest.raises(UserError, match="block0 with population 80 at generation 8"):
-        figures.fitness(paths, **{**settings, "populations": [80]})
+        build("figure2", probes, populations=[80])
     with pytest.raises(UserError, match="block0 with population 40 at generation 9"):
-        figures.fitness(paths, **{**settings, "generations": [9]})
+        build("figure2", probes, generations=[9])
     with pytest.raises(UserError, match="two probes of the same block"):
-        figures.fitness([*paths, fitness_probe(tmp_path, 0, 10, last=4)], **settings)
+        build("figure2", [*probes, fitness_probe(tmp_path, 0, 10, last=4)])
     with pytest.raises(UserError, match="end at different generations"):
-        figures.fitness([*paths, fitness_probe(tmp_path, 0, 80, last=4)], **settings)
+        build("figure2", [*probes, fitness_probe(tmp_path, 0, 80, last=4)])
 
 
 def test_diversity(tmp_path):
-    frame = made(3, tmp_path)
+    frame = made("figure3", tmp_path)
     assert len(frame) == 15
     assert frame.query("block == 'block1' and runs == 4")["mean"].item() == 2
     with pytest.raises(UserError, match="one probe, not 0"):
-        figures.diversity([])
+        build("figure3", [])
 
 
 def test_scaling_counts_the_base_in_both_panels(tmp_path):
-    frame = made(4, tmp_path)
+    frame = made("figure4", tmp_path)
     assert frame[["panel", "x", "n"]].to_numpy().tolist() == [
         ["population", 60, 2],
         ["population", 240, 2],
@@ -80,49 +60,100 @@ def test_scaling_counts_the_base_in_both_panels(tmp_path):
 
 def test_scaling_refuses_other_recipes(tmp_path):
     with pytest.raises(UserError, match="used recipe small, which is not tiny"):
-        figures.scaling([run(tmp_path)], "tiny")
+        build("figure4", [run(tmp_path)], recipe="tiny")
     with pytest.raises(UserError, match="which is not sma"):
-        figures.scaling([run(tmp_path)], "sma")
+        build("figure4", [run(tmp_path)], recipe="sma")
     with pytest.raises(UserError, match="one data set"):
-        figures.scaling([run(tmp_path), run(tmp_path, dataset="other")], "small")
+        build("figure4", [run(tmp_path), run(tmp_path, dataset="mine")])
 
 
-@pytest.mark.parametrize(("number", "rows"), [(5, 2 * 3 * 4), (6, 2 * 2 * 4), (7, 2 * 2 * 2 * 4)])
-def test_trajectories(tmp_path, number, rows):
-    frame = made(number, tmp_path)
+@pytest.mark.parametrize(("name", "rows"), [("figure5", 2 * 3 * 4), ("figure6", 2 * 2 * 4), ("figure7", 2 * 2 * 2 * 4)])
+def test_trajectories(tmp_path, name, rows):
+    frame = made(name, tmp_path)
     assert len(frame) == rows
     assert set(frame["n"]) == {2}
     assert set(frame["series"]) == {"sgd", "search-all"}
     last = frame.query("block == 'block0' and epoch == 4 and series == 'sgd'").set_index("kind")
-    if number == 5:
+    if name == "figure5":
         assert last.loc["", "mean"] == pytest.approx(0.4 + 0.5)  # offsets 0 and 1
         assert last.loc["", "std"] == pytest.approx(np.sqrt(0.5))
-    if number == 6:
+    if name == "figure6":
         assert last.loc["within-class", "mean"] == pytest.approx(3 + 0.4 + 0.5)
         assert last.loc["between-class", "mean"] == pytest.approx(5 + 0.4 + 0.5)
 
 
 def test_trajectories_refuse(tmp_path):
     with pytest.raises(UserError, match=r"epochs\.csv is missing"):
-        figures.build(5, [run(tmp_path, seed=7)])
+        build("figure5", [run(tmp_path, seed=7)])
     bare = traced(tmp_path, seed=8)
     pd.DataFrame({"epoch": [1], "train_loss": [1.0]}).to_csv(bare.parent / "epochs.csv", index=False)
     with pytest.raises(UserError, match="has no column cosine_distance_block0"):
-        figures.build(5, [bare])
+        build("figure5", [bare])
     with pytest.raises(UserError, match="at one depth"):
-        figures.build(6, [traced(tmp_path, depth=1), traced(tmp_path, depth=2)])
+        build("figure6", [traced(tmp_path, depth=1), traced(tmp_path, depth=2)])
     other = traced(tmp_path, variant="sgd", recipe="other", recipe_digest="other")
     with pytest.raises(UserError, match="targets of one recipe"):
-        figures.build(5, [traced(tmp_path, depth=4), other])
+        build("figure5", [traced(tmp_path, depth=4), other])
     with pytest.raises(UserError, match="differ in code_version"):
-        figures.build(5, [traced(tmp_path, depth=5), traced(tmp_path, depth=5, seed=1, code_version="x")])
+        build("figure5", [traced(tmp_path, depth=5), traced(tmp_path, depth=5, seed=1, code_version="x")])
 
 
 def test_unknown_figure(tmp_path):
-    with pytest.raises(UserError, match="no figure 1"):
-        figures.build(1, [])
-    with pytest.raises(UserError, match="no figure 8"):
-        figures.draw(8, tmp_path / "a.csv", tmp_path / "a.png", tmp_path / "a.md")
+    for name in ("figure1", "figures", "../runs", "os"):
+        with pytest.raises(UserError, match=f"no figure '{name}': choose figure2, figure3, figure4"):
+            figures.make(figure_job(name), [], tmp_path / "a.csv")
+
+
+def test_an_altered_input_is_not_shown(tmp_path):
+    (probe,) = figure_inputs("figure3", tmp_path)
+    probe.write_text(probe.read_text().replace("0.2", "0.1"))
+    with pytest.raises(UserError, match=r"diversity\.csv is missing or not what"):
+        figures.make(figure_job("figure3"), [probe], tmp_path / "figure3.csv")
+    assert not (tmp_path / "figure3.csv").exists()
+
+
+FIGURE = """
+import pandas as pd
+
+from repsearch.results import style
+from repsearch.results.runs import RUN_FACTS, points, read, spread
+
+COLUMNS = ["mean", "std", "n", *RUN_FACTS]
+
+
+def build(job, inputs):
+    rows = [
+        {**spread(100 * runs["test_accuracy"]), "n": len(runs), **runs.iloc[0][RUN_FACTS]}
+        for runs in points(read(inputs, job.datasets))
+    ]
+    return pd.DataFrame(rows)
+
+
+def draw(frame):
+    figure, axes = style.panels(1, 1, 3, 3)
+    style.line(axes[0], frame, "depth", style.LOOKS[0], "test")
+    return style.legend(figure, axes)
+
+
+def caption(frame):
+    return style.caption(f"**By depth** on {frame['label'].iloc[0]}.", frame)
+"""
+
+
+def test_a_figure_is_one_file(tmp_path, monkeypatch):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures/by_depth.py").write_text(FIGURE)
+    monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path / "figures")])
+    monkeypatch.delitem(sys.modules, "repsearch.results.figures.by_depth", raising=False)
+    out = tmp_path / "results/figures/by_depth.csv"
+    figures.make(figure_job("by_depth"), [run(tmp_path, depth=depth) for depth in (1, 2)], out)
+    assert out.read_text().startswith("mean,std,n,variant,depth,")
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert out.with_suffix(".md").read_text().startswith("**By depth** on Toy (made up). n = 1 runs. Conv")
+    assert list(reproduction.claims(tmp_path / "results")) == []
+    (tmp_path / "figures/empty.py").write_text("COLUMNS = []\n")
+    with pytest.raises(UserError, match="figure empty has no build, draw, caption"):
+        figures.make(figure_job("empty"), [], out)
 
 
 NEFF = r"Effective number of solutions $N_\mathrm{eff}$"
@@ -131,38 +162,55 @@ BOTH = ["SGD", "Search-based (All layers)"]
 
 
 @pytest.mark.parametrize(
-    ("number", "x", "y", "titles", "legend"),
+    ("name", "x", "y", "titles", "legend"),
     [
-        (2, "Population size", "Cross-entropy (nats)", ["Scaling population size", "Scaling generations"], BLOCKS),
-        (3, "Independent runs", NEFF, [""], [r"$N_\mathrm{eff}$ = runs", *(f"{block} (n = 10)" for block in BLOCKS)]),
         (
-            *(4, "Population size", "Validation accuracy (%)", ["Scaling population size", "Scaling generations"]),
-            ["Search-based (All layers), 6 convolutions a block"],
+            "figure2",
+            "Population size",
+            "Cross-entropy (nats)",
+            ["Scaling population size", "Scaling generations"],
+            BLOCKS,
         ),
-        (5, "Epoch", "Cosine distance to targets", BLOCKS, BOTH),
-        (6, "Epoch", "Collision entropy (nats)", ["Block 0, within class", "Block 0, between classes"], BOTH),
         (
-            *(7, "", "Collision entropy (nats)"),
+            "figure3",
+            "Independent runs",
+            NEFF,
+            [""],
+            [r"$N_\mathrm{eff}$ = runs", *(f"{block} (n = 10)" for block in BLOCKS)],
+        ),
+        (
+            *(
+                "figure4",
+                "Population size",
+                "Validation accuracy (%)",
+                ["Scaling population size", "Scaling generations"],
+            ),
+            ["Search-based (All layers), 6 convolutions per block"],
+        ),
+        ("figure5", "Epoch", "Cosine distance to targets", BLOCKS, BOTH),
+        ("figure6", "Epoch", "Collision entropy (nats)", ["Block 0, within class", "Block 0, between classes"], BOTH),
+        (
+            *("figure7", "", "Collision entropy (nats)"),
             [f"Block {block}, {kind}" for block in (1, 2) for kind in ("within class", "between classes")],
             BOTH,
         ),
     ],
 )
-def test_drawn_from_the_csv_alone(tmp_path, number, x, y, titles, legend):
-    frame = made(number, tmp_path)
+def test_drawn_from_the_csv_alone(tmp_path, name, x, y, titles, legend):
+    frame = made(name, tmp_path)
     csv, png, caption = (tmp_path / f"figure.{suffix}" for suffix in ("csv", "png", "md"))
     frame.to_csv(csv, index=False)
-    figure = plots.plot(number, frame)
+    figure = figures.find(name).draw(frame)
     assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == (x, y)
     assert [ax.get_title() for ax in figure.axes] == titles
     assert [text.get_text() for text in figure.legends[0].get_texts()] == legend
-    figures.draw(number, csv, png, caption)
+    figures.redraw(name, csv)
     assert png.read_bytes().startswith(b"\x89PNG")
     text = caption.read_text(encoding="utf-8")
-    images = {2: "n = 40 images", 3: "n = 10 (images"}
-    assert text.startswith(f"**Figure {number}.**")
-    assert images.get(number, "n = 2 runs") in text
-    assert ("222222222222" if number < 4 else "12e456789012") in text
+    images = {"figure2": "n = 40 images", "figure3": "n = 10 (images"}
+    assert text.startswith(f"**Figure {name[-1]}.**")
+    assert images.get(name, "n = 2 runs") in text
+    assert ("222222222222" if name in images else "12e456789012") in text
     assert "standard deviation" in text
 
 
@@ -172,56 +220,58 @@ def bands(ax):
 
 
 def test_figure_2_shows_the_standard_error(tmp_path):
-    frame = made(2, tmp_path)
+    frame = made("figure2", tmp_path)
     block0 = frame[(frame["panel"] == "population") & (frame["block"] == "block0")]["mean"]
     error = 0.1 / np.sqrt(40)
-    assert bands(plots.plot(2, frame).axes[0])[0] == pytest.approx((block0.min() - error, block0.max() + error))
-    assert "± 1 standard error of the mean" in figures.describe(2, frame)
+    assert bands(figures.find("figure2").draw(frame).axes[0])[0] == pytest.approx(
+        (block0.min() - error, block0.max() + error)
+    )
+    assert "± 1 standard error of the mean" in figures.find("figure2").caption(frame)
 
 
 def test_figure_3_is_as_high_as_its_data_and_its_bands_stay_above_1(tmp_path):
-    frame = figures.build(3, [diversity_probe(tmp_path, runs=30)])
+    frame = build("figure3", [diversity_probe(tmp_path, runs=30)])
     frame["mean"] = 1 + frame["mean"] / 60  # far below one a run
-    ax = plots.plot(3, frame).axes[0]
+    ax = figures.find("figure3").draw(frame).axes[0]
     assert 0.9 < ax.get_ylim()[0] < 1 and ax.get_ylim()[1] < 2
     assert min(low for low, _ in bands(ax)) == 1
 
 
 def test_figure_3_states_n_by_block(tmp_path):
-    frame = made(3, tmp_path)
+    frame = made("figure3", tmp_path)
     frame.loc[frame["block"] == "block1", "n"] = [3, 4, 4, 5, 7]
-    text = figures.describe(3, frame)
+    text = figures.find("figure3").caption(frame)
     assert "n = 10 for block 0 and block 2, 3 to 7 for block 1 (images" in text
-    assert "Block 1 (n = 3–7)" in [label.get_text() for label in plots.plot(3, frame).legends[0].get_texts()]
+    assert "Block 1 (n = 3–7)" in [
+        label.get_text() for label in figures.find("figure3").draw(frame).legends[0].get_texts()
+    ]
 
 
 def test_a_block_s_entropies_share_their_range(tmp_path):
-    first, second, third, fourth = (ax.get_ylim() for ax in plots.plot(7, made(7, tmp_path)).axes)
+    first, second, third, fourth = (
+        ax.get_ylim() for ax in figures.find("figure7").draw(made("figure7", tmp_path)).axes
+    )
     assert first == second and third == fourth and first != third
 
 
-def test_probes_captions_name_their_recipes(tmp_path):
-    paths, settings = inputs(2, tmp_path)
-    text = figures.describe(2, figures.fitness(paths, **settings, recipe="small"))
-    assert "small with population 10 000000000010" in text
-    assert "small 111111111111" in figures.describe(3, figures.diversity([diversity_probe(tmp_path)], recipe="small"))
+def test_captions_of_probes_name_their_recipes_and_the_data_set(tmp_path):
+    text = figures.find("figure2").caption(made("figure2", tmp_path))
+    assert "small with population 10 000000000010" in text and "on Toy (made up):" in text
+    text = figures.find("figure3").caption(made("figure3", tmp_path))
+    assert "small 111111111111" in text and "on Toy (made up):" in text
+    with pytest.raises(UserError, match="'else' has no label: the job names toy"):
+        build("figure3", [diversity_probe(tmp_path)], dataset="else")
 
 
-@pytest.mark.parametrize("number", [4, 5, 6, 7])
-def test_captions_state_data_and_scale(tmp_path, number):
-    text = figures.describe(number, made(number, tmp_path))
-    for words in ("Toy (made up)", "46,000 training images", "width 256", "4 epochs", "Convolutions a block: 6."):
+@pytest.mark.parametrize("name", ["figure4", "figure5", "figure6", "figure7"])
+def test_captions_state_data_and_scale(tmp_path, name):
+    text = figures.find(name).caption(made(name, tmp_path))
+    for words in ("Toy (made up)", "46,000 training images", "width 256", "4 epochs", "Convolutions per block: 6."):
         assert words in text
 
 
-def test_probes_take_a_label(tmp_path):
-    paths, settings = inputs(2, tmp_path)
-    assert "on Toy:" in figures.describe(2, figures.fitness(paths, **settings, label="Toy"))
-    assert " on " not in figures.describe(3, made(3, tmp_path)).split(":")[0]
-
-
 def test_compute_axes_are_logarithmic_with_plain_ticks_at_the_data(tmp_path):
-    figure = plots.plot(2, made(2, tmp_path))
+    figure = figures.find("figure2").draw(made("figure2", tmp_path))
     figure.draw_without_rendering()
     for ax, ticks in zip(figure.axes, (["10", "20", "40"], ["1", "2", "8"]), strict=True):
         assert ax.get_xscale() == "log"
@@ -229,19 +279,19 @@ def test_compute_axes_are_logarithmic_with_plain_ticks_at_the_data(tmp_path):
 
 
 def test_no_band_for_one_run(tmp_path):
-    frame = figures.build(6, [traced(tmp_path)])
+    frame = build("figure6", [traced(tmp_path)])
     assert frame["std"].isna().all()
-    assert "Bands" not in figures.describe(6, frame)
-    plots.plot(6, frame).draw_without_rendering()
+    assert "Bands" not in figures.find("figure6").caption(frame)
+    figures.find("figure6").draw(frame).draw_without_rendering()
 
 
 def test_generation_zero_can_be_drawn(tmp_path):
-    paths, settings = inputs(2, tmp_path)
-    plots.plot(2, figures.fitness(paths, **{**settings, "generations": [0, 8]})).draw_without_rendering()
+    frame = build("figure2", figure_inputs("figure2", tmp_path), generations=[0, 8])
+    figures.find("figure2").draw(frame).draw_without_rendering()
 
 
 def test_a_csv_without_its_columns(tmp_path):
     (tmp_path / "a.csv").write_text("panel,x\npopulation,1\n")
     with pytest.raises(UserError, match=r"a\.csv has no column mean"):
-        figures.draw(4, tmp_path / "a.csv", tmp_path / "a.png", tmp_path / "a.md")
+        figures.redraw("figure4", tmp_path / "a.csv")
     assert not (tmp_path / "a.png").exists()

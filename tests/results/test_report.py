@@ -1,7 +1,7 @@
 import pytest
 
 from repsearch.errors import UserError
-from repsearch.results.report import report
+from repsearch.results import report
 
 
 def files(folder):
@@ -16,7 +16,8 @@ def files(folder):
 
 def test_one_page(tmp_path):
     results, table, png, caption = files(tmp_path)
-    page = report(results, [table], [png], [caption])
+    report.make([png, caption, table, results / "tables/table1.csv"], results / "report.md")
+    page = (results / "report.md").read_text()
     assert page.startswith("# Results: demo scale\n")
     assert "[table1.csv](tables/table1.csv)" in page
     assert page.index("![figure2](figures/figure2.png)") < page.index("**Figure 2.** Made up.")
@@ -25,7 +26,7 @@ def test_one_page(tmp_path):
 def test_a_missing_caption(tmp_path):
     results, table, png, caption = files(tmp_path)
     with pytest.raises(UserError, match="1 figures but 0 captions"):
-        report(results, [table], [png], [])
+        report.page(results, [table], [png], [])
     caption.unlink()
     with pytest.raises(UserError, match=r"figure2\.md can't be read"):
-        report(results, [], [png], [caption])
+        report.page(results, [], [png], [caption])

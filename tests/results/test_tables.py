@@ -4,15 +4,21 @@ import math
 import pandas as pd
 import pytest
 
+from repsearch import paper
 from repsearch.errors import UserError
+from repsearch.jobs import DatasetName, TableJob
 from repsearch.results import tables
 from repsearch.results.runs import read_csv
-from tests.results.made_up import run
+from tests.results.made_up import DATASETS, NO_RECIPE, read, run
+
+
+def table(number, paths):
+    return tables.best(tables.all_tried(number, read(paths)))
 
 
 def test_mean_and_sample_std_by_hand(tmp_path):
     runs = [run(tmp_path, seed=s, test_accuracy=a, validation_accuracy=0.6) for s, a in enumerate((0.50, 0.52, 0.57))]
-    (row,) = tables.accuracies(runs).to_dict("records")
+    (row,) = tables.accuracies(read(runs)).to_dict("records")
     assert row["mean"] == pytest.approx(53)
     assert row["std"] == pytest.approx(math.sqrt((9 + 1 + 16) / 2))
     assert (row["n"], row["validation_mean"], row["validation_std"]) == (3, pytest.approx(60), pytest.approx(0))
@@ -20,28 +26,28 @@ def test_mean_and_sample_std_by_hand(tmp_path):
 
 
 def test_one_run_has_no_std(tmp_path):
-    frame = tables.table(1, [run(tmp_path)])
+    frame = table(1, [run(tmp_path)])
     assert math.isnan(frame.loc[0, "std"])
     assert "50.0 (n = 1)" in tables.to_markdown(1, frame)
     assert "±" not in tables.to_markdown(1, frame).split("\n\n")[1]
 
 
 def test_validation_not_test_chooses_the_depth(tmp_path):
-    sgd = {"variant": "sgd", "recipe": "none", "recipe_digest": "", "population": 0, "generations": 0}
+    sgd = {"variant": "sgd", **NO_RECIPE}
     runs = [
         run(tmp_path, **sgd, depth=1, validation_accuracy=0.61, test_accuracy=0.59),
         run(tmp_path, **sgd, depth=2, validation_accuracy=0.63, test_accuracy=0.58),  # chosen, worst on test
         run(tmp_path, **sgd, depth=3, validation_accuracy=0.62, test_accuracy=0.64),
     ]
-    assert tables.table(1, runs)[["depth", "mean"]].to_numpy().tolist() == [[2, pytest.approx(58)]]
-    assert tables.all_tried(1, runs)["depth"].tolist() == [1, 2, 3]
-    assert "SGD, depth 3" in tables.to_markdown(1, tables.all_tried(1, runs))
+    assert table(1, runs)[["depth", "mean"]].to_numpy().tolist() == [[2, pytest.approx(58)]]
+    assert tables.all_tried(1, read(runs))["depth"].tolist() == [1, 2, 3]
+    assert "SGD, depth 3" in tables.to_markdown(1, tables.all_tried(1, read(runs)))
 
 
 def test_only_a_variant_of_several_depths_is_said_to_be_the_best_of_them(tmp_path):
     runs = [run(tmp_path, variant="sgd", depth=depth) for depth in (1, 2)] + [run(tmp_path, depth=1)]
-    text = tables.to_markdown(1, tables.table(1, runs))
-    assert "a block: SGD 2 (of 2 tried, the best on validation); Search-based Learning 2." in text
+    text = tables.to_markdown(1, table(1, runs))
+    assert "per block: SGD 2 (of 2 tried, the best on validation); Search-based Learning 2." in text
 
 
 def test_validation_chooses_among_tuned_settings_too(tmp_path):
@@ -49,23 +55,23 @@ def test_validation_chooses_among_tuned_settings_too(tmp_path):
         run(tmp_path, variant="sgd", validation_accuracy=0.5, test_accuracy=0.9),
         run(tmp_path, variant="sgd--learning_rate-8", validation_accuracy=0.6, test_accuracy=0.4),  # chosen
     ]
-    (row,) = tables.table(1, runs).to_dict("records")
+    (row,) = table(1, runs).to_dict("records")
     assert (row["variant"], row["setting"], row["tried"]) == ("sgd", "learning_rate 8", 2)
     assert row["mean"] == pytest.approx(40)
-    text = tables.to_markdown(1, tables.table(1, runs))
-    assert "a block: SGD 6 with learning_rate 8 (of 2 tried, the best on validation)." in text
+    text = tables.to_markdown(1, table(1, runs))
+    assert "per block: SGD 6 with learning_rate 8 (of 2 tried, the best on validation)." in text
 
 
 def test_of_equal_depths_the_smaller(tmp_path):
     runs = [run(tmp_path, depth=depth) for depth in (3, 1, 2)]
-    assert tables.table(1, runs)["depth"].tolist() == [1]
+    assert table(1, runs)["depth"].tolist() == [1]
 
 
 @pytest.mark.parametrize("column", ["recipe_digest", "code_version", "settings_digest"])
 def test_runs_that_differ_are_not_averaged(tmp_path, column):
     runs = [run(tmp_path, seed=0), run(tmp_path, seed=1, **{column: "999999999999"})]
     with pytest.raises(UserError, match="run snakemake again so that all are made alike") as error:
-        tables.accuracies(runs)
+        tables.accuracies(read(runs))
     assert column in str(error.value)
     assert all(str(path) in str(error.value) for path in runs)
     assert "\n" not in str(error.value)
@@ -73,11 +79,11 @@ def test_runs_that_differ_are_not_averaged(tmp_path, column):
 
 def test_a_seed_counts_once(tmp_path):
     with pytest.raises(UserError, match="seed 0 would count twice"):
-        tables.accuracies([run(tmp_path), run(tmp_path)])
+        tables.accuracies(read([run(tmp_path), run(tmp_path)]))
 
 
 def test_other_points_may_differ(tmp_path):
-    assert len(tables.accuracies([run(tmp_path), run(tmp_path, variant="sgd", code_version="other")])) == 2
+    assert len(tables.accuracies(read([run(tmp_path), run(tmp_path, variant="sgd", code_version="other")]))) == 2
 
 
 def test_damaged_summaries(tmp_path):
@@ -85,13 +91,13 @@ def test_damaged_summaries(tmp_path):
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "test_accuracy": "0.5"}))
     with pytest.raises(UserError, match="test_accuracy must be numbers"):
-        tables.accuracies([path])
+        read([path])
     del values["width"]
     path.write_text(json.dumps(values))
     with pytest.raises(UserError, match=r"summary\.json lacks width"):
-        tables.accuracies([path])
+        read([path])
     with pytest.raises(UserError, match="no training runs"):
-        tables.accuracies([])
+        read([])
 
 
 def test_rows_in_the_papers_order(tmp_path):
@@ -100,7 +106,7 @@ def test_rows_in_the_papers_order(tmp_path):
         for dataset in ("b", "a")
         for variant in ("mine", "search-all", "search-skip0", "sgd")
     ]
-    frame = tables.table(2, runs)
+    frame = table(2, runs)
     order = ["sgd", "search-skip0", "search-all", "mine"]
     assert list(zip(frame["dataset"], frame["variant"], strict=True)) == [(d, v) for d in "ba" for v in order]
     assert list(frame.columns[:10]) == [
@@ -109,8 +115,8 @@ def test_rows_in_the_papers_order(tmp_path):
 
 
 def test_the_papers_numbers(tmp_path):
-    assert len(tables.PAPER) == 12
-    frame = tables.table(1, [run(tmp_path, paper="CIFAR-100", seed=s) for s in (0, 1)])
+    assert len(paper.TABLES) == 12
+    frame = table(1, [run(tmp_path, dataset="cifar100", seed=s) for s in (0, 1)])
     assert frame.loc[0, ["paper_mean", "paper_std"]].tolist() == [61.6, 0.2]
     assert frame.loc[0, "difference"] == pytest.approx(50 - 61.6)
     assert "50.0 ± 0.0 (n = 2)<br>[61.6 ± 0.2]" in tables.to_markdown(1, frame)
@@ -118,16 +124,32 @@ def test_the_papers_numbers(tmp_path):
 
 def test_each_table_has_its_own_runs(tmp_path):
     with pytest.raises(UserError, match="table 2 is with data augmentation"):
-        tables.table(2, [run(tmp_path)])
+        table(2, [run(tmp_path)])
     with pytest.raises(UserError, match="no table 3"):
-        tables.table(3, [run(tmp_path)])
+        tables.make(TableJob(3, DATASETS), [run(tmp_path)], tmp_path / "table3.csv")
+
+
+def test_an_altered_run_is_not_counted(tmp_path):
+    path = run(tmp_path)
+    path.write_text(path.read_text().replace('"test_accuracy": 0.5', '"test_accuracy": 0.9'))
+    with pytest.raises(UserError, match="was altered"):
+        tables.make(TableJob(1, DATASETS), [path], tmp_path / "table1.csv")
+    assert not (tmp_path / "table1.csv").exists()
+
+
+def test_labels_come_from_the_job(tmp_path):
+    job = TableJob(1, {"toy": DatasetName("Another label", "MNIST")})
+    tables.make(job, [run(tmp_path)], tmp_path / "table1.csv")
+    frame = read_csv(tmp_path / "table1.csv", tables.COLUMNS)
+    assert frame[["label", "paper", "paper_mean"]].to_numpy().tolist() == [["Another label", "MNIST", 99.0]]
+    with pytest.raises(UserError, match="'toy' has no label: the job names mine"):
+        tables.make(TableJob(1, {"mine": DatasetName("Mine")}), [run(tmp_path)], tmp_path / "table1.csv")
 
 
 def test_markdown(tmp_path):
-    runs = [run(tmp_path, dataset=d, label=d.upper(), seed=s) for d in "ab" for s in (0, 1)]
-    caption, body = tables.to_markdown(1, tables.table(1, [*runs, run(tmp_path, dataset="a", label="A", variant="x")]))[
-        :-1
-    ].split("\n\n")
+    runs = [run(tmp_path, dataset=d, seed=s) for d in "ab" for s in (0, 1)]
+    frame = table(1, [*runs, run(tmp_path, dataset="a", variant="x")])
+    caption, body = tables.to_markdown(1, frame)[:-1].split("\n\n")
     for words in ("46,000 training images", "width 256", "4 epochs", "small 111111111111", "12e456789012"):
         assert words in caption
     assert body.splitlines() == [
@@ -139,15 +161,15 @@ def test_markdown(tmp_path):
 
 
 def test_drawn_from_the_csv_alone(tmp_path):
-    frame = tables.table(1, [run(tmp_path, paper="MNIST", seed=s) for s in (0, 1)])
+    frame = table(1, [run(tmp_path, dataset="mnist", seed=s) for s in (0, 1)])
     csv, png = tmp_path / "table1.csv", tmp_path / "table1.png"
     frame.to_csv(csv, index=False)
     again = read_csv(csv, tables.COLUMNS)
     assert tables.to_markdown(1, again) == tables.to_markdown(1, frame)
-    tables.draw(1, csv, png)
+    tables.redraw(1, csv)
     assert png.read_bytes().startswith(b"\x89PNG")
-    words = [text.get_text() for text in tables.picture(1, again).axes[0].texts]
-    assert {"Toy (made up)", "Search-based Learning", "50.0 ± 0.0 (n = 2)\n[99.0 ± 0.1]"} <= set(words)
+    words = [text.get_text() for text in tables.draw(1, again).axes[0].texts]
+    assert {"MNIST", "Search-based Learning", "50.0 ± 0.0 (n = 2)\n[99.0 ± 0.1]"} <= set(words)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +185,7 @@ def test_csvs_that_can_not_serve(tmp_path, text, message):
     csv = tmp_path / "table1.csv"
     csv.write_text(text)
     with pytest.raises(UserError, match=message) as error:
-        tables.draw(1, csv, tmp_path / "table1.png")
+        tables.redraw(1, csv)
     assert str(csv) in str(error.value)
     assert not (tmp_path / "table1.png").exists()
 

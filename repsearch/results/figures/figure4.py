@@ -1,0 +1,91 @@
+"""Figure 4 (§4.4): validation accuracy against the search's population and generations."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from repsearch.errors import UserError
+from repsearch.jobs import FigureJob
+from repsearch.results import style
+from repsearch.results.claims import Claim, Mean, verdict
+from repsearch.results.runs import (
+    RUN_FACTS,
+    VARIANTS,
+    mean_and_std,
+    number_range,
+    points,
+    read,
+    require_one_dataset,
+    scale_text,
+    spread,
+)
+
+COLUMNS = ["panel", "x", "mean", "std", "n", *RUN_FACTS]
+
+
+def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
+    """Validation accuracy (%) of runs whose recipes differ from `job.recipe` in population or layer-0 generations.
+
+    A recipe is called RECIPE (which counts in both panels), RECIPE-population-N or RECIPE-generations-N.
+    """
+    rows = []
+    for group in points(read(inputs, job.datasets)):
+        first, numbers = group.iloc[0], spread(100 * group["validation_accuracy"])
+        panels = [
+            panel for panel in style.PANELS if re.fullmatch(rf"{re.escape(job.recipe)}(-{panel}-\d+)?", first["recipe"])
+        ]
+        if not panels:
+            raise UserError(
+                f"figure 4: {first['path']} used recipe {first['recipe']}, which is not {job.recipe}, "
+                f"{job.recipe}-population-N or {job.recipe}-generations-N"
+            )
+        rows += [
+            {"panel": panel, "x": first[panel], **numbers, "n": len(group), **first[RUN_FACTS]} for panel in panels
+        ]
+    frame = pd.DataFrame(rows)
+    require_one_dataset(frame)
+    frame = frame.sort_values(["panel", "variant", "depth", "x"], ascending=[False, True, True, True])
+    return frame[COLUMNS].reset_index(drop=True)
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    figure, axes = style.panels(1, 2, 6.5, 2.9, share_y=True)
+    series = list(dict.fromkeys(zip(frame["variant"], frame["depth"], strict=True)))
+    looks = style.variant_looks(variant for variant, _ in series)
+    for ax, (panel, name) in zip(axes, style.PANELS.items(), strict=True):
+        part = frame[frame["panel"] == panel]
+        for variant, depth in series:
+            rows = part[(part["variant"] == variant) & (part["depth"] == depth)].sort_values("x")
+            if len(rows):
+                bars = rows["std"].where(rows["n"] > 1)
+                label = f"{VARIANTS.get(variant, variant)}, {2 * depth} convolutions per block"
+                ax.errorbar(rows["x"], rows["mean"], bars, capsize=2.5, elinewidth=0.9, label=label, **looks[variant])
+        style.compute_axis(ax, part["x"])
+        ax.set(title=f"Scaling {name.lower()}", xlabel=name if panel == "population" else "Generations of block 0")
+    axes[0].set_ylabel("Validation accuracy (%)")
+    return style.legend(figure, axes)
+
+
+def caption(frame: pd.DataFrame) -> str:
+    title = (
+        f"**Figure 4.** Accuracy scales with search compute on {frame['label'].iloc[0]}: validation accuracy (%) "
+        "against population (left) and against block-0 generations (right), of networks trained on the searched "
+        "representations."
+    )
+    return style.caption(title, frame, marks="Error bars")
+
+
+def claims(frame: pd.DataFrame) -> Iterator[Claim]:
+    """ "Up to saturation" (abstract)."""
+    scale = f"{frame['label'].iloc[0]}: {scale_text(frame)}"
+    for panel, rows in frame.groupby("panel", sort=False):
+        rows = rows.sort_values("x")
+        numbers = ", ".join(f"{row['x']}: {mean_and_std(row)}" for _, row in rows.iterrows())
+        first, last = (Mean.of(rows.iloc[place]) for place in (0, -1))
+        yield Claim(
+            "§4.4, figure 4", f"Validation accuracy rises with {panel}", "rises, then saturates", numbers,
+            number_range(rows["n"]), scale, verdict(last.above(first)),
+        )  # fmt: skip

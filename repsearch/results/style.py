@@ -1,0 +1,129 @@
+"""How figures look and what their captions state. Sizes are inches as printed, 6.5 across the page."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from repsearch.results.runs import AUGMENTATIONS, VARIANTS, number_range, per_owner, provenance_text, scale_text
+from repsearch.storage.files import atomic
+
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+Look = dict[str, Any]  # colour-blind-safe (Okabe & Ito), and distinguishable in grey by line and marker
+LOOKS: list[Look] = [
+    {"color": colour, "linestyle": line, "marker": marker}
+    for colour, line, marker in [
+        (BLUE, "-", "o"),
+        (VERMILLION, "--", "s"),
+        (GREEN, "-.", "^"),
+        (PURPLE, ":", "D"),
+        (ORANGE, "-", "v"),
+        (SKY, "--", "P"),
+    ]
+]
+VARIANT_LOOKS = {"search-all": LOOKS[0], "sgd": LOOKS[1], "search-skip0": LOOKS[2]}
+BLOCK_LOOKS = {"block0": LOOKS[0], "block1": LOOKS[1], "block2": LOOKS[2]}
+PANELS = {"population": "Population size", "generations": "Generations"}
+
+
+def save(png: Path, draw: Callable[[pd.DataFrame], Figure], frame: pd.DataFrame) -> None:
+    """Draw a frame in the common style and write the picture."""
+    with style(), atomic(png) as temporary:
+        draw(frame).savefig(temporary, dpi=200)
+
+
+def style() -> AbstractContextManager[None]:
+    """Settings of all figures, to be used around drawing and saving."""
+    return rc_context(
+        {
+            **{"font.family": "sans-serif", "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9},
+            **{"xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8.5, "legend.frameon": False},
+            **{"axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.axisbelow": True},
+            **{"axes.grid": True, "grid.color": "0.9", "grid.linewidth": 0.5, "xtick.major.width": 0.7},
+            **{"lines.linewidth": 1.4, "lines.markersize": 4, "ytick.major.width": 0.7},
+        }
+    )
+
+
+def panels(
+    rows: int, columns: int, width: float, height: float, share_y: bool | Literal["row"] = False
+) -> tuple[Figure, list[Axes]]:
+    """A figure of width × height inches, and its panels row by row."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
+    return figure, list(axes.flat)
+
+
+def line(ax: Axes, rows: pd.DataFrame, x: str, look: Look, label: str, low: float | None = None) -> None:
+    """The mean, and a band of ± 1 std where n > 1, not below `low`; markers on at most a dozen points."""
+    rows = rows.dropna(subset="mean").sort_values(x)
+    std = rows["std"].where(rows["n"] > 1)
+    ax.plot(rows[x], rows["mean"], label=label, markevery=max(1, len(rows) // 10), **look)
+    ax.fill_between(
+        rows[x], (rows["mean"] - std).clip(lower=low), rows["mean"] + std, color=look["color"], alpha=0.15, linewidth=0
+    )
+
+
+def variant_looks(variants: Iterable[str]) -> dict[str, Look]:
+    """The same look for a variant in every figure; variants that are not the paper's take the free looks in turn."""
+    distinct = list(dict.fromkeys(variants))
+    free = iter([look for look in LOOKS if look not in VARIANT_LOOKS.values()] * len(distinct))
+    return {variant: VARIANT_LOOKS[variant] if variant in VARIANT_LOOKS else next(free) for variant in distinct}
+
+
+def compute_axis(ax: Axes, values: pd.Series) -> None:
+    """Logarithmic, with plain numbers at the data's values, except those that would overlap the one before."""
+    distinct = sorted(set(values))
+    if not distinct:
+        return
+    if distinct[0] > 0:
+        ax.set_xscale("log", base=2)
+    else:
+        ax.set_xscale("symlog", base=2, linthresh=1)  # 0 generations: the initial population
+    gap = (distinct[-1] / max(1, distinct[0])) ** (1 / 11)
+    ticks = distinct[:1]
+    for value in distinct[1:]:
+        if value >= ticks[-1] * gap:
+            ticks.append(value)
+    ax.set_xticks(ticks, [f"{value:g}" for value in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def legend(figure: Figure, axes: list[Axes]) -> Figure:
+    """One legend above all panels, clear of the data."""
+    entries: dict[str, Any] = {}
+    for ax in axes:
+        handles, labels = ax.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    columns = min(len(entries), 4 if figure.get_figwidth() > 5 else 2)
+    figure.legend(list(entries.values()), list(entries), loc="outside upper center", ncols=columns, handlelength=3)
+    return figure
+
+
+def caption(
+    title: str,
+    frame: pd.DataFrame,
+    marks: str = "Bands",
+    deviation: str = "standard deviation",
+    n: str | None = None,
+) -> str:
+    """A caption: `title` (what is shown, with units), what the marks mean, n, and what the numbers were made from.
+
+    n: what to say after "n ="; by default the range of the frame's n, of runs if the frame has variants, else of
+    images. For runs, the depth and the scale are added.
+    """
+    of_runs = "variant" in frame
+    counted = n or f"{number_range(frame['n'])} {'runs' if of_runs else 'images'}"
+    parts = [title, (f"{marks}: ± 1 {deviation} over n; " if (frame["n"] > 1).any() else "") + f"n = {counted}."]
+    if of_runs:
+        depths = frame[["variant", "depth"]].drop_duplicates()
+        counts = per_owner((str(2 * depth), VARIANTS.get(name, name)) for name, depth in depths.itertuples(index=False))
+        parts.append(f"Convolutions per block: {counts}.")
+        parts.append(f"Scale: {scale_text(frame)}, {AUGMENTATIONS.get(frame['augmentation'].iloc[0], '')}.")
+    return " ".join([*parts, provenance_text(frame)]) + "\n"

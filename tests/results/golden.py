@@ -1,0 +1,58 @@
+"""Every table, figure and page of made-up runs and probes, compared with tests/golden/results by test_golden.py.
+
+After an intended change, `python -m tests.results.golden` writes them again; then read `git diff tests/golden`.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from repsearch.jobs import ReadingsJob, ReproductionJob, TableJob
+from repsearch.results import figures, readings, report, reproduction, tables
+from tests.results import made_up
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden/results"
+AUGMENTATIONS = {1: "plain", 2: "augmented"}
+ACCURACIES = {"sgd": 0.9, "sgd--learning_rate-8": 0.91, "search-skip0": 0.85, "search-all": 0.7}
+SCALE = ReproductionJob("toy", "width 4", "results/toy", "--configfile toy.yaml", full=False)
+
+
+def make(out: Path, inputs: Path) -> None:
+    """A results folder `out`, pictures included, from runs and probes written to `inputs`."""
+    for name in made_up.FIGURES:
+        probes_or_runs = made_up.figure_inputs(name, inputs / name)
+        figures.make(made_up.figure_job(name), probes_or_runs, out / f"figures/{name}.csv")
+    for number, augmentation in AUGMENTATIONS.items():
+        runs = [
+            made_up.run(
+                inputs / "tables",
+                dataset=dataset,
+                variant=variant,
+                augmentation=augmentation,
+                seed=seed,
+                test_accuracy=accuracy + seed / 1000,
+            )
+            for dataset in ("mnist", "mine")
+            for variant, accuracy in ACCURACIES.items()
+            for seed in range(3)
+        ]
+        tables.make(TableJob(number, made_up.DATASETS), runs, out / f"tables/table{number}.csv")
+    readings.make(ReadingsJob(made_up.DATASETS), *made_up.study(inputs / "study"), out / "tables/readings.csv")
+    report.make(sorted([*out.glob("tables/*"), *out.glob("figures/*")]), out / "report.md")
+    reproduction.make(SCALE, out, out / "reproduction.md")
+
+
+def texts(folder: Path) -> dict[str, bytes]:
+    """CSVs and Markdown files by name; the bytes of pictures depend on matplotlib's version."""
+    files = [path for path in folder.rglob("*.*") if path.suffix in (".csv", ".md")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        made = Path(temporary, "toy")
+        make(made, Path(temporary, "inputs"))
+        shutil.rmtree(GOLDEN, ignore_errors=True)
+        for file, content in texts(made).items():
+            (GOLDEN / file).parent.mkdir(parents=True, exist_ok=True)
+            (GOLDEN / file).write_bytes(content)
