@@ -39,11 +39,12 @@ DEFAULT = "default"
 PARTS = {"search": "Search", "training": "Learning", "baseline": "SGD"}
 
 
-def make(job: ReadingsJob, runs: Sequence[Path], targets: Sequence[Path], out: Path) -> None:
+def make(job: ReadingsJob, inputs: Sequence[Path], out: Path) -> None:
     """Write the study's CSV to `out`; beside it, drawn from it alone, .md and .png.
 
-    runs: the summaries. targets: the facts.json of each recipe. Raises UserError where one was altered or is missing.
+    inputs: the runs' summary.json and each recipe's facts.json. Raises UserError where one was altered or is missing.
     """
+    runs, targets = ([path for path in inputs if path.name == name] for name in ("summary.json", "facts.json"))
     verify_inputs(runs)
     write_csv(out, build(read(runs, job.datasets), targets))
     redraw(out)

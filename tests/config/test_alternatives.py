@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from repsearch.config import alternatives
-from repsearch.config import schema as config
+from repsearch.config.load import load
+from repsearch.config.resolve import Resolved
 from repsearch.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +19,7 @@ STUDY: dict[str, Any] = {
     "baseline": "sgd",
     "seeds": 2,
     "grid": {"smooth": ["child", "noise"], "batch_norm": ["frozen", "frozen-unsmoothed", "batch"]},
-    "search": [{"initial_noise": 0.1}, {"noise": "channel"}],
+    "search": [{"initial_noise": 0.1}, {"mutation": "channel"}],
     "training": [{"compare": "before_gelu"}, {"learning_rate_scaling": "decoupled", "learning_rate": 2.0}],
     "baseline_training": {"learning_rate": [2.0, 4.0]},
 }
@@ -30,15 +31,15 @@ def _raw(**changes: Any) -> dict[str, Any]:
 
 
 def test_names_say_what_changes_and_can_be_read_back() -> None:
-    name = alternatives.name("paper", {"noise": "element", "initial_noise": 0.1, "count_padding": False})
-    assert name == "paper--noise-element--initial_noise-0.1--count_padding-false"
+    name = alternatives.name("paper", {"mutation": "element", "initial_noise": 0.1, "count_padding": False})
+    assert name == "paper--mutation-element--initial_noise-0.1--count_padding-false"
     assert alternatives.family(name) == "paper"
-    assert alternatives.setting(name) == "noise element, initial_noise 0.1, count_padding false"
+    assert alternatives.setting(name) == "mutation element, initial_noise 0.1, count_padding false"
     assert alternatives.name("paper", {}) == "paper" and alternatives.setting("paper") == ""
 
 
 def test_the_grid_is_every_combination_that_searches_differently() -> None:
-    chosen = config.load(_raw()).grid_readings("paper")
+    chosen = Resolved(load(_raw())).grid_readings("paper")
     assert chosen == [
         {},
         {"batch_norm": "frozen-unsmoothed"},
@@ -46,25 +47,25 @@ def test_the_grid_is_every_combination_that_searches_differently() -> None:
         {"smooth": "noise"},  # with frozen-unsmoothed it would be the same search
         {"smooth": "noise", "batch_norm": "batch"},
     ]
-    every = config.load(_raw()).search_readings("paper")
-    assert every[5:] == [{"initial_noise": 0.1}]  # channel noise is the default already
+    every = Resolved(load(_raw())).search_readings("paper")
+    assert every[5:] == [{"initial_noise": 0.1}]  # the mutation is the default already
 
 
 def test_alternatives_are_recipes_and_variants_of_their_own() -> None:
-    loaded = config.load(_raw())
-    assert loaded.all_recipes["paper--smooth-noise"].smooth == "noise"
-    assert loaded.all_recipes["paper--smooth-noise"].calibration(1, 0.0).blur == (0, 0)
-    assert loaded.all_recipes["paper"].calibration(1, 0.0).blur == (5, 1)
-    raw = loaded.run_training("cifar10", "search-all--learning_rate_scaling-decoupled--learning_rate-2")
+    resolved = Resolved(load(_raw()))
+    assert resolved.recipes["paper--smooth-noise"].smooth == "noise"
+    assert resolved.recipes["paper--smooth-noise"].calibration(1, 0.0).blur == (0, 0)
+    assert resolved.recipes["paper"].calibration(1, 0.0).blur == (5, 1)
+    raw = resolved.training("cifar10", "search-all--learning_rate_scaling-decoupled--learning_rate-2")
     assert (raw.learning_rate_scaling, raw.learning_rate) == ("decoupled", 2.0)
-    assert loaded.training_readings("cifar10", "search-skip0") == [{}]  # the grid alone
-    assert loaded.training_readings("cifar10", "sgd") == [{}, {"learning_rate": 2.0}]
+    assert resolved.training_readings("cifar10", "search-skip0") == [{}]  # the grid alone
+    assert resolved.training_readings("cifar10", "sgd") == [{}, {"learning_rate": 2.0}]
 
 
 def test_tuning_tries_every_combination_and_the_plain_variant_once() -> None:
     raw = _raw()
     raw["variants"]["sgd"]["tune"] = {"learning_rate": [2.0, 4.0], "schedule": ["triangle", "constant"]}
-    assert config.load(raw).tuned("cifar10", "sgd") == [
+    assert Resolved(load(raw)).tuned("cifar10", "sgd") == [
         "sgd--learning_rate-2",
         "sgd--learning_rate-2--schedule-constant",
         "sgd",
@@ -89,11 +90,11 @@ def test_a_mistake_in_the_study_is_named(change: dict[str, Any], message: str) -
     raw = _raw()
     raw["readings"] |= change
     with pytest.raises(UserError, match=message):
-        config.load(raw)
+        load(raw)
 
 
 def test_names_of_ones_own_must_not_look_like_alternatives() -> None:
     raw = _raw()
     raw["variants"]["sgd--mine"] = {"learns": "labels"}
     with pytest.raises(UserError, match="marks alternatives"):
-        config.load(raw)
+        load(raw)

@@ -55,3 +55,9 @@ def lines(preset: str) -> list[str]:
         assert to_json(from_json(type(job), text)) == text  # the command reads what the rule wrote
         found.append(" ".join([kind, *map(str, wildcards), digest(text)]))
     return found
+
+
+def write() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for preset in PRESETS:
+        (FOLDER / f"{preset}.txt").write_text("\n".join(lines(preset)) + "\n", encoding="utf-8")

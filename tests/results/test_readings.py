@@ -11,7 +11,7 @@ from tests.results import made_up
 def test_the_study_sets_each_reading_beside_sgd(tmp_path):
     runs, targets = made_up.study(tmp_path)
     job, out = ReadingsJob(made_up.DATASETS), tmp_path / "readings.csv"
-    readings.make(job, runs, targets, out)
+    readings.make(job, [*runs, *targets], out)
     frame = read_csv(out, readings.COLUMNS)
     rows = frame.set_index(["part", "reading", "variant"])
     assert rows.loc[("search", "default", "search-all"), "validation_mean"] == pytest.approx(55)
@@ -23,14 +23,14 @@ def test_the_study_sets_each_reading_beside_sgd(tmp_path):
     assert "| Search | default | 1.50, 1.50, 1.50, 1.50 |" in text and "55.0 ± 7.1" in text
     assert out.with_suffix(".png").stat().st_size > 10_000
     with pytest.raises(UserError, match="no facts of the targets of toy, small--smooth-noise"):
-        readings.make(job, runs, targets[:1], out)
+        readings.make(job, [*runs, targets[0]], out)
 
 
 def test_an_altered_run_is_not_counted(tmp_path):
     runs, targets = made_up.study(tmp_path)
     runs[0].write_text(runs[0].read_text().replace('"depth": 3', '"depth": 2'))
     with pytest.raises(UserError, match="was altered"):
-        readings.make(ReadingsJob(made_up.DATASETS), runs, targets, tmp_path / "readings.csv")
+        readings.make(ReadingsJob(made_up.DATASETS), [*runs, *targets], tmp_path / "readings.csv")
 
 
 def test_the_claim_needs_a_recipe_without_blur(tmp_path):

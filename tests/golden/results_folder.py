@@ -1,8 +1,6 @@
-"""Every table, figure and page of made-up runs and probes, compared with tests/golden/results by test_golden.py.
+"""Every table, figure and page of made-up runs and probes."""
 
-After an intended change, `python -m tests.results.golden` writes them again; then read `git diff tests/golden`.
-"""
-
+import itertools
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,7 +9,7 @@ from repsearch.jobs import ReadingsJob, ReproductionJob, TableJob
 from repsearch.results import figures, readings, report, reproduction, tables
 from tests.results import made_up
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden/results"
+FOLDER = Path(__file__).parent / "results"
 AUGMENTATIONS = {1: "plain", 2: "augmented"}
 ACCURACIES = {"sgd": 0.9, "sgd--learning_rate-8": 0.91, "search-skip0": 0.85, "search-all": 0.7}
 SCALE = ReproductionJob("toy", "width 4", "results/toy", "--configfile toy.yaml", full=False)
@@ -37,7 +35,8 @@ def make(out: Path, inputs: Path) -> None:
             for seed in range(3)
         ]
         tables.make(TableJob(number, made_up.DATASETS), runs, out / f"tables/table{number}.csv")
-    readings.make(ReadingsJob(made_up.DATASETS), *made_up.study(inputs / "study"), out / "tables/readings.csv")
+    study = [*itertools.chain(*made_up.study(inputs / "study"))]
+    readings.make(ReadingsJob(made_up.DATASETS), study, out / "tables/readings.csv")
     report.make(sorted([*out.glob("tables/*"), *out.glob("figures/*")]), out / "report.md")
     reproduction.make(SCALE, out, out / "reproduction.md")
 
@@ -48,11 +47,11 @@ def texts(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-if __name__ == "__main__":
+def write() -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        made = Path(temporary, "toy")
-        make(made, Path(temporary, "inputs"))
-        shutil.rmtree(GOLDEN, ignore_errors=True)
-        for file, content in texts(made).items():
-            (GOLDEN / file).parent.mkdir(parents=True, exist_ok=True)
-            (GOLDEN / file).write_bytes(content)
+        results = Path(temporary, "toy")
+        make(results, Path(temporary, "inputs"))
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        for file, content in texts(results).items():
+            (FOLDER / file).parent.mkdir(parents=True, exist_ok=True)
+            (FOLDER / file).write_bytes(content)
