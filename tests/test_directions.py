@@ -13,7 +13,7 @@ real = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name in {blocked} else real(name, package)
 import torch
 from repsearch.learning import augment
-from repsearch import metrics as measures
+from repsearch import metrics
 from repsearch.learning import objective
 from repsearch.search import reference
 from repsearch.learning import training
