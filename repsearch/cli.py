@@ -336,9 +336,9 @@ Classes = Annotated[int, typer.Option(help="Classes of the head.")]
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:
-    from repsearch.bench import search as bench
+    from repsearch.bench.report import text
 
-    typer.echo(json.dumps(result, indent=2) if as_json else bench.text(result))
+    typer.echo(json.dumps(result, indent=2) if as_json else text(result))
 
 
 @bench_app.command("search")
@@ -377,7 +377,7 @@ def bench_train(
 ) -> None:
     """Training images a second by variant and depth, beside the matrix product's ceiling."""
     _start(None, None)
-    from repsearch.bench import search as bench
+    from repsearch.bench import training as bench
     from repsearch.devices import choose
 
     if precision not in ("float32", "bfloat16"):
