@@ -1,14 +1,15 @@
-"""Everything that a new machine is measured for, in one run: benchmarks/device.py OUT [--images data.npz] [--small]
+"""Measure a new machine in one run: benchmarks/device.py OUT [--images data.npz] [--small]
 
-Needs torch and numpy alone (and triton on a GPU, numba for the CPU's fused path). Writes one JSON and one Markdown file
-a part into OUT, and goes on where a part fails:
+Needs torch and numpy alone, besides triton for a GPU's fused path and numba for a CPU's. Writes one JSON and one
+Markdown file per part into OUT; where a part fails, its error, and the others are still run:
 
-    agreement   the fused path against the dense one in double precision, every reading and layer
-    search      candidates a second, with scaling; the dense path of a trained network
-    whole       images of a real data set (npz: x_train, y_train) searched whole, at the paper's recipe
-    train       training images a second
+    agreement   the fused path, compared with the dense one in double precision, for every reading and block
+    search      candidates per second, and how they scale
+    dense       candidates per second of a trained network, which takes the dense path
+    train       training images per second
+    whole       the paper's whole search of images of a real data set (npz: x_train, y_train)
 
---small: widths and counts for a CPU and a minute, to see that the script runs.
+--small: widths and counts for a CPU and a minute, to check that the script runs.
 """
 
 import argparse
@@ -23,7 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from repsearch.bench import search as bench
+from repsearch.bench.report import text
+from repsearch.bench.search import PAPER, bench_search
+from repsearch.bench.training import bench_train
 from repsearch.network import Shape
 from repsearch.search import backends as fused
 from repsearch.search.evolution import Evolution, search
@@ -41,7 +44,10 @@ READINGS: list[dict[str, Any]] = [
 
 
 def agreement(device: torch.device, width: int) -> dict[str, Any]:
-    """Largest differences after three generations of 240 candidates, and how many images kept the same candidate."""
+    """Differences after three generations of 240 candidates, and how at_scale images have the same best candidate.
+
+    map: the median over images of the largest difference within the best map; loss: the largest difference of all.
+    """
     rows = []
     shape = Shape(3, 32, 10, width)
     x = torch.randn(32, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -49,8 +55,8 @@ def agreement(device: torch.device, width: int) -> dict[str, Any]:
     exact = initialise(shape, x, 0, 32, 0.3, (5, 1)).to(device, torch.float64)
     numbers = torch.arange(4, device=device)
     for reading in READINGS:
-        layers = tuple(replace(layer, generations=3) for layer in bench.PAPER.layers)
-        recipe = replace(bench.PAPER, layers=layers, **reading)  # type: ignore[arg-type]
+        layers = tuple(replace(layer, generations=3) for layer in PAPER.layers)
+        recipe = replace(PAPER, layers=layers, **reading)  # type: ignore[arg-type]
         for layer in range(len(BLOCKS)):
             plain = Evolution(exact, numbers, recipe, numbers, "dense")
             with torch.no_grad():
@@ -59,23 +65,23 @@ def agreement(device: torch.device, width: int) -> dict[str, Any]:
                 evolve = fused.choose(fast, recipe, "fused")
                 assert evolve is not None
                 rest = fused.rest(fast, layer)
-                found, losses = evolve(rest, numbers, recipe, numbers, layer, parents.float(), loss.float())
-            apart = (found - best).abs().flatten(1).amax(1)
+                fused_best, losses = evolve(rest, numbers, recipe, numbers, layer, parents.float(), loss.float())
+            difference = (fused_best - best).abs().flatten(1).amax(1)
             rows.append(
                 {
                     "reading": json.dumps(reading),
                     "layer": BLOCKS[layer],
-                    "map": float(apart.median()),
+                    "map": float(difference.median()),
                     "loss": float((losses - history).abs().max()),
-                    "same": int((apart < 0.05).sum()),
-                    "of": len(apart),
+                    "same": int((difference < 0.05).sum()),
+                    "of": len(difference),
                 }
             )
     return {"rows": rows}
 
 
 def whole(device: torch.device, path: Path, images: int, batch: int, width: int) -> dict[str, Any]:
-    """Images searched whole at the paper's recipe, first and last cross-entropies, and 50,000 images' minutes."""
+    """The time of whole searches with the paper's recipe; mean cross-entropies of the start and of each layer's end."""
     with np.load(path, allow_pickle=False) as arrays:
         x = torch.from_numpy(arrays["x_train"][: max(images, 2000)]).float() / 255
         y = torch.from_numpy(arrays["y_train"][:images].astype(np.int64)).flatten().to(device)
@@ -83,15 +89,18 @@ def whole(device: torch.device, path: Path, images: int, batch: int, width: int)
     variance, mean = torch.var_mean(x, (0, 2, 3), keepdim=True)
     x = ((x - mean) / variance.sqrt()).contiguous()
     shape = Shape(x.shape[1], x.shape[2], int(y.max()) + 1, width)
-    network = initialise(shape, x, 0, 2000, 0.3, bench.PAPER.child_blur).to(device)
-    found, numbers = [], torch.arange(images, device=device)
+    network = initialise(shape, x, 0, 2000, 0.3, PAPER.child_blur).to(device)
+    results, numbers = [], torch.arange(images, device=device)
     started = time.perf_counter()
     for part in numbers.split(batch):
-        found.append(search(network, x[part.cpu()].to(device), y[part], bench.PAPER, part).cpu())
+        results.append(search(network, x[part.cpu()].to(device), y[part], PAPER, part).cpu())
     seconds = time.perf_counter() - started
-    losses = {name: float(torch.cat([f.history[name][:, -1] for f in found]).mean()) for name in found[0].history}
+    losses = {
+        name: float(torch.cat([result.history[name][:, -1] for result in results]).mean())
+        for name in results[0].history
+    }
     row = {"images": images, "batch": batch, "seconds": round(seconds, 1), "minutes_per_50000": seconds * 833 / images}
-    return {"rows": [row | {"initial": float(torch.cat([f.initial for f in found]).mean())} | losses]}
+    return {"rows": [row | {"initial": float(torch.cat([result.initial for result in results]).mean())} | losses]}
 
 
 def main() -> None:
@@ -99,29 +108,29 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--images", type=Path, help="npz with x_train and y_train")
     parser.add_argument("--small", action="store_true")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    width = 16 if given.small else 256
-    many = device.type == "cuda" and not given.small
-    batch, generations, classes = (256 if many else 2), (10 if many else 3), 10
+    width = 16 if arguments.small else 256
+    at_scale = device.type == "cuda" and not arguments.small
+    batch, generations, classes = (256 if at_scale else 2), (10 if at_scale else 3), 10
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "agreement": lambda: agreement(device, width),
-        "search": lambda: bench.bench_search(device, width, classes, batch, generations, "auto", scaling=many),
-        "dense": lambda: bench.bench_search(device, width, classes, 8 if many else 2, generations, "auto", False, True),
-        "train": lambda: bench.bench_train(device, width, classes, 20_000 if many else 200, [1, 3], "bfloat16"),
+        "search": lambda: bench_search(device, width, classes, batch, generations, "auto", scaling=at_scale),
+        "dense": lambda: bench_search(device, width, classes, 8 if at_scale else 2, generations, "auto", False, True),
+        "train": lambda: bench_train(device, width, classes, 20_000 if at_scale else 200, [1, 3], "bfloat16"),
     }
-    if given.images:
-        parts["whole"] = lambda: whole(device, given.images, 5120 if many else 2, batch, width)
-    given.out.mkdir(parents=True, exist_ok=True)
+    if arguments.images:
+        parts["whole"] = lambda: whole(device, arguments.images, 5120 if at_scale else 2, batch, width)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     for name, part in parts.items():
         started = time.perf_counter()
         try:
             result = part()
-            (given.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
-            (given.out / f"{name}.md").write_text(bench.text(result))
-            print(bench.text(result), flush=True)
+            (arguments.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+            (arguments.out / f"{name}.md").write_text(text(result))
+            print(text(result), flush=True)
         except Exception:
-            (given.out / f"{name}.error").write_text(traceback.format_exc())
+            (arguments.out / f"{name}.error").write_text(traceback.format_exc())
             traceback.print_exc()
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
 

@@ -4,6 +4,7 @@ The workflow calls these. A job's settings come as JSON (`repsearch.jobs`), so t
 the stage gets. `python -m repsearch COMMAND --help` describes each.
 """
 
+import json
 import logging
 import os
 import sys
@@ -280,6 +281,12 @@ Classes = Annotated[int, typer.Option(help="Classes of the head.")]
 AllThreads = Annotated[int, typer.Option(help="CPU threads; 0: all cores.")]
 
 
+def _print(measured: dict[str, Any], as_json: bool) -> None:
+    from repsearch.bench.report import text
+
+    typer.echo(json.dumps(measured, indent=2) if as_json else text(measured))
+
+
 @bench_app.command("search")
 def bench_search(
     device: Device = "auto",
@@ -296,13 +303,12 @@ def bench_search(
     """Candidates per second of each search layer, of the reference and at the floor; hours for a whole data set."""
     _start()
     from repsearch.bench import search as bench
-    from repsearch.bench.roofline import as_text
 
     threads = threads or os.cpu_count() or 1
     where = _device(device, threads)
     images = images or (256 if where.type == "cuda" else threads)
     measured = bench.bench_search(where, width, classes, images, generations, path, scaling, trained)
-    typer.echo(as_text(measured, as_json))
+    _print(measured, as_json)
 
 
 @bench_app.command("train")
@@ -319,12 +325,11 @@ def bench_train(
     """Training images per second by variant and depth, against the matrix product's ceiling."""
     _start()
     from repsearch.bench import training as bench
-    from repsearch.bench.roofline import as_text
 
     where = _device(device, threads or os.cpu_count() or 1)
     images = images or (20_000 if where.type == "cuda" else 200)
     measured = bench.bench_train(where, width, classes, images, depths or [1, 2, 3], precision)
-    typer.echo(as_text(measured, as_json))
+    _print(measured, as_json)
 
 
 def main() -> None:

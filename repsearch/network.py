@@ -1,5 +1,8 @@
-"""The network of A.1: whitening, three blocks, linear head. One class serves the search (2 convolutions a block) and
-learning (2, 4 or 6). Adapted, as A.1 says, from the cifar10-airbench lineage."""
+"""The network of A.1: whitening, three blocks and a linear head.
+
+The search and learning use the same class, with 2 convolutions per block for the search and 2, 4 or 6 for learning. As
+A.1 says, it is adapted from cifar10-airbench, which this project calls the lineage.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,15 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WHITENING_EPSILON = 5e-4  # lineage; keeps near-zero eigenvalues (MNIST's constant borders) from exploding
-CONSTANT_VARIANCE = 1e-4  # below it a channel counts as constant
+WHITENING_EPSILON = 5e-4  # the lineage's; bounds the filters of near-zero eigenvalues (MNIST's constant borders)
+CONSTANT_VARIANCE = 1e-4  # a channel of a smaller variance counts as constant
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What fixes a network's layers: image [channels, size, size], classes, width (channels of every block).
+    """The sizes of a network: images are [channels, size, size], `width` is the number of channels of every block.
 
-    convolutions: a block's 3 × 3 convolutions, an even number (§4.2: 2, 4, 6 are depths 1×, 2×, 3×).
+    convolutions: of 3 × 3 per block, an even number (§4.2: 2, 4, 6 are depths 1×, 2×, 3×). head_bias: whether the head
+    has one. Raises ValueError for an odd number of convolutions and for images of less than 9 × 9 pixels.
     """
 
     channels: int
@@ -34,7 +38,7 @@ class Shape:
 
     @property
     def map_sizes(self) -> tuple[int, int, int]:
-        """Side of the three blocks' square maps: 15, 7, 3 for 32 × 32 images (A.1), 13, 6, 3 for 28 × 28 (R14)."""
+        """Sides of the three blocks' square maps: 15, 7, 3 for 32 × 32 images (A.1), 13, 6, 3 for 28 × 28 (R14)."""
         side, sides = self.size - 1, []
         for _ in range(3):
             side //= 2
@@ -43,13 +47,16 @@ class Shape:
 
     @property
     def layer_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each search layer's representation of one image."""
+        """Search layer → the shape of its representation of one image: [C, H, W] of a block, [K] of the logits."""
         maps = {f"block{i}": (self.width, side, side) for i, side in enumerate(self.map_sizes)}
         return {**maps, "logits": (self.classes,)}
 
 
 class Outputs(NamedTuple):
-    """maps: the three block outputs [B, C, H, W]; before: the same before the last GELU (R8); logits: [B, K]."""
+    """What a network computes of B images.
+
+    maps: the outputs of the three blocks, [B, C, H, W]; before: the same before the last GELU (R8); logits: [B, K].
+    """
 
     maps: list[Tensor]
     before: list[Tensor]
@@ -59,16 +66,16 @@ class Outputs(NamedTuple):
 def whitening_filters(images: Tensor, patches: int = 5000, seed: int = 0) -> Tensor:
     """A.1: filters that whiten 2 × 2 patches, from the eigendecomposition of `patches` random training patches.
 
-    images: [N, C, H, W] normalised. Returns [2·4C, C, 2, 2]: each scaled eigenvector and its negative (lineage), 24
-    filters for 3 channels, 8 for one.
+    images: [N, C, H, W], normalised. seed: draws the patches. Returns [8C, C, 2, 2] float32: each of the 4C scaled
+    eigenvectors and its negative (the lineage's), 24 filters for 3 channels and 8 for one.
     """
     generator = torch.Generator().manual_seed(seed)
     count, channels, height, width = images.shape
     image = torch.randint(count, (patches,), generator=generator)
     top = torch.randint(height - 1, (patches,), generator=generator)
     left = torch.randint(width - 1, (patches,), generator=generator)
-    near = torch.arange(2)
-    rows, columns = (top[:, None] + near)[:, None, :, None], (left[:, None] + near)[:, None, None, :]
+    offsets = torch.arange(2)
+    rows, columns = (top[:, None] + offsets)[:, None, :, None], (left[:, None] + offsets)[:, None, None, :]
     sample = images[image[:, None, None, None], torch.arange(channels)[None, :, None, None], rows, columns]
     flat = sample.flatten(1).double()
     values, vectors = torch.linalg.eigh(flat.T @ flat / patches)
@@ -87,7 +94,7 @@ class ConvGroup(nn.Module):
         self.norm1, self.norm2 = BatchNorm(outputs), BatchNorm(outputs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The group's output and the same before its last GELU."""
+        """The group's output, and the same before its last GELU. x: [B, inputs, H, W]."""
         x = self.conv1(x)
         if self.pool:
             x = F.max_pool2d(x, 2)
@@ -97,7 +104,7 @@ class ConvGroup(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
-    """No bias; PyTorch's default initialisation, then Dirac on the first `inputs` filters (lineage, §3.1)."""
+    """No bias; PyTorch's default initialisation, then Dirac on the first `inputs` filters (the lineage's, §3.1)."""
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     with torch.no_grad():
         nn.init.dirac_(convolution.weight[:inputs])
@@ -105,11 +112,11 @@ def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Weight fixed at 1, bias trained (lineage). A.3's momentum 0.6 is without effect: no running statistics.
+    """Weight fixed at 1, bias trained (the lineage's). A.3's momentum 0.6 has no effect, without running statistics.
 
-    A channel that is constant over the batch sends no gradient back. Its 1/√ε of 316 would grow from layer to layer and
-    drown all others: on MNIST the blank border wins every max-pool of the channels where ink is dark, and the first
-    gradient of a six-convolution network was infinite.
+    A channel that is constant over the batch passes no gradient back. Otherwise its factor 1/√ε = 316 would multiply
+    from layer to layer and swamp all other gradients: on MNIST the blank border wins every max-pool of the channels
+    where ink is dark, and the first gradient of a network with six convolutions per block was infinite.
     """
 
     def __init__(self, channels: int) -> None:
@@ -129,7 +136,7 @@ class BatchNorm(nn.BatchNorm2d):
 class Network(nn.Module):
     """Whitening (frozen weights) → GELU → three blocks → linear head (A.1).
 
-    whitening: filters of `whitening_filters`. seed: of the initialisation; the global generator is left untouched.
+    whitening: what `whitening_filters` returns. seed: draws the initial weights; torch's global generator is untouched.
     """
 
     def __init__(self, shape: Shape, whitening: Tensor, seed: int = 0) -> None:
@@ -152,17 +159,19 @@ class Network(nn.Module):
         self.whiten.weight.requires_grad_(False)
 
     def stem(self, images: Tensor) -> Tensor:
-        """Whitened images: [B, C, H, W] → [B, 8C, H-1, W-1]."""
+        """Whitened images after their GELU: [B, C, H, W] → [B, 8C, H-1, W-1]."""
         return F.gelu(self.whiten(images))
 
     def forward(self, images: Tensor, stop_gradient: bool = False) -> Outputs:
-        """stop_gradient: the head reads sg(H⁽²⁾), so that no gradient of the logits reaches the body (§4.2)."""
+        """images: [B, C, H, W], normalised. stop_gradient: the head reads sg(H⁽²⁾), so that no gradient of the logits
+        reaches the blocks (§4.2).
+        """
         x = self.stem(images)
         maps, before = [], []
         for block in self.blocks:
             for group in block:  # type: ignore[attr-defined]
-                x, ahead = group(x)
+                x, before_gelu = group(x)
             maps.append(x)
-            before.append(ahead)
+            before.append(before_gelu)
         features = x.detach() if stop_gradient else x
         return Outputs(maps, before, self.head(features.flatten(1)))

@@ -125,7 +125,7 @@ def test_initialisation_is_seeded_and_leaves_the_global_generator_alone() -> Non
     before = torch.random.get_rng_state()
     first, again, other = (small.network(seed=seed) for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), before)
-    torch.rand(1)  # the global state has no say
+    torch.rand(1)  # changes the global state
     assert torch.equal(first.head.weight, again.head.weight)
     assert torch.equal(first.head.weight, small.network(seed=1).head.weight)
     assert not torch.equal(first.head.weight, other.head.weight)

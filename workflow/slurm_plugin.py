@@ -1,11 +1,11 @@
-"""Mends Snakemake's Slurm plugin (snakemake-executor-plugin-slurm 2.8), so that no job is waited for in vain.
+"""Fixes Snakemake's Slurm plugin (snakemake-executor-plugin-slurm 2.8), which in some cases waits for a job for ever:
 
-As it is, the plugin waits for ever
-  - once Slurm's controller has not answered for some seconds: it then forgets the jobs that it follows;
-  - for a job that ended more than MinJobAge seconds ago, of which squeue says nothing any more;
-  - for a preempted job that Slurm doesn't start again;
-  - for jobs of a rule in `slurm-array-jobs`, where fewer may run than are ready: it collects them for one array.
-The two methods in question are replaced, in the process that submits, by those below.
+  - when Slurm's controller has not answered for some seconds, since the plugin then forgets the jobs that it follows;
+  - when a job ended more than MinJobAge seconds ago, since squeue no longer lists it;
+  - when a job was preempted and Slurm doesn't start it again;
+  - when more jobs of a rule in `slurm-array-jobs` are ready than may run, since the plugin collects them for one array.
+
+The two methods below replace the plugin's, in the process that submits jobs.
 """
 
 import subprocess
@@ -20,13 +20,13 @@ ENDED_BADLY = {
     "BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
     "SPECIAL_EXIT", "TIMEOUT",
 }  # fmt: skip
-ANSWER_SECONDS = 60  # for squeue and its like
-# The plugin passes an array's commands as one argument, of 128 KiB at most; one takes some 4 KB.
+ANSWER_SECONDS = 60  # how long squeue, sacct and scontrol may take
+# The plugin passes the commands of an array as one argument, which may have 128 KiB; a command takes about 4 KB.
 ARRAY_TASKS = 10
 
 
 def install() -> None:
-    """Mend the plugin where Snakemake has loaded it: it does where it is installed."""
+    """Fix the plugin if Snakemake has loaded it, as it does wherever the plugin is installed."""
     if PLUGIN in sys.modules:
         executor = sys.modules[PLUGIN].Executor
         executor.check_active_jobs = check_active_jobs
@@ -34,7 +34,7 @@ def install() -> None:
 
 
 def ask(*command: str) -> str | None:
-    """What a Slurm command prints; None where it fails, doesn't answer or isn't there."""
+    """What a Slurm command prints; None if it fails, doesn't answer or isn't installed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
@@ -43,7 +43,7 @@ def ask(*command: str) -> str | None:
 
 
 def job_states(run: str) -> dict[str, tuple[str, str]] | None:
-    """State and nodes of the jobs of that name (the run's), by job ID, array tasks as ID_TASK; None: no answer."""
+    """Job ID (ID_TASK for a task of an array) → state and nodes, of the jobs named `run`; None without an answer."""
     listed = ask("squeue", "--noheader", "--array", "--states=all", f"--name={run}", "--format=%i|%T|%N")
     if listed is None:
         return None
@@ -52,36 +52,36 @@ def job_states(run: str) -> dict[str, tuple[str, str]] | None:
 
 
 def pause(wanted: int) -> int:
-    """Seconds from one squeue to the next: short enough to see each job's end before Slurm forgets it."""
+    """Seconds between calls of squeue: `wanted`, or fewer, so that each job's end is seen before Slurm forgets it."""
     config = ask("scontrol", "show", "config") or ""
     ages = [line.split("=")[1].split()[0] for line in config.splitlines() if line.startswith("MinJobAge")]
     return min(wanted, max(1, int(ages[0]) // 3)) if ages and ages[0].isdigit() else wanted
 
 
 def state_of_forgotten(job: Any) -> str:
-    """How a job ended that squeue lists no longer: as the accounting says or, without one, as its files tell."""
-    told = (ask("sacct", "-X", "-n", "-P", "-o", "State", "-j", job.external_jobid) or "").split()
-    if told and (told[0] == "COMPLETED" or told[0] in ENDED_BADLY):
-        return told[0]
-    files = [Path(str(each)) for each in job.job.output]  # each is written whole or not at all
-    made = all(path.exists() and path.stat().st_mtime >= job.aux["followed_since"] for path in files)
-    return "COMPLETED" if made else "FORGOTTEN"
+    """How a job ended that squeue no longer lists: what the accounting says or, without one, what its outputs show."""
+    words = (ask("sacct", "-X", "-n", "-P", "-o", "State", "-j", job.external_jobid) or "").split()
+    if words and (words[0] == "COMPLETED" or words[0] in ENDED_BADLY):
+        return words[0]
+    outputs = [Path(str(output)) for output in job.job.output]  # each is written completely or not at all
+    written = all(path.exists() and path.stat().st_mtime >= job.aux["followed_since"] for path in outputs)
+    return "COMPLETED" if written else "FORGOTTEN"
 
 
 def log_file(job: Any) -> Path:
-    """Slurm's log of a job. The plugin states it wrongly for array tasks: a folder too deep."""
-    stated: Path = job.aux["slurm_logfile"]
-    flat = stated.parent.parent / stated.name
-    return flat if flat.exists() else stated
+    """Slurm's log of a job. For a task of an array the plugin names a folder too many."""
+    named: Path = job.aux["slurm_logfile"]
+    actual = named.parent.parent / named.name
+    return actual if actual.exists() else named
 
 
 async def check_active_jobs(self: Any, active_jobs: Sequence[Any]) -> AsyncGenerator[Any, None]:
-    """Report the jobs that ended and yield those to ask for again. In place of the plugin's method of this name."""
+    """Report the jobs that ended and yield those to check again. Replaces the plugin's method of this name."""
     settings = self.workflow.executor_settings
     self.next_seconds_between_status_checks = pause(settings.init_seconds_before_status_checks)
     states = job_states(self.run_uuid) if active_jobs else {}
     if states is None:
-        self.logger.warning("squeue gives no answer; it will be asked again.")
+        self.logger.warning("squeue doesn't answer; it will be asked again.")
         for job in active_jobs:
             yield job
         return
@@ -105,15 +105,15 @@ async def check_active_jobs(self: Any, active_jobs: Sequence[Any]) -> AsyncGener
 
 
 def run_jobs(self: Any, jobs: Sequence[Any]) -> None:
-    """Submit all jobs now, in arrays of what is here. In place of the plugin's method of this name.
+    """Submit all jobs now, in arrays of those that are ready. Replaces the plugin's method of this name.
 
-    An array's tasks ask for the same: a job that runs again, with more time, is in no array with those that don't.
+    All tasks of an array get the same resources, so a job that is retried with more time has an array of its own.
     """
     groups: dict[Any, list[Any]] = {}
     for job in jobs:
         if not job.is_group() and {"all", job.name} & self.array_jobs:
-            asked = {name: value for name, value in job.resources.items() if not name.startswith("disk")}
-            groups.setdefault((job.name, job.threads, str(sorted(asked.items()))), []).append(job)
+            resources = {name: value for name, value in job.resources.items() if not name.startswith("disk")}
+            groups.setdefault((job.name, job.threads, str(sorted(resources.items()))), []).append(job)
         else:
             self._submit_job(job)
     for group in groups.values():

@@ -1,1 +1,1 @@
-"""Benchmarks: speeds beside the plain version and the machine's ceilings."""
+"""Benchmarks: speeds, compared with the plain version and with what the machine could do at most."""

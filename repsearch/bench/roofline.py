@@ -1,39 +1,146 @@
-"""What a child costs at least: the operations, random numbers and bytes that its search layer asks for."""
+"""What a machine can do at most, measured, and what a child or a convolution asks of it, counted."""
 
-from typing import NamedTuple
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
 
 from repsearch.network import Shape
 from repsearch.search.recipe import BLOCKS, Recipe
 
 GELU = 30  # operations: two polynomials of degree 6 and 4, a division and the rest
-NORM = 2  # a scale and a shift
+NORM = 2  # operations: a scale and a shift
+REPEATS = 3
+
+
+def seconds(work: Callable[[], Any], device: torch.device, repeats: int = REPEATS) -> float:
+    """Median wall time of `work` over `repeats` runs, after one that is not counted."""
+    times = []
+    for _ in range(repeats + 1):
+        wait(device)
+        started = time.perf_counter()
+        work()
+        wait(device)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])
+
+
+def wait(device: torch.device) -> None:
+    """Return once all work submitted to the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What the machine did per second at most, measured. A multiply-add counts as two operations."""
+
+    operations: float  # float32, in a matrix product (no tensor cores)
+    half_operations: float  # bfloat16, in a matrix product
+    bandwidth: float  # bytes read and written by a large copy
+    normals: float  # the faster of torch's generator and this package's
+
+
+def ceilings(device: torch.device) -> Ceilings:
+    """Measure the machine; takes some seconds."""
+    size = 8192 if device.type == "cuda" else 1536
+    a, b = torch.randn(2, size, size, device=device)
+    half_a, half_b = a.bfloat16(), b.bfloat16()
+    source = torch.randn(2**28 if device.type == "cuda" else 2**25, device=device)
+    target = torch.empty_like(source)
+    tf32 = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        exact = 2 * size**3 / seconds(lambda: a @ b, device)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+    return Ceilings(
+        exact,
+        2 * size**3 / seconds(lambda: half_a @ half_b, device),
+        2 * source.nbytes / seconds(lambda: target.copy_(source), device),
+        max(target.numel() / seconds(lambda: target.normal_(), device), _compiled_normals(device)),
+    )
+
+
+def _compiled_normals(device: torch.device) -> float:
+    """Standard normals per second from the compiled generator of the fused CPU path; 0 where there is none."""
+    if device.type != "cpu" or find_spec("numba") is None:
+        return 0.0
+    from repsearch.search.cpu import kernels
+
+    height, width, channels, calls = 15, 15, 256, 50
+    key = [np.uint64(0)] * 5
+
+    def draw(_: int) -> None:
+        out = np.empty((height * width + 3, channels), np.float32)
+        for _ in range(calls):
+            kernels.normals(out, height, width, *key)
+
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads) as executor:
+        duration = seconds(lambda: list(executor.map(draw, range(threads))), device)
+    return threads * calls * height * width * channels / duration
+
+
+def machine(device: torch.device, measured: Ceilings) -> dict[str, Any]:
+    """The machine in words and numbers."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "gflops_float32": round(measured.operations / 1e9, 1),
+        "gflops_bfloat16": round(measured.half_operations / 1e9, 1),
+        "copy_gigabytes_per_second": round(measured.bandwidth / 1e9, 1),
+        "million_normals_per_second": round(measured.normals / 1e6, 1),
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as opened:
+            return next(line.split(":")[1].strip() for line in opened if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 class Cost(NamedTuple):
-    """Of one child, averaged over explorers and refiners. operations: a fused multiply-add counts as two."""
+    """What one child costs, averaged over explorers and refiners. A fused multiply-add counts as two operations."""
 
     operations: float
     normals: float
     bytes: float
 
-    def seconds(self, operations: float, normals: float, bandwidth: float) -> float:
-        """At the ceilings given, each a second: arithmetic and random numbers share the cores, memory runs beside."""
-        return max(self.operations / operations + self.normals / normals, self.bytes / bandwidth)
+    def seconds(self, measured: Ceilings) -> float:
+        """At least: arithmetic and random numbers share the cores, memory transfers overlap with both."""
+        arithmetic = self.operations / measured.operations + self.normals / measured.normals
+        return max(arithmetic, self.bytes / measured.bandwidth)
 
 
 def child_cost(shape: Shape, recipe: Recipe, layer: int, number_bytes: int) -> Cost:
-    """For block `layer` of a network whose later convolutions are identities; maps kept in `number_bytes` a number.
+    """The cost of a child of block `layer`, where all later convolutions are identities.
 
-    Read: two parents. Written: an explorer, where refiners draw on explorers. The rest stays in registers or caches.
+    number_bytes: bytes per number of a map. Two parents are read; an explorer is written where refiners draw on
+    explorers. The rest stays in registers or caches.
     """
     channels, side, _ = shape.layer_shapes[f"block{layer}"]
     numbers = channels * side * side
     blur = min(recipe.layers[layer].blur, side - 1)
-    smoothing = 2 * 2 * (2 * blur + 1) if blur else 0  # along both axes, a multiply-add a tap
-    smoothed = float(recipe.noise == "element")  # the noise of every child; one value a channel is smoothed in advance
+    smoothing = 2 * 2 * (2 * blur + 1) if blur else 0  # along both axes, one multiply-add per tap
+    smoothed = float(recipe.noise == "element")  # every child's noise; noise per channel is smoothed in advance
     if recipe.smooth == "child" and recipe.refine_from == "parents+explorers":
         smoothed += recipe.explorers / (recipe.explorers + recipe.refiners)
-    make = 3 * 2 + 4  # half of each parent and the noise; sums of it and of its square about a first guess
+    make = 3 * 2 + 4  # half of each parent and the noise; sums of the result and its square for the normalisation
     operations = numbers * (make + smoothed * smoothing)
     normals = numbers if recipe.noise == "element" else channels
     for block in range(layer + 1, len(BLOCKS)):
@@ -42,3 +149,14 @@ def child_cost(shape: Shape, recipe: Recipe, layer: int, number_bytes: int) -> C
     operations += 2 * channels * shape.map_sizes[-1] ** 2 * shape.classes
     written = recipe.explorers / (recipe.explorers + recipe.refiners) if recipe.refine_from != "parents" else 0.0
     return Cost(operations, normals, number_bytes * numbers * (2 + written))
+
+
+def convolution_operations(shape: Shape, first: int = 0) -> int:
+    """Operations of the convolutions of the blocks from `first` on, for one image; a multiply-add counts as two."""
+    total, inputs, side = 0, 8 * shape.channels, shape.size - 1
+    for block, after in enumerate(shape.map_sizes):
+        if block >= first:
+            total += 2 * 9 * inputs * shape.width * side**2
+            total += 2 * 9 * shape.width**2 * after**2 * (shape.convolutions - 1)
+        inputs, side = shape.width, after
+    return total

@@ -6,9 +6,10 @@ from torch import Tensor
 
 
 def augment(images: Tensor, flip: bool, pad: int, generator: torch.Generator) -> Tensor:
-    """Flip each image with probability ½ and crop it at random from its reflect-padded self (padding as the lineage's).
+    """Flip each image with probability ½, then crop it at random from itself padded by reflection (as in the lineage).
 
-    images: [B, C, H, W] on any device; generator: a CPU one, so that a run draws the same on every device.
+    images: [B, C, H, W] on any device. flip: whether to flip. pad: pixels on each side, below H and W; 0 for no crops.
+    generator: on the CPU, so that a run draws the same on every device. Returns [B, C, H, W].
     """
     count, _, height, width = images.shape
     device = images.device

@@ -1,4 +1,4 @@
-"""The training objective of §4.2, one function a term."""
+"""The training objective of §4.2, one function per term."""
 
 from collections.abc import Sequence
 
@@ -9,25 +9,30 @@ from torch import Tensor
 def block_losses(maps: Sequence[Tensor], targets: Sequence[Tensor], squared_norm: str = "mean") -> list[Tensor]:
     """§4.2, first term: ‖H_θ⁽ℓ⁾(x_b) - Ĥ⁽ℓ⁾(x_b)‖² of each example, for each supervised block.
 
-    maps, targets: one [B, C, H, W] a block. squared_norm (R6): `mean` over a map's elements, or the literal `sum`.
-    Returns one [B] float32 a block.
+    maps, targets: one [B, C, H, W] per block. squared_norm (R6): `mean` over a map's elements, or the literal `sum`.
+    Returns one [B] float32 per block.
     """
     losses = []
-    for found, wanted in zip(maps, targets, strict=True):
-        squares = (found.float() - wanted.float()).square().flatten(1)
+    for computed, searched in zip(maps, targets, strict=True):
+        squares = (computed.float() - searched.float()).square().flatten(1)
         losses.append(squares.mean(1) if squared_norm == "mean" else squares.sum(1))
     return losses
 
 
 def head_loss(logits: Tensor, target_logits: Tensor) -> Tensor:
-    """§4.2, second term: KL( p̂ ‖ p_φ ) of each example, p̂ = softmax of the searched logits. [B, K] twice → [B], nats.
+    """§4.2, second term: KL( p̂ ‖ p_φ ) of each example in nats, where p̂ is the softmax of the searched logits.
 
-    The stop-gradient is the caller's: logits must come from `Network(…, stop_gradient=True)`.
+    logits, target_logits: [B, K] each. Returns [B] float32. The stop-gradient is left to the caller: the logits must
+    come from `Network.forward(…, stop_gradient=True)`.
     """
-    found, wanted = F.log_softmax(logits.float(), 1), F.log_softmax(target_logits.float(), 1)
-    return (wanted.exp() * (wanted - found)).sum(1)
+    computed, searched = F.log_softmax(logits.float(), 1), F.log_softmax(target_logits.float(), 1)
+    return (searched.exp() * (searched - computed)).sum(1)
 
 
 def search_based_loss(blocks: Sequence[Tensor], head: Tensor, kl_weight: float, denominator: int) -> Tensor:
-    """§4.2: (1 / (L-1)) Σ_ℓ ‖·‖² + λ KL, of each example: [B]. denominator: L-1 = 3, or the supervised blocks (R13)."""
+    """§4.2: (1 / (L-1)) Σ_ℓ ‖·‖² + λ KL of each example.
+
+    blocks: one [B] per supervised block; head: [B]; kl_weight: λ; denominator: L-1 = 3, or the number of supervised
+    blocks (R13). Returns [B].
+    """
     return sum(blocks, start=head.new_zeros(head.shape)) / denominator + kl_weight * head

@@ -3,7 +3,7 @@
 import copy
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repsearch import metrics as measures
+from repsearch import metrics
 from repsearch.learning.augment import augment
 from repsearch.learning.objective import block_losses, head_loss, search_based_loss
 from repsearch.learning.settings import Training, Variant
-from repsearch.network import Network, Outputs
+from repsearch.network import Network, Outputs, Shape
 from repsearch.search.recipe import BLOCKS
 
 log = logging.getLogger(__name__)
@@ -24,10 +24,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Split:
-    """One part of a data set on the training device.
+    """One part of a data set.
 
-    images: [N, C, H, W] float32 normalised; labels: [N] int64; targets: search layer → [N, …] (any device, any float
-    type) for the layers that the run learns or traces.
+    images: [N, C, H, W] float32, normalised; labels: [N] int64 in 0 … classes-1, both on the training device.
+    targets: search layer (`SEARCH_LAYERS`) → its searched representations, [N, …] of `Shape.layer_shapes`, on any
+    device and of any float type; for the layers that the run learns or traces.
     """
 
     images: Tensor
@@ -36,8 +37,12 @@ class Split:
 
 
 @dataclass
-class Run:
-    """Result: one row an epoch, the chosen epoch (1-based), accuracies in [0, 1], the chosen weights (on the CPU)."""
+class TrainingResult:
+    """What `train` returns.
+
+    epochs: one row per epoch, with the losses per example and the traces of §4.5. epoch_chosen: from 1. Accuracies are
+    in [0, 1]. weights: those of the epoch chosen, a state dictionary on the CPU.
+    """
 
     epochs: list[dict[str, float]]
     epoch_chosen: int
@@ -59,27 +64,38 @@ def train(
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     state: dict[str, Any] | None = None,
     save: Callable[[dict[str, Any]], None] = lambda state: None,
-) -> Run:
-    """Train on `train_split`, keep the epoch with the best validation accuracy, test it once (A.3).
+) -> TrainingResult:
+    """Train on `train_split`, keep the epoch with the best validation accuracy and test it once (§4.2, A.3).
 
-    Batches have the same images in every epoch ("deterministic batch composition"); seed draws the composition and the
-    augmentation. flip, pad: augmentation. save: gets the run's whole state after each epoch; `state`, one that it got,
-    goes on from there, to the same result. Raises FloatingPointError when the loss is no longer finite.
+    settings: start from `defaults(variant.learns)`, for example `replace(defaults("targets"), epochs=20)`: with the
+    step sizes of labels, learning from targets fails without an error.
+    variant: what is learned; one that learns targets needs those of its blocks and of the logits in `train_split`.
+    Where `validation` has targets, every epoch is compared with them (§4.5), and those of all blocks must be there.
+    seed: draws the composition of the batches, which are the same in every epoch, and the augmentation.
+    flip, pad: augmentation of the training images (`augment`). progress: wraps the epochs' numbers.
+    save: gets the state of the whole run after each epoch; `state`, one that it got, goes on from there, to the same
+    result. The network is trained in place.
+    Raises ValueError, naming the argument, where the arguments don't fit together, and FloatingPointError when the loss
+    is no longer finite.
     """
+    _check_arguments(network.shape, {"train_split": train_split, "validation": validation, "test": test}, variant)
+    _check_composition(network.shape, len(train_split.images), settings)
+    if not 0 <= pad < network.shape.size:
+        raise ValueError(f"pad must be from 0 to {network.shape.size - 1} for these images, not {pad}")
     device = train_split.images.device
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     batches = fixed_batches(len(train_split.images), settings.batch, seed)
     optimiser, schedule = _optimiser(network, settings, len(batches))
     rows: list[dict[str, float]] = []
     best: dict[str, Any] = {"accuracy": -1.0, "epoch": 0, "weights": {}}
-    parts: dict[str, Any] = {"network": network, "optimiser": optimiser, "schedule": schedule}
+    stateful: dict[str, Any] = {"network": network, "optimiser": optimiser, "schedule": schedule}
     if state is not None:
         rows, best = state["rows"], state["best"]
-        if settings.evaluation == "recalibrated":  # as it is after an epoch
+        if settings.evaluation == "recalibrated":  # the network has the buffers that it has after an epoch
             _fresh_statistics(network)
             network.eval()
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
+        for name, owner in stateful.items():
+            owner.load_state_dict(state[name])
     for epoch in progress(range(len(rows) + 1, settings.epochs + 1)):
         network.train()
         network.whiten.bias.requires_grad_(epoch <= settings.whitening_bias_epochs)  # type: ignore[union-attr]
@@ -108,17 +124,54 @@ def train(
         if row["validation_accuracy"] > best["accuracy"]:
             weights = copy.deepcopy(network.state_dict())
             best = {"accuracy": row["validation_accuracy"], "epoch": epoch, "weights": weights}
-        save({**{name: part.state_dict() for name, part in parts.items()}, "rows": rows, "best": best})
+        save({**{name: owner.state_dict() for name, owner in stateful.items()}, "rows": rows, "best": best})
     network.load_state_dict(best["weights"])
     test_accuracy = float((_predict(network, test.images, settings).argmax(1) == test.labels).float().mean())
     weights = {name: value.cpu() for name, value in best["weights"].items()}
-    return Run(rows, best["epoch"], best["accuracy"], test_accuracy, weights)
+    return TrainingResult(rows, best["epoch"], best["accuracy"], test_accuracy, weights)
+
+
+def _check_arguments(shape: Shape, splits: Mapping[str, Split], variant: Variant) -> None:
+    """Raise ValueError, naming the argument, where a split doesn't fit the network or lacks targets."""
+    for name, split in splits.items():
+        images, labels, count = split.images, split.labels, len(split.images)
+        size = (shape.channels, shape.size, shape.size)
+        if images.shape[1:] != size or not count or not images.is_floating_point():
+            raise ValueError(f"{name}.images must be [N, {', '.join(map(str, size))}] floats, not {_described(images)}")
+        if labels.shape != (count,) or labels.dtype != torch.int64:
+            raise ValueError(f"{name}.labels must be [{count}] int64, not {_described(labels)}")
+        if not 0 <= int(labels.min()) <= int(labels.max()) < shape.classes:
+            raise ValueError(f"{name}.labels must be from 0 to {shape.classes - 1}, the network's classes")
+        needed: Sequence[str] = ()
+        if name == "train_split" and variant.learns == "targets":
+            needed = [*(BLOCKS[block] for block in variant.blocks), "logits"]
+        elif name == "validation" and split.targets:
+            needed = BLOCKS
+        for layer in needed:
+            values, wanted = split.targets.get(layer), [count, *shape.layer_shapes[layer]]
+            if values is None or list(values.shape) != wanted or not values.is_floating_point():
+                actual = "missing" if values is None else _described(values)
+                raise ValueError(f"{name}.targets[{layer!r}] must be {wanted} floats, not {actual}")
+
+
+def _check_composition(shape: Shape, count: int, settings: Training) -> None:
+    """Raise ValueError where the smallest training batch gives BatchNorm a single value per channel."""
+    smallest = count // -(-count // settings.batch)
+    if smallest * shape.map_sizes[-1] ** 2 < 2:
+        raise ValueError(
+            f"settings.batch ({settings.batch}) makes batches of a single image, whose last maps have one value per "
+            "channel: BatchNorm needs more"
+        )
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def fixed_batches(count: int, size: int, seed: int | None) -> list[Tensor]:
-    """Indices 0 … count-1 in near-equal batches of at most `size`: shuffled by seed, or in order where it is None.
+    """Indices 0 … count-1 in batches of at most `size`: shuffled by `seed`, or in order where it is None.
 
-    Near-equal, so that no batch is too small for BatchNorm's statistics.
+    Their sizes differ by at most one, so that none is too small for BatchNorm's statistics.
     """
     order = (
         torch.arange(count) if seed is None else torch.randperm(count, generator=torch.Generator().manual_seed(seed))
@@ -129,7 +182,7 @@ def fixed_batches(count: int, size: int, seed: int | None) -> list[Tensor]:
 def _losses(
     network: Network, images: Tensor, split: Split, members: Tensor, settings: Training, variant: Variant
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Per-example loss [B] and its named terms."""
+    """The loss of each example, [B], and its terms by name, [B] each."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
         outputs = network(images.contiguous(memory_format=torch.channels_last), variant.learns == "targets")
     if variant.learns == "labels":
@@ -141,9 +194,11 @@ def _losses(
 def _target_losses(
     outputs: Outputs, split: Split, members: Tensor, settings: Training, variant: Variant
 ) -> tuple[Tensor, dict[str, Tensor]]:
+    """The same for a variant that learns targets (§4.2)."""
+
     def target(name: str) -> Tensor:
-        kept = split.targets[name]
-        return kept[members.to(kept.device)].to(members.device, non_blocking=True)
+        values = split.targets[name]
+        return values[members.to(values.device)].to(members.device, non_blocking=True)
 
     maps = outputs.maps if settings.compare == "after_gelu" else outputs.before  # R8
     names = [BLOCKS[block] for block in variant.blocks]
@@ -159,8 +214,8 @@ def _optimiser(
 ) -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.LRScheduler]:
     """Nesterov SGD (A.3) with the lineage's decoupling of learning rate, momentum and weight decay (R5, R7).
 
-    decoupled: a learning rate per 1024 examples of a sum-reduced loss, divided by 1 + 1 / (1 - momentum), the factor by
-    which Nesterov momentum lengthens a step.
+    decoupled: the learning rate is per 1024 examples of a sum-reduced loss, divided by 1 + 1 / (1 - momentum), the
+    factor by which Nesterov momentum lengthens a step.
     """
     per_step = 1024 * (1 + 1 / (1 - settings.momentum))
     rate = settings.learning_rate / (per_step if settings.learning_rate_scaling == "decoupled" else 1)
@@ -178,13 +233,16 @@ def _optimiser(
 
 
 def triangle(steps: int, start: float = 0.2, end: float = 0.07, peak: float = 0.23) -> Callable[[int], float]:
-    """R7, the lineage's schedule: from `start` up to 1 at the fraction `peak` of the steps, then down to `end`."""
+    """R7, the lineage's schedule: step → factor of the learning rate, from `start` to 1 at `peak`, then to `end`.
+
+    peak: a fraction of the steps. Both slopes are linear.
+    """
     corners, values = [0, max(1, int(peak * steps)), max(2, steps)], [start, 1.0, end]
     return lambda step: float(np.interp(step, corners, values))
 
 
 def _prepare_evaluation(network: Network, split: Split, batches: list[Tensor], settings: Training) -> None:
-    """R4 `batch`: BatchNorm goes on using its batch's statistics. `recalibrated`: the training set's average ones."""
+    """R4 `batch`: BatchNorm keeps using each batch's statistics; `recalibrated`: the training batches' averages."""
     if settings.evaluation == "batch":
         return
     norms = _fresh_statistics(network)
@@ -200,7 +258,7 @@ def _prepare_evaluation(network: Network, split: Split, batches: list[Tensor], s
 
 
 def _fresh_statistics(network: Network) -> list[nn.BatchNorm2d]:
-    """Give every BatchNorm buffers for running statistics, with nothing in them yet."""
+    """Give every BatchNorm empty buffers for running statistics. Returns the BatchNorms."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         channels, device = norm.num_features, norm.bias.device
@@ -219,13 +277,13 @@ def _forward(network: Network, images: Tensor, settings: Training) -> Outputs:
 @torch.no_grad()
 def _outputs(network: Network, images: Tensor, settings: Training) -> Outputs:
     """Outputs for all images, evaluated in fixed batches in index order (R4)."""
-    parts = []
+    batches = []
     for members in fixed_batches(len(images), settings.evaluation_batch, None):
         out = _forward(network, images[members.to(images.device)], settings)
-        parts.append(Outputs([m.float() for m in out.maps], [m.float() for m in out.before], out.logits.float()))
-    maps = [torch.cat([part.maps[block] for part in parts]) for block in range(len(BLOCKS))]
-    before = [torch.cat([part.before[block] for part in parts]) for block in range(len(BLOCKS))]
-    return Outputs(maps, before, torch.cat([part.logits for part in parts]))
+        batches.append(Outputs([m.float() for m in out.maps], [m.float() for m in out.before], out.logits.float()))
+    maps = [torch.cat([batch.maps[block] for batch in batches]) for block in range(len(BLOCKS))]
+    before = [torch.cat([batch.before[block] for batch in batches]) for block in range(len(BLOCKS))]
+    return Outputs(maps, before, torch.cat([batch.logits for batch in batches]))
 
 
 @torch.no_grad()
@@ -237,7 +295,7 @@ def _predict(network: Network, images: Tensor, settings: Training) -> Tensor:
 
 @torch.no_grad()
 def _evaluate(network: Network, split: Split, settings: Training) -> dict[str, float]:
-    """Validation loss and accuracy; where the split has targets, also the traces of figures 5 to 7 (§4.5)."""
+    """Validation accuracy and loss; where the split has targets, also the traces of figures 5 to 7 (§4.5)."""
     if not split.targets:
         logits = _predict(network, split.images, settings)
         traces: dict[str, float] = {}
@@ -251,12 +309,13 @@ def _evaluate(network: Network, split: Split, settings: Training) -> dict[str, f
 
 
 def _traces(outputs: Outputs, split: Split, settings: Training) -> dict[str, float]:
+    """Each block's squared error and cosine distance to its targets, and its collision entropies in nats (§4.5)."""
     traces = {}
     for name, maps, before in zip(BLOCKS, outputs.maps, outputs.before, strict=True):
         targets = split.targets[name].to(maps.device)
         compared = maps if settings.compare == "after_gelu" else before  # R8
         traces[f"validation_{name}"] = float(block_losses([compared], [targets], settings.squared_norm)[0].mean())
-        traces[f"cosine_distance_{name}"] = float(measures.cosine_distance(maps, targets).mean())
-        within, between = measures.class_collision_entropies(measures.cosine_gram(maps), split.labels)
+        traces[f"cosine_distance_{name}"] = float(metrics.cosine_distance(maps, targets).mean())
+        within, between = metrics.class_collision_entropies(metrics.cosine_gram(maps), split.labels)
         traces[f"within_class_{name}"], traces[f"between_class_{name}"] = within, between
     return traces

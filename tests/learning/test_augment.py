@@ -24,11 +24,11 @@ def _crops(image: Tensor, flip: bool, pad: int) -> list[Tensor]:
 def test_flips_and_crops_are_the_allowed_ones_and_all_occur(flip: bool, pad: int) -> None:
     image = torch.randn(3, 6, 6)
     allowed = _crops(image, flip, pad)
-    done = augment(image.expand(600, 3, 6, 6), flip, pad, _generator())
-    assert done.shape == (600, 3, 6, 6)
+    augmented = augment(image.expand(600, 3, 6, 6), flip, pad, _generator())
+    assert augmented.shape == (600, 3, 6, 6)
     counts = torch.zeros(len(allowed))
-    for one in done:
-        matches = [i for i, crop in enumerate(allowed) if torch.equal(crop, one)]
+    for crop in augmented:
+        matches = [i for i, candidate in enumerate(allowed) if torch.equal(candidate, crop)]
         assert len(matches) == 1
         counts[matches[0]] += 1
     expected = 600 / len(allowed)
@@ -38,8 +38,8 @@ def test_flips_and_crops_are_the_allowed_ones_and_all_occur(flip: bool, pad: int
 
 def test_each_image_has_its_own_draw_from_itself() -> None:
     images = torch.randn(8, 1, 5, 5)
-    for one, image in zip(augment(images, True, 2, _generator()), images, strict=True):
-        assert any(torch.equal(one, crop) for crop in _crops(image, True, 2))
+    for crop, image in zip(augment(images, True, 2, _generator()), images, strict=True):
+        assert any(torch.equal(crop, candidate) for candidate in _crops(image, True, 2))
 
 
 def test_the_generator_decides() -> None:
@@ -48,7 +48,7 @@ def test_the_generator_decides() -> None:
     assert not torch.equal(augment(images, True, 2, _generator(1)), augment(images, True, 2, _generator(2)))
 
 
-def test_nothing_asked_nothing_done() -> None:
+def test_without_augmentation_nothing_is_drawn() -> None:
     images, generator = torch.randn(4, 3, 5, 5), _generator()
     assert torch.equal(augment(images, False, 0, generator), images)
     assert torch.equal(generator.get_state(), _generator().get_state())

@@ -9,25 +9,25 @@ from tests import small
 
 def test_head_loss_is_kl_from_the_searched_to_the_networks_distribution() -> None:
     logits, targets = torch.randn(5, 7), 3 * torch.randn(5, 7)
-    found = head_loss(logits, targets)
-    torch.testing.assert_close(found, kl_divergence(Categorical(logits=targets), Categorical(logits=logits)))
+    loss = head_loss(logits, targets)
+    torch.testing.assert_close(loss, kl_divergence(Categorical(logits=targets), Categorical(logits=logits)))
     other = F.kl_div(logits.log_softmax(1), targets.log_softmax(1), reduction="none", log_target=True).sum(1)
-    torch.testing.assert_close(found, other)
+    torch.testing.assert_close(loss, other)
     torch.testing.assert_close(head_loss(targets + 4, targets), torch.zeros(5), rtol=0, atol=1e-6)
 
 
 def test_head_loss_by_hand() -> None:
     """p̂ = (¾, ¼), p = (½, ½)."""
-    found = head_loss(torch.zeros(1, 2), torch.tensor([[3.0, 1.0]]).log())
+    loss = head_loss(torch.zeros(1, 2), torch.tensor([[3.0, 1.0]]).log())
     expected = 0.75 * torch.tensor(1.5).log() + 0.25 * torch.tensor(0.5).log()
-    torch.testing.assert_close(found[0], expected)
+    torch.testing.assert_close(loss[0], expected)
 
 
 def test_block_losses_mean_and_sum() -> None:
     maps, targets = [torch.zeros(2, 3, 2, 2), torch.zeros(2, 1, 1, 1)], [torch.ones(2, 3, 2, 2), torch.ones(2, 1, 1, 1)]
     targets[0][1] = 2
-    assert [each.tolist() for each in block_losses(maps, targets, "mean")] == [[1.0, 4.0], [1.0, 1.0]]
-    assert [each.tolist() for each in block_losses(maps, targets, "sum")] == [[12.0, 48.0], [1.0, 1.0]]
+    assert [loss.tolist() for loss in block_losses(maps, targets, "mean")] == [[1.0, 4.0], [1.0, 1.0]]
+    assert [loss.tolist() for loss in block_losses(maps, targets, "sum")] == [[12.0, 48.0], [1.0, 1.0]]
 
 
 def test_half_precision_targets_are_compared_in_float32() -> None:

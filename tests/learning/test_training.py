@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from repsearch.learning import training
-from repsearch.learning.settings import Training, Variant
-from repsearch.learning.training import Run, Split, fixed_batches, train, triangle
+from repsearch.learning.settings import Training, Variant, defaults
+from repsearch.learning.training import Split, TrainingResult, fixed_batches, train, triangle
 from repsearch.network import Network, Shape, whitening_filters
 from repsearch.search.evolution import search
 from repsearch.search.network import initialise
@@ -33,8 +34,8 @@ def splits() -> list[Split]:
     """Training, validation and test; the first two with targets made by a short search."""
     made = [_images(count, seed) for seed, count in enumerate((48, 24, 24))]
     net = initialise(Shape(1, SIZE, 2, WIDTH), made[0][0], seed=0, calibration=48, noise=0.3)
-    found = [search(net, x, y, small.recipe(), torch.arange(len(x))).targets for x, y in made[:2]]
-    return [Split(x, y, targets) for (x, y), targets in zip(made, [*found, {}], strict=True)]
+    searched = [search(net, x, y, small.recipe(), torch.arange(len(x))).targets for x, y in made[:2]]
+    return [Split(x, y, targets) for (x, y), targets in zip(made, [*searched, {}], strict=True)]
 
 
 def _network(splits: list[Split], seed: int = 0) -> Network:
@@ -46,7 +47,7 @@ def _settings(**changes: Any) -> Training:
     return Training(**{**common, "weight_decay": 0.0, "evaluation_batch": 12, **changes})
 
 
-def _train(splits: list[Split], variant: Variant, seed: int = 0, **changes: Any) -> Run:
+def _train(splits: list[Split], variant: Variant, seed: int = 0, **changes: Any) -> TrainingResult:
     more = {name: changes.pop(name) for name in ("flip", "pad") if name in changes}
     return train(_network(splits), *splits, _settings(**changes), variant, seed, **more)
 
@@ -249,7 +250,7 @@ def test_without_targets_nothing_is_traced(splits: list[Split]) -> None:
     assert traced["train_loss"] == row["train_loss"]
 
 
-def test_the_test_set_has_no_say(splits: list[Split]) -> None:
+def test_the_test_set_decides_nothing(splits: list[Split]) -> None:
     other = [*splits[:2], Split(-splits[2].images, 1 - splits[2].labels, {})]
     first, second = _train(splits, LABELS), _train(other, LABELS)
     assert first.epochs == second.epochs and first.epoch_chosen == second.epoch_chosen
@@ -284,9 +285,70 @@ def test_bfloat16_runs_near_float32(splits: list[Split]) -> None:
     assert full["train_loss"] == pytest.approx(half["train_loss"], rel=0.05)
 
 
+WRONG: list[tuple[str, dict[str, Any], str]] = [  # argument, its changes, what the error says
+    ("train_split", {"images": torch.zeros(48, 1, 12, 12)}, r"train_split.images must be \[N, 1, 10, 10\] floats"),
+    (
+        "validation",
+        {"images": torch.zeros(24, 3, 10, 10)},
+        r"validation.images must be .* not \[24, 3, 10",
+    ),
+    ("test", {"images": torch.zeros(24, 1, 10, 10, dtype=torch.uint8)}, r"test.images must be .* uint8"),
+    ("test", {"images": torch.zeros(0, 1, 10, 10)}, "test.images must be"),
+    ("train_split", {"labels": torch.zeros(47, dtype=torch.int64)}, r"train_split.labels must be \[48\] int64"),
+    ("validation", {"labels": torch.zeros(24)}, r"validation.labels must be \[24\] int64, not \[24\] float32"),
+    ("train_split", {"labels": torch.full((48,), 2)}, "train_split.labels must be from 0 to 1"),
+    ("test", {"labels": torch.full((24,), -1)}, "test.labels must be from 0 to 1"),
+    ("train_split", {"targets": {}}, r"train_split.targets\['block0'\] must be \[48, 8, 4, 4\] floats, not missing"),
+    ("validation", {"targets": {"block0": torch.zeros(24, 8, 4, 4)}}, r"validation.targets\['block1'\] must be"),
+]
+
+
+@pytest.mark.parametrize(("argument", "changes", "message"), WRONG)
+def test_arguments_that_do_not_fit_are_named(
+    splits: list[Split], argument: str, changes: dict[str, Any], message: str
+) -> None:
+    named = dict(zip(("train_split", "validation", "test"), splits, strict=True))
+    named[argument] = replace(named[argument], **changes)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        train(_network(splits), **named, settings=_settings(), variant=TARGETS, seed=0)
+
+
+def test_targets_of_another_shape_are_named_where_they_are_learned(splits: list[Split]) -> None:
+    targets = {**splits[0].targets, "block0": splits[0].targets["block0"][:, :4]}
+    changed = [replace(splits[0], targets=targets), *splits[1:]]
+    with pytest.raises(ValueError, match=r"^train_split.targets\['block0'\] must be"):
+        _train(changed, TARGETS)
+    assert _train(changed, SKIP, epochs=1).epochs
+
+
+def test_batches_of_one_value_per_channel_are_refused(splits: list[Split]) -> None:
+    """The last maps are 1 × 1."""
+    with pytest.raises(ValueError, match=r"^settings.batch \(1\) makes batches of a single image"):
+        _train(splits, LABELS, batch=1)
+
+
+@pytest.mark.parametrize("pad", [-1, SIZE])
+def test_an_impossible_padding_is_refused(splits: list[Split], pad: int) -> None:
+    with pytest.raises(ValueError, match=r"^pad must be from 0 to 9"):
+        _train(splits, LABELS, pad=pad)
+
+
+def test_what_is_learned_decides_the_step_sizes() -> None:
+    assert defaults("labels") == Training()
+    assert defaults("targets") == Training(learning_rate_scaling="raw", bias_scale=0.0)
+    with pytest.raises(ValueError, match=r"^learns must be labels or targets"):
+        defaults("both")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("precision", "float64"),
+        ("schedule", "foo"),
+        ("evaluation", None),
+        ("epochs", 2.0),
+        ("batch", True),
+        ("learning_rate", "4.0"),
         ("epochs", 0),
         ("batch", 0),
         ("evaluation_batch", 0),
@@ -297,14 +359,22 @@ def test_bfloat16_runs_near_float32(splits: list[Split]) -> None:
         ("momentum", 0.0),
     ],
 )
-def test_impossible_settings_are_named(field: str, value: float) -> None:
+def test_impossible_settings_are_named(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{field} must"):
         Training(**{field: value})
 
 
 @pytest.mark.parametrize(
-    ("learns", "blocks"), [("labels", (0,)), ("targets", ()), ("targets", (0, 3)), ("targets", (1, 1))]
+    ("learns", "blocks"),
+    [("labels", (0,)), ("targets", ()), ("targets", (0, 3)), ("targets", (1, 1)), ("targets", [2])],
 )
 def test_impossible_variants_are_refused(learns: Any, blocks: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"^blocks must"):
         Variant(learns, blocks)
+
+
+def test_a_choice_is_named_with_what_there_is_to_choose_from() -> None:
+    with pytest.raises(ValueError, match=r"^precision must be float32 or bfloat16, not 'float64'$"):
+        Training(precision="float64")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^learns must be labels or targets, not 'both'$"):
+        Variant("both")  # type: ignore[arg-type]

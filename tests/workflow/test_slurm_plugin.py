@@ -1,4 +1,4 @@
-"""The Slurm profile goes with the workflow; how what Slurm says of jobs is taken. tests/slurm has the real thing."""
+"""The Slurm profile fits the workflow, and Slurm's answers are understood. tests/slurm runs a real Slurm."""
 
 import asyncio
 import importlib.util
@@ -43,7 +43,7 @@ def test_the_profile_names_each_rule_that_slurm_runs_and_gives_gpu_rules_the_gpu
     assert set(PROFILE["slurm-array-jobs"].split(",")) <= PROFILE["set-resources"].keys()
 
 
-def test_the_profile_repeats_what_the_default_one_says_of_running_again() -> None:
+def test_the_profile_repeats_what_the_default_one_says_of_retries() -> None:
     default = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())
     for key in default.keys() - {"cores", "resources"}:
         assert PROFILE[key] == default[key], key
@@ -63,7 +63,7 @@ def test_auto_means_a_gpu_in_jobs_that_run_elsewhere() -> None:
 
 
 class Plugin:
-    """What the mended methods need of the plugin's executor, keeping what they report."""
+    """What the fixed methods need of the plugin's executor; keeps what they report."""
 
     def __init__(self) -> None:
         settings = SimpleNamespace(init_seconds_before_status_checks=20, keep_successful_logs=False)
@@ -97,7 +97,7 @@ class Plugin:
 
 @pytest.fixture
 def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Sets what commands of a made-up Slurm print: says(squeue="…"); None: it fails. Others are not there."""
+    """Sets what the commands of a made-up Slurm print: says(squeue="…"). A command that is None or not named fails."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
@@ -116,15 +116,15 @@ def followed(folder: Path, *ids: str) -> list[Any]:
     output = [folder / "made"]
     return [
         SimpleNamespace(
-            external_jobid=each,
-            aux={"slurm_logfile": folder / f"{each}.log"},
+            external_jobid=number,
+            aux={"slurm_logfile": folder / f"{number}.log"},
             job=SimpleNamespace(output=output),
         )
-        for each in ids
+        for number in ids
     ]
 
 
-def test_each_state_is_taken_for_what_it_is(says: Any, tmp_path: Path) -> None:
+def test_each_state_is_understood(says: Any, tmp_path: Path) -> None:
     says(squeue="1|COMPLETED|a\n2|RUNNING|a\n3_1|FAILED|a\n3_2|PENDING|\n4|CANCELLED|\n5|PREEMPTED|b\n6|NODE_FAIL|c\n")
     plugin, jobs = Plugin(), followed(tmp_path, "1", "2", "3_1", "3_2", "4", "5", "6")
     assert [job.external_jobid for job in plugin.poll(jobs)] == ["2", "3_2"]
@@ -152,7 +152,7 @@ def test_no_job_is_forgotten_while_squeue_fails(says: Any, tmp_path: Path) -> No
         (None, False, "Slurm job 1: FORGOTTEN. "),
     ],
 )
-def test_a_job_that_squeue_no_longer_lists_is_waited_for_once_only(
+def test_a_job_that_squeue_no_longer_lists_is_checked_once_more(
     says: Any, tmp_path: Path, accounting: str | None, made: bool, ended: str
 ) -> None:
     says(squeue="", sacct=accounting)
@@ -174,7 +174,7 @@ def test_squeue_is_asked_before_slurm_forgets(says: Any, age: str, pause: int) -
     assert plugin.next_seconds_between_status_checks == pause
 
 
-def test_arrays_are_submitted_with_what_is_there_and_hold_like_jobs_only() -> None:
+def test_arrays_have_the_jobs_that_are_ready_and_need_the_same_resources() -> None:
     def job(title: str, name: str = "search_shard", attempt: int = 1) -> Any:
         resources = {"mem_mb": 16000 * attempt, "disk_mb": len(title)}
         return SimpleNamespace(title=title, name=name, threads=1, resources=resources, is_group=lambda: False)
@@ -183,7 +183,7 @@ def test_arrays_are_submitted_with_what_is_there_and_hold_like_jobs_only() -> No
     first = [job(f"s{number}") for number in range(slurm.ARRAY_TASKS + 1)]
     slurm.run_jobs(plugin, [*first, job("again", attempt=2), job("n1", "network"), job("n2", "network")])
     assert sorted(plugin.submitted) == sorted(
-        [["n1"], ["n2"], [each.title for each in first[:-1]], [first[-1].title], ["again"]]
+        [["n1"], ["n2"], [task.title for task in first[:-1]], [first[-1].title], ["again"]]
     )
 
 
