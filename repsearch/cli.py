@@ -83,25 +83,26 @@ def check(
 def prepare(settings: Settings, out: Out, data: Path = Path("data"), log: Log = None) -> None:
     """Prepare a data set: download or read it, split it, write one npz file."""
     _start(log, out)
-    from repsearch.data import prepared as datasets
-    from repsearch.storage.files import unchanged
-    from repsearch.storage.provenance import code_version
+    from repsearch.jobs import PrepareJob, from_json
+    from repsearch.stages import dataset
 
-    given = _settings(settings)
-    key = {"settings": given, "code": code_version("data.prepared")}
-    if not unchanged(out.with_suffix(".json"), key):
-        datasets.prepare(folder=data, out=out, key=key, **given)
+    dataset.make(from_json(PrepareJob, settings), data, out)
 
 
 @app.command()
 def network(settings: Settings, dataset: Data, out: Out, log: Log = None, threads: Threads = 1) -> None:
     """Initialise a data set's search network and freeze its BatchNorm statistics."""
     _start(log, out)
-    from repsearch.devices import choose
-    from repsearch.stages import network as stage_network
+    from repsearch.jobs import NetworkJob, from_json
+    from repsearch.stages import cache
 
-    choose("cpu", threads)
-    stage_network.make(dataset, out, **_settings(settings))
+    job = from_json(NetworkJob, settings)
+    if not cache.up_to_date(job, out, dataset):  # without torch, which takes seconds to import
+        from repsearch.devices import choose
+        from repsearch.stages import network as stage_network
+
+        choose("cpu", threads)
+        stage_network.make(job, dataset, out)
 
 
 @app.command()
@@ -110,7 +111,6 @@ def search(
     dataset: Data,
     network: NetworkFile,
     out: Out,
-    manifest: Annotated[Path, typer.Option(help="JSON file to write: what vouches for the store's content.")],
     log: Log = None,
     device: Device = "auto",
     path: SearchPath = "auto",
@@ -118,15 +118,15 @@ def search(
 ) -> None:
     """Search one shard of images: settings has recipe, start and stop."""
     _start(log, out)
-    from repsearch.config.parsing import parse
-    from repsearch.devices import choose
-    from repsearch.search.recipe import Recipe
-    from repsearch.stages import search as stage_search
+    from repsearch.jobs import SearchJob, from_json
+    from repsearch.stages import cache
 
-    given = _settings(settings)
-    recipe = parse(Recipe, given["recipe"], "recipe")
-    where = choose(device, threads)
-    stage_search.make(dataset, network, recipe, given["start"], given["stop"], out, manifest, where, _path(path))
+    job = from_json(SearchJob, settings)
+    if not cache.up_to_date(job, out, dataset, network):
+        from repsearch.devices import choose
+        from repsearch.stages import search as stage_search
+
+        stage_search.make(job, dataset, network, out, choose(device, threads), _path(path))
 
 
 @app.command()
@@ -138,9 +138,10 @@ def describe(
 ) -> None:
     """Describe a recipe's targets: cross-entropies and cosines by class. Settings has dataset and recipe, names."""
     _start(log, out)
+    from repsearch.jobs import DescribeJob, from_json
     from repsearch.stages import targets as stage_targets
 
-    stage_targets.make(manifests, out, **_settings(settings))
+    stage_targets.make(from_json(DescribeJob, settings), manifests, out)
 
 
 @app.command()
@@ -156,16 +157,15 @@ def fitness(
 ) -> None:
     """Figure 2's probe: evolve one block alone. Settings has recipe, layer and images."""
     _start(log, out)
-    from repsearch.config.parsing import parse
-    from repsearch.devices import choose
-    from repsearch.search.recipe import Recipe
-    from repsearch.stages import probes as stage_probes
+    from repsearch.jobs import FitnessJob, from_json
+    from repsearch.stages import cache
 
-    given = _settings(settings)
-    recipe = parse(Recipe, given["recipe"], "recipe")
-    stage_probes.fitness(
-        dataset, network, recipe, given["layer"], given["images"], out, choose(device, threads), _path(path)
-    )
+    job = from_json(FitnessJob, settings)
+    if not cache.up_to_date(job, out, dataset, network):
+        from repsearch.devices import choose
+        from repsearch.stages import probes as stage_probes
+
+        stage_probes.fitness(job, dataset, network, out, choose(device, threads), _path(path))
 
 
 @app.command()
@@ -181,17 +181,15 @@ def diversity(
 ) -> None:
     """Figure 3's probe: independent runs. Settings has recipe, images, runs and probability."""
     _start(log, out)
-    from repsearch.config.parsing import parse
-    from repsearch.devices import choose
-    from repsearch.search.recipe import Recipe
-    from repsearch.stages import probes as stage_probes
+    from repsearch.jobs import DiversityJob, from_json
+    from repsearch.stages import cache
 
-    given = _settings(settings)
-    recipe = parse(Recipe, given["recipe"], "recipe")
-    where = choose(device, threads)
-    stage_probes.diversity(
-        dataset, network, recipe, given["images"], given["runs"], given["probability"], out, where, _path(path)
-    )
+    job = from_json(DiversityJob, settings)
+    if not cache.up_to_date(job, out, dataset, network):
+        from repsearch.devices import choose
+        from repsearch.stages import probes as stage_probes
+
+        stage_probes.diversity(job, dataset, network, out, choose(device, threads), _path(path))
 
 
 @app.command()
@@ -209,16 +207,15 @@ def train(
 ) -> None:
     """Train one network and test the epoch that validation chose."""
     _start(log, out)
-    from repsearch.config.parsing import parse
-    from repsearch.devices import choose
-    from repsearch.stages.runs import RunSettings, made_from, up_to_date
+    from repsearch.jobs import TrainJob, from_json
+    from repsearch.stages import cache
 
-    run = parse(RunSettings, _settings(settings), "run")
-    if up_to_date(made_from(run, dataset, targets or []), out):
-        return
-    from repsearch.stages import train as stage_train  # only now: it imports torch
+    job = from_json(TrainJob, settings)
+    if not cache.up_to_date(job, out, dataset, *(targets or [])):
+        from repsearch.devices import choose
+        from repsearch.stages import train as stage_train
 
-    stage_train.make(run, dataset, network, targets or [], out, choose(device, threads))
+        stage_train.make(job, dataset, network, targets or [], out, choose(device, threads))
 
 
 @app.command()
@@ -231,10 +228,11 @@ def table(
     """Table 1 or 2 from its runs."""
     _start(log, out)
     from repsearch.results import tables
-    from repsearch.storage.files import whole, write_csv, write_text
+    from repsearch.storage.files import write_csv, write_text
+    from repsearch.storage.manifest import verify
 
     for run in runs:
-        whole(run)
+        verify(run)
     every = tables.all_tried(number, runs)
     frame = tables.best(every)
     write_csv(out.with_name(f"{out.stem}_tried.csv"), every)
@@ -254,10 +252,11 @@ def figure(
     """Figures 2 to 7 from their probes or runs. Settings: what the figure's function takes."""
     _start(log, out)
     from repsearch.results import figures
-    from repsearch.storage.files import whole, write_csv
+    from repsearch.storage.files import write_csv
+    from repsearch.storage.manifest import verify
 
     for path in inputs:
-        whole(path.with_suffix(".json"))
+        verify(path.with_suffix(".json"))
     write_csv(out, figures.build(number, inputs, **_settings(settings)))
     figures.draw(number, out, out.with_suffix(".png"), out.with_suffix(".md"))
 
@@ -271,11 +270,12 @@ def readings(
     """The readings study: accuracies and targets of every reading, beside SGD."""
     _start(log, out)
     from repsearch.results import readings as study
-    from repsearch.storage.files import whole, write_csv
+    from repsearch.storage.files import write_csv
+    from repsearch.storage.manifest import verify
 
     runs, targets = ([path for path in inputs if path.name == name] for name in ("summary.json", "facts.json"))
     for run in runs:
-        whole(run)
+        verify(run)
     write_csv(out, study.table(runs, targets))
     study.draw(out, out.with_suffix(".png"), out.with_suffix(".md"))
 

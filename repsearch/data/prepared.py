@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from repsearch.errors import UserError, reason
-from repsearch.storage.files import atomic, file_digest, finish, whole
+from repsearch.storage.files import atomic, file_digest
+from repsearch.storage.manifest import verify, write_manifest
 from repsearch.storage.untrusted import check_zip, npy_shape
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ def prepare(
         "test_images": len(kept_test),
         "sha256": file_digest(out),
     }
-    finish(out.with_suffix(".json"), key or {}, [out], manifest)
+    write_manifest(out.with_suffix(".json"), key or {}, [out], manifest)
 
 
 def _sample(random: np.random.Generator, count: int, wanted: int | None, key: str, source: str) -> NDArray[np.int64]:
@@ -133,7 +134,7 @@ def _sample(random: np.random.Generator, count: int, wanted: int | None, key: st
 
 def read(path: Path) -> Prepared:
     """A file that `prepare` wrote. Raises UserError where it is missing, truncated or not what its manifest says."""
-    manifest = whole(path.with_suffix(".json"))
+    manifest = verify(path.with_suffix(".json"))
     names = [field.name for field in fields(Prepared) if field.name != "manifest"]
     with _opened(path) as archive, np.load(path, allow_pickle=False) as arrays:
         _check_members(path, archive, names)
