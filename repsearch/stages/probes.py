@@ -47,8 +47,8 @@ def fitness(
         return {"history": history.cpu().numpy()}
 
     def rest(done: int) -> Iterator[Arrays]:
-        title = f"fitness of {BLOCKS[job.layer]}"
-        return over_images(net, data, indices[done:], job.recipe, path, work, title=title)
+        remaining, name = indices[done:], BLOCKS[job.layer]
+        return over_images(net, data, remaining, job.recipe, path, work, title=f"fitness of {name}")
 
     key = cache.key(job, dataset, network, backend=backend(net, job.recipe, path))
     searched = Resume(out, {**key, **computing_on(device)}).rows(rest)

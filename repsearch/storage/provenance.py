@@ -145,7 +145,7 @@ class _Silent(ast.NodeTransformer):
         called = node.value.func if isinstance(node.value, ast.Call) else None
         logs = isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name) and called.value.id == "log"
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return ast.Pass() if logs or text else self.generic_visit(node)
+        return None if logs or text else self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         if isinstance(node.exc, ast.Call):
