@@ -63,6 +63,16 @@ def _job(kind: type[T], settings: str) -> T:
     return from_json(kind, settings)
 
 
+def _job_to_do(kind: type[T], settings: str, out: Path, *inputs: Path) -> T:
+    """The job; ends the command where its output is up to date, before torch is imported, which takes seconds."""
+    from repsearch.stages import cache
+
+    job = _job(kind, settings)
+    if cache.up_to_date(job, out, *inputs):
+        raise typer.Exit
+    return job
+
+
 def _device(name: str, threads: int) -> Any:
     from repsearch.devices import choose
 
@@ -98,10 +108,12 @@ def network(settings: Settings, dataset: Data, out: Out, log: Log = None, thread
     """Initialise a data set's search network and freeze its BatchNorm statistics (a NetworkJob)."""
     _start(log, out)
     from repsearch.jobs import NetworkJob
+
+    job = _job_to_do(NetworkJob, settings, out, dataset)
     from repsearch.stages import network as stage
 
     _device("cpu", threads)
-    stage.make(_job(NetworkJob, settings), dataset, out)
+    stage.make(job, dataset, out)
 
 
 @app.command()
@@ -118,9 +130,11 @@ def search(
     """Search one shard of images (a SearchJob)."""
     _start(log, out)
     from repsearch.jobs import SearchJob
+
+    job = _job_to_do(SearchJob, settings, out, dataset, network)
     from repsearch.stages import search as stage
 
-    stage.make(_job(SearchJob, settings), dataset, network, out, _device(device, threads), path)
+    stage.make(job, dataset, network, out, _device(device, threads), path)
 
 
 @app.command()
@@ -152,9 +166,11 @@ def fitness(
     """Figure 2's probe: evolve one block alone (a FitnessJob)."""
     _start(log, out)
     from repsearch.jobs import FitnessJob
+
+    job = _job_to_do(FitnessJob, settings, out, dataset, network)
     from repsearch.stages import probes
 
-    probes.fitness(_job(FitnessJob, settings), dataset, network, out, _device(device, threads), path)
+    probes.fitness(job, dataset, network, out, _device(device, threads), path)
 
 
 @app.command()
@@ -171,9 +187,11 @@ def diversity(
     """Figure 3's probe: independent runs of the search (a DiversityJob)."""
     _start(log, out)
     from repsearch.jobs import DiversityJob
+
+    job = _job_to_do(DiversityJob, settings, out, dataset, network)
     from repsearch.stages import probes
 
-    probes.diversity(_job(DiversityJob, settings), dataset, network, out, _device(device, threads), path)
+    probes.diversity(job, dataset, network, out, _device(device, threads), path)
 
 
 @app.command()
@@ -192,9 +210,11 @@ def train(
     """Train one network and test the epoch that validation chose (a TrainJob)."""
     _start(log, out)
     from repsearch.jobs import TrainJob
+
+    job = _job_to_do(TrainJob, settings, out, dataset, *(targets or []))
     from repsearch.stages import train as stage
 
-    stage.make(_job(TrainJob, settings), dataset, network, targets or [], out, _device(device, threads))
+    stage.make(job, dataset, network, targets or [], out, _device(device, threads))
 
 
 @app.command()

@@ -23,10 +23,10 @@ LOCKS = Path("/tmp")  # of this machine, for all its users: two jobs on one GPU 
 
 
 def device_wanted(device: str, elsewhere: bool) -> str:
-    """The device of a job from the setting `device`. elsewhere: jobs run on other machines, a cluster's.
+    """The device of a job from the setting `device`. elsewhere: jobs run on other machines, those of a cluster.
 
-    There `auto` is `cuda`: the login node can't tell what the others have, and a job whose GPU doesn't work had better
-    fail at once than compute on the CPU for days.
+    `auto` is `cuda` there: the login node can't tell what the others have, and a job whose GPU doesn't work should fail
+    at once rather than compute on the CPU for days.
     """
     return "cuda" if device == "auto" and elsewhere else device
 
@@ -37,30 +37,30 @@ def gpus_found(folder: Path | None = None) -> int:
     CUDA_VISIBLE_DEVICES, where it is set, hides the others. Too high a guess is harmless: a job waits for its GPU.
     """
     folder = folder or DEVICES
-    there = len(list(folder.glob("nvidia[0-9]*")))
-    if not there and (folder / "kfd").exists():  # AMD
-        there = len(list(folder.glob("dri/renderD*")))
-    if not there and (folder / "dxg").exists():  # Windows' Linux, which does not tell how many
-        there = 1
+    count = len(list(folder.glob("nvidia[0-9]*")))
+    if not count and (folder / "kfd").exists():  # AMD
+        count = len(list(folder.glob("dri/renderD*")))
+    if not count and (folder / "dxg").exists():  # Linux on Windows, which does not tell how many
+        count = 1
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return there
-    return min(there, len(list(takewhile(lambda name: name.strip() not in ("", "-1"), visible.split(",")))))
+        return count
+    return min(count, len(list(takewhile(lambda name: name.strip() not in ("", "-1"), visible.split(",")))))
 
 
 def gpus_wanted(device: str, folder: Path | None = None) -> int:
     """How many GPUs a job asks the workflow for, from the device that is wanted: 1 or 0.
 
-    `auto` looks for a GPU on this machine. So jobs that will compute on the CPU run side by side.
+    `auto` looks for a GPU on this machine, so that jobs which will compute on the CPU run in parallel.
     """
     return int(device == "cuda" or (device == "auto" and gpus_found(folder) > 0))
 
 
 def choose(name: str, threads: int) -> torch.device:
-    """`auto`: a GPU if there is one, else the CPU. Sets the threads that torch uses on the CPU.
+    """The torch device of a job. name: `cpu`, `cuda`, or `auto`, a GPU if there is one. threads: of torch on the CPU.
 
-    The GPU is this process's own until it ends: waits while all are taken by other jobs. Raises UserError for `cuda`
-    where there is none.
+    No other job gets the GPU until this process ends; waits while other jobs have them all. Raises UserError for `cuda`
+    on a machine without a GPU.
     """
     import torch
 
@@ -69,26 +69,26 @@ def choose(name: str, threads: int) -> torch.device:
         raise UserError("device: 'cuda' was asked for, but torch finds no GPU; set device: cpu (or auto)")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", _own_gpu())
+    return torch.device("cuda", _locked_gpu())
 
 
-@cache  # a process has one
-def _own_gpu() -> int:
-    """A GPU that no other job has: its number among those that torch sees.
+@cache  # one per process
+def _locked_gpu() -> int:
+    """The number, among those that torch sees, of a GPU that no other job has.
 
-    Its lock goes by the UUID: with Slurm, or CUDA_VISIBLE_DEVICES, number 0 is another GPU in every job.
+    Its lock is named by its UUID: with Slurm or CUDA_VISIBLE_DEVICES, number 0 is another GPU in every job.
     """
     import torch
 
-    found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
-    number = locks.hold_one([f"repsearch-gpu-{gpu.uuid}" for gpu in found], LOCKS)
-    torch.cuda.set_device(number)  # also for what names no device
-    log.info("GPU %d of %d: %s, %s", number, len(found), found[number].name, found[number].uuid)
+    gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    number = locks.hold_one([f"repsearch-gpu-{gpu.uuid}" for gpu in gpus], LOCKS)
+    torch.cuda.set_device(number)  # for code that names no device
+    log.info("GPU %d of %d: %s, %s", number, len(gpus), gpus[number].name, gpus[number].uuid)
     return number
 
 
 def computing_on(device: torch.device) -> dict[str, Any]:
-    """What decides the last bits of a result, beside its settings, code and inputs."""
+    """What decides the last bits of a result, apart from its settings, code and inputs."""
     import torch
 
     gpu = device.type == "cuda"
@@ -101,7 +101,7 @@ def computing_on(device: torch.device) -> dict[str, Any]:
 
 
 def fits(tensor: torch.Tensor, device: torch.device) -> bool:
-    """Whether the tensor leaves at least half of the device's free memory. Always so on the CPU, where it lies."""
+    """Whether the tensor takes at most half of the device's free memory. On the CPU it is in memory already."""
     import torch
 
     return device.type == "cpu" or 2 * tensor.nbytes < torch.cuda.mem_get_info(device)[0]

@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend."""
+"""The one exception for mistakes that a user can fix."""
 
 
 class UserError(Exception):
@@ -9,6 +9,6 @@ class UserError(Exception):
 
 
 def reason(error: BaseException) -> str:
-    """What an error of a library says, as a part of a line."""
+    """The message of a library's error on one printable line of at most 300 characters."""
     words = " ".join(str(error).split())[:300] or type(error).__name__
     return words if words.isprintable() else ascii(words)

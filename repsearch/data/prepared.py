@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from repsearch.data.sources import check_members, checked, load, open_npz
 from repsearch.errors import UserError
-from repsearch.storage.files import atomic, file_digest, finish, whole
+from repsearch.storage.files import atomic, file_digest
+from repsearch.storage.manifest import verify, write_manifest
 
 SPLIT_SEED = 0
 
@@ -94,7 +95,7 @@ def prepare(
         "test_images": len(chosen_test),
         "sha256": file_digest(out),
     }
-    finish(out.with_suffix(".json"), key or {}, [out], manifest)
+    write_manifest(out.with_suffix(".json"), key or {}, [out], manifest)
 
 
 def _sample(random: np.random.Generator, count: int, wanted: int | None, key: str, source: str) -> NDArray[np.int64]:
@@ -108,7 +109,7 @@ def _sample(random: np.random.Generator, count: int, wanted: int | None, key: st
 
 def read(path: Path) -> Prepared:
     """A file that `prepare` wrote. Raises UserError where it is missing, truncated or not what its manifest says."""
-    manifest = whole(path.with_suffix(".json"))
+    manifest = verify(path.with_suffix(".json"))
     names = [field.name for field in fields(Prepared) if field.name != "manifest"]
     with open_npz(path) as archive, np.load(path, allow_pickle=False) as arrays:
         check_members(path, archive, names)

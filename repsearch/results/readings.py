@@ -26,7 +26,8 @@ from repsearch.results.runs import (
     verify_inputs,
 )
 from repsearch.search.recipe import BLOCKS, SEARCH_LAYERS
-from repsearch.storage.files import read_manifest, write_csv, write_text
+from repsearch.storage.files import write_csv, write_text
+from repsearch.storage.manifest import read_manifest
 
 CROSS_ENTROPIES = [f"cross_entropy_{layer}" for layer in SEARCH_LAYERS]
 COSINES = [f"{kind}_class_{block}" for kind in ("within", "between") for block in BLOCKS]

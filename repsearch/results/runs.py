@@ -8,7 +8,8 @@ import pandas as pd
 
 from repsearch.errors import UserError
 from repsearch.jobs import DatasetName
-from repsearch.storage.files import read_json, whole
+from repsearch.storage.files import read_json
+from repsearch.storage.manifest import verify
 
 VARIANTS = {  # in the paper's order, with the paper's names
     "sgd": "SGD",
@@ -32,7 +33,7 @@ RERUN = "run snakemake again so that all are made alike"
 def verify_inputs(paths: Iterable[Path]) -> None:
     """Raise UserError, naming the file, where an input was altered: a run's summary, or a CSV with its manifest."""
     for path in paths:
-        whole(path.with_suffix(".json"))
+        verify(path.with_suffix(".json"))
 
 
 def dataset_name(datasets: Mapping[str, DatasetName], dataset: str) -> DatasetName:

@@ -1,70 +1,50 @@
-"""Stage: initialise a data set's search network; read it back."""
+"""Stage: initialise the search network of a data set; read it back."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from repsearch.data import prepared as datasets
 from repsearch.errors import UserError, reason
+from repsearch.jobs import NetworkJob
 from repsearch.network import Network, Shape
 from repsearch.search.network import SearchNetwork, Statistics, initialise
-from repsearch.storage.files import atomic, file_digest, finish, read_manifest, unchanged, whole
-from repsearch.storage.provenance import code_version
+from repsearch.stages import cache
+from repsearch.storage.files import atomic, file_digest
+from repsearch.storage.manifest import verify, write_manifest
 
 log = logging.getLogger(__name__)
 
 
-def make(
-    dataset: Path,
-    out: Path,
-    width: int,
-    seed: int,
-    calibration_images: int,
-    calibration_noise: float,
-    head_bias: bool,
-    blur: Sequence[int],
-    count_padding: bool,
-) -> None:
+def make(job: NetworkJob, dataset: Path, out: Path) -> None:
     """Write the search network of a prepared data set (weights, whitening, frozen statistics) and its manifest.
 
-    blur, count_padding: the smoothing of its recipes' children (`initialise`). Always computed on the
-    CPU in float32, so that the file does not depend on the device.
+    Computed on the CPU in float32, so that the file does not depend on the device.
     """
-    key: dict[str, Any] = {
-        "settings": [width, seed, calibration_images, calibration_noise, head_bias, list(blur), count_padding],
-        "code": code_version("stages.network"),
-        "dataset": read_manifest(dataset.with_suffix(".json"))["sha256"],
-    }
-    manifest = out.with_suffix(".json")
-    if unchanged(manifest, key):
-        log.info("%s is up to date: its inputs did not change", out)
+    if cache.up_to_date(job, out, dataset):
         return
     data = datasets.read(dataset)
     channels, size, _ = data.manifest["shape"]
-    shape = Shape(channels, size, data.classes, width, head_bias=head_bias)
+    shape = Shape(channels, size, data.classes, job.width, head_bias=job.head_bias)
     images = torch.from_numpy(data.normalised(data.images[data.train]))
-    network = initialise(shape, images, seed, calibration_images, calibration_noise, blur, count_padding)
-    with atomic(out) as temporary, temporary.open("wb") as opened:  # or torch.save puts the path's name into the file
-        torch.save(
-            {
-                "shape": asdict(shape),
-                "weights": network.network.state_dict(),
-                "statistics": network.statistics,
-            },
-            opened,
-        )
-    finish(manifest, key, [out], {"shape": asdict(shape), "sha256": file_digest(out)})
-    log.info("search network: %s, %d images calibrate", shape, min(calibration_images, len(images)))
+    calibration = job.calibration
+    network = initialise(
+        shape, images, job.seed, calibration.images, calibration.noise, calibration.blur, calibration.count_padding
+    )
+    content = {"shape": asdict(shape), "weights": network.network.state_dict(), "statistics": network.statistics}
+    with atomic(out) as temporary, temporary.open("wb") as opened:  # torch would store a path's name
+        torch.save(content, opened)
+    key = cache.key(job, dataset)
+    write_manifest(cache.manifest_path(job, out), key, [out], {"shape": asdict(shape), "sha256": file_digest(out)})
+    log.info("search network: %s, calibrated on %d images", shape, min(calibration.images, len(images)))
 
 
 def read(path: Path) -> tuple[SearchNetwork, str]:
     """The network and its digest. Raises UserError where the file is missing, damaged or not what its manifest says."""
-    stated = whole(path.with_suffix(".json"))["sha256"]
+    digest = verify(path.with_suffix(".json"))["sha256"]
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         stated_shape, weights, statistics = saved["shape"], saved["weights"], saved["statistics"]
@@ -77,15 +57,15 @@ def read(path: Path) -> tuple[SearchNetwork, str]:
             raise ValueError("its weights are not of the shape that it states")
         network = Network(shape, weights["whiten.weight"])
         network.load_state_dict(weights)
-    except Exception as error:  # pickle, zipfile and torch each have their own for a damaged file
+    except Exception as error:  # pickle, zipfile and torch raise different ones for a damaged file
         raise UserError(
             f"{path} is not a search network ({reason(error)}): delete it and run snakemake again"
         ) from None
-    return SearchNetwork(network, statistics), str(stated)
+    return SearchNetwork(network, statistics), str(digest)
 
 
 def _fit(shape: Shape, weights: dict[str, Tensor], statistics: Statistics) -> bool:
-    """Whether tensors have the sizes of a network of that shape, as far as its memory and its passes depend on them."""
+    """Whether tensors have the sizes that the memory and the passes of a network of that shape depend on."""
     norms = {start: blocks * shape.convolutions for start, blocks in (("input", 1), ("block0", 2), ("block1", 1))}
     return (
         weights["head.weight"].shape == (shape.classes, shape.width * shape.map_sizes[-1] ** 2)

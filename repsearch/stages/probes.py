@@ -1,6 +1,5 @@
 """Stages: the probes of §3.2. Fitness (figure 2): one search layer alone. Diversity (figure 3): independent runs."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,156 +13,141 @@ from torch import Tensor
 from repsearch.data import prepared as datasets
 from repsearch.devices import computing_on
 from repsearch.errors import UserError
+from repsearch.jobs import DiversityJob, FitnessJob
 from repsearch.metrics import cosine_gram, effective_number
 from repsearch.search.backends import SearchPath
 from repsearch.search.evolution import search_one_layer
 from repsearch.search.network import SearchNetwork
-from repsearch.search.recipe import BLOCKS, Recipe
+from repsearch.search.recipe import BLOCKS
+from repsearch.stages import cache
 from repsearch.stages import network as stage_network
-from repsearch.stages.search import backend, over_images, path_name, search_images, seeded
-from repsearch.storage import partial
-from repsearch.storage.files import digest, finish, read_manifest, unchanged, write_csv
-from repsearch.storage.provenance import code_version, code_versions
+from repsearch.stages.search import backend, over_images, search_images, seeded
+from repsearch.storage.files import digest, write_csv
+from repsearch.storage.manifest import write_manifest
+from repsearch.storage.resume import Arrays, Resume, forget
 
-log = logging.getLogger(__name__)
 PROBE_SEED = 1  # of the random choice of images
-
-
-def _key(dataset: Path, network: Path, recipe: Recipe, **settings: Any) -> dict[str, Any]:
-    return {
-        "recipe": recipe.to_dict(),
-        **settings,
-        "dataset": read_manifest(dataset.with_suffix(".json"))["sha256"],
-        "network": read_manifest(network.with_suffix(".json"))["sha256"],
-    }
-
-
-def _random_images(data: datasets.Prepared, count: int, key: str) -> NDArray[np.int64]:
-    if count > len(data.train):
-        raise UserError(f"{key}: {count} asked for, but there are {len(data.train)} training images")
-    return np.sort(np.random.default_rng(PROBE_SEED).permutation(data.train)[:count])
-
-
-def _write(out: Path, frame: pd.DataFrame, recipe: Recipe, key: dict[str, Any]) -> None:
-    frame = frame.assign(recipe_digest=digest(recipe.to_dict()), code_version=key["code"])
-    write_csv(out, frame)
-    finish(out.with_suffix(".json"), key, [out], {})
-    partial.forget(out)
-
-
-def _up_to_date(out: Path, key: dict[str, Any]) -> bool:
-    made = unchanged(out.with_suffix(".json"), key, code_versions("stages.probes"))
-    if made:
-        partial.forget(out)
-        log.info("%s is up to date: its inputs did not change", out)
-    return made
-
-
-def _parts(out: Path, key: dict[str, Any], net: SearchNetwork, recipe: Recipe, path: SearchPath) -> partial.Parts:
-    """What was searched before the probe was cut short."""
-    key = {**key, **computing_on(net.device), "path": path_name(net, recipe, path)}
-    return partial.Parts(out, key, partial.SEARCH_SECONDS)
+Job = FitnessJob | DiversityJob
 
 
 def fitness(
-    dataset: Path,
-    network: Path,
-    recipe: Recipe,
-    layer: int,
-    images: int,
-    out: Path,
-    device: torch.device,
-    path: SearchPath = "auto",
+    job: FitnessJob, dataset: Path, network: Path, out: Path, device: torch.device, path: SearchPath = "auto"
 ) -> None:
     """Figure 2: evolve block `layer` alone for random training images; write its cross-entropy by generation.
 
     CSV: block, population, generation (0 is the initial population), mean and std over images, n images.
     """
-    key = _key(dataset, network, recipe, layer=layer, images=images)
-    if _up_to_date(out, key):
+    if cache.up_to_date(job, out, dataset, network):
         return
-    data = datasets.read(dataset)
-    net = stage_network.read(network)[0].to(device)
-    key["code"] = code_version("stages.probes", backend(net, recipe, path))
-    indices, title = _random_images(data, images, "figure2.images"), f"fitness of {BLOCKS[layer]}"
+    data, net = datasets.read(dataset), stage_network.read(network)[0].to(device)
+    indices = _random_images(data, job.images, "figure2.images")
 
-    def work(x: Tensor, labels: Tensor, numbers: Tensor) -> partial.Arrays:
-        return {"history": search_one_layer(net, x, labels, recipe, numbers, layer, path).cpu().numpy()}
+    def work(images: Tensor, labels: Tensor, numbers: Tensor) -> Arrays:
+        history = search_one_layer(net, images, labels, job.recipe, numbers, job.layer, path)
+        return {"history": history.cpu().numpy()}
 
-    def rest(done: int) -> Iterator[partial.Arrays]:
-        return over_images(net, data, indices[done:], recipe, path, title, work)
+    def rest(done: int) -> Iterator[Arrays]:
+        remaining, name = indices[done:], BLOCKS[job.layer]
+        return over_images(net, data, remaining, job.recipe, path, work, title=f"fitness of {name}")
 
-    history = torch.from_numpy(_parts(out, key, net, recipe, path).rows(rest)["history"]).double()
-    frame = pd.DataFrame(
-        {
-            "block": BLOCKS[layer],
-            "population": recipe.population,
-            "generation": range(history.shape[1]),
-            "mean": history.mean(0).numpy(),
-            "std": history.std(0).numpy() if images > 1 else np.nan,
-            "n": images,
-        }
-    )
-    _write(out, frame, recipe, key)
+    key = cache.key(job, dataset, network, backend=backend(net, job.recipe, path))
+    searched = Resume(out, {**key, **computing_on(device)}).rows(rest)
+    frame = fitness_by_generation(torch.from_numpy(searched["history"]))
+    frame.insert(0, "block", BLOCKS[job.layer])
+    frame.insert(1, "population", job.recipe.population)
+    _write(job, out, frame, key)
 
 
 def diversity(
-    dataset: Path,
-    network: Path,
-    recipe: Recipe,
-    images: int,
-    runs: int,
-    probability: float,
-    out: Path,
-    device: torch.device,
-    path: SearchPath = "auto",
+    job: DiversityJob, dataset: Path, network: Path, out: Path, device: torch.device, path: SearchPath = "auto"
 ) -> None:
-    """Figure 3: `runs` independent searches of each image; N_eff of the best candidates of the first r, by block.
+    """Figure 3: `runs` independent searches of each image; N_eff of the best candidates of the first r runs, by block.
 
     A run searches all layers; its candidate of a block counts if the correct class's probability at the end of that
-    block's evolution exceeds `probability` (½ in §3.2). CSV: block, runs, mean and std over the n images with one that
-    counts, accepted (share of candidates that count).
+    block's evolution exceeds `probability`. CSV: block, runs, mean and std over the n images with a candidate that
+    counts, probability, accepted (share of candidates that count).
     """
-    key = _key(dataset, network, recipe, images=images, runs=runs, probability=probability)
-    if _up_to_date(out, key):
+    if cache.up_to_date(job, out, dataset, network):
         return
-    data = datasets.read(dataset)
-    net = stage_network.read(network)[0].to(device)
-    key["code"] = code_version("stages.probes", backend(net, recipe, path))
-    indices = _random_images(data, images, "figure3.images")
-
-    def rest(done: int) -> Iterator[partial.Arrays]:
-        """One row a run and image, run by run."""
-        for run in range(done // images, runs):
-            left = indices[done % images if run == done // images else 0 :]
-            for found in search_images(net, data, left, seeded(recipe, run), path, f"run {run + 1} of {runs}"):
-                loss = {f"loss/{block}": found.history[block][:, -1].numpy() for block in BLOCKS}
-                yield {block: found.targets[block].half().numpy() for block in BLOCKS} | loss
-
-    searched = _parts(out, key, net, recipe, path).rows(rest)
+    data, net = datasets.read(dataset), stage_network.read(network)[0].to(device)
+    indices = _random_images(data, job.images, "figure3.images")
+    key = cache.key(job, dataset, network, backend=backend(net, job.recipe, path))
+    resume = Resume(out, {**key, **computing_on(device)})
+    searched = resume.rows(lambda done: _runs(job, data, net, indices, path, done))
 
     def by_image(name: str) -> Tensor:
-        return torch.from_numpy(searched[name]).unflatten(0, (runs, images)).transpose(0, 1).contiguous()
+        return torch.from_numpy(searched[name]).unflatten(0, (job.runs, job.images)).transpose(0, 1).contiguous()
 
-    rows: list[dict[str, Any]] = []
+    frames = []
     for block in BLOCKS:
-        candidates, counts = by_image(block), torch.exp(-by_image(f"loss/{block}")) > probability  # [images, runs, …]
-        grams = [cosine_gram(candidates[i]) for i in range(images)]
-        for used in range(1, runs + 1):
-            numbers = [
-                effective_number(g[:used, :used][k][:, k])
-                for g, c in zip(grams, counts, strict=True)
-                if (k := c[:used]).any()
-            ]
-            rows.append(
-                {
-                    "block": block,
-                    "runs": used,
-                    "mean": np.mean(numbers) if numbers else np.nan,
-                    "std": np.std(numbers, ddof=1) if len(numbers) > 1 else np.nan,
-                    "n": len(numbers),
-                    "probability": probability,
-                    "accepted": float(counts[:, :used].float().mean()),
-                }
-            )
-    _write(out, pd.DataFrame(rows), recipe, key)
+        counts = torch.exp(-by_image(f"loss/{block}")) > job.probability
+        frame = diversity_by_runs(by_image(block), counts)
+        frame.insert(0, "block", block)
+        frame.insert(len(frame.columns) - 1, "probability", job.probability)
+        frames.append(frame)
+    _write(job, out, pd.concat(frames, ignore_index=True), key)
+
+
+def fitness_by_generation(history: Tensor) -> pd.DataFrame:
+    """Statistics of cross-entropies [images, generations + 1]: generation, mean and std over images, n images.
+
+    The standard deviation is the sample's (n - 1), and NaN for one image.
+    """
+    images, columns = history.shape
+    values = history.double()
+    std = values.std(0).numpy() if images > 1 else np.nan
+    return pd.DataFrame({"generation": range(columns), "mean": values.mean(0).numpy(), "std": std, "n": images})
+
+
+def diversity_by_runs(candidates: Tensor, counts: Tensor) -> pd.DataFrame:
+    """N_eff of the first r runs, for each r (§3.2). candidates: [images, runs, …]; counts: [images, runs] bool.
+
+    One row per r: runs, mean and std (n - 1) of N_eff over the n images that have a candidate that counts, accepted
+    (share of the candidates of all images that count). mean is NaN where n is 0, std where n is below 2.
+    """
+    grams = [cosine_gram(image) for image in candidates]
+    rows: list[dict[str, Any]] = []
+    for runs in range(1, counts.shape[1] + 1):
+        first = [(gram[:runs, :runs], count[:runs]) for gram, count in zip(grams, counts, strict=True)]
+        numbers = [effective_number(gram[count][:, count]) for gram, count in first if count.any()]
+        rows.append(
+            {
+                "runs": runs,
+                "mean": np.mean(numbers) if numbers else np.nan,
+                "std": np.std(numbers, ddof=1) if len(numbers) > 1 else np.nan,
+                "n": len(numbers),
+                "accepted": float(counts[:, :runs].float().mean()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _runs(
+    job: DiversityJob,
+    data: datasets.Prepared,
+    network: SearchNetwork,
+    indices: NDArray[np.int64],
+    path: SearchPath,
+    done: int,
+) -> Iterator[Arrays]:
+    """The searches after the first `done`, run by run: one row per run and image, candidates and final losses."""
+    first, start = divmod(done, job.images)
+    for run in range(first, job.runs):
+        remaining = indices[start if run == first else 0 :]
+        recipe = seeded(job.recipe, run)
+        for result in search_images(network, data, remaining, recipe, path, title=f"run {run + 1} of {job.runs}"):
+            loss = {f"loss/{block}": result.history[block][:, -1].numpy() for block in BLOCKS}
+            yield {block: result.targets[block].half().numpy() for block in BLOCKS} | loss
+
+
+def _random_images(data: datasets.Prepared, count: int, setting: str) -> NDArray[np.int64]:
+    """`count` of the training images, in order. setting: named by the UserError where there are too few."""
+    if count > len(data.train):
+        raise UserError(f"{setting}: {count} asked for, but there are {len(data.train)} training images")
+    return np.sort(np.random.default_rng(PROBE_SEED).permutation(data.train)[:count])
+
+
+def _write(job: Job, out: Path, frame: pd.DataFrame, key: dict[str, Any]) -> None:
+    write_csv(out, frame.assign(recipe_digest=digest(job.recipe.to_dict()), code_version=key["code"]))
+    write_manifest(cache.manifest_path(job, out), key, [out], {})
+    forget(out)

@@ -1,4 +1,4 @@
-"""Stage: what a recipe's targets are like, for the readings study."""
+"""Stage: what the targets of a recipe are like, for the readings study."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,20 +7,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from repsearch import metrics as measures
+from repsearch import metrics
+from repsearch.jobs import DescribeJob
 from repsearch.search.recipe import BLOCKS, SEARCH_LAYERS
+from repsearch.stages import cache
 from repsearch.storage import targets
-from repsearch.storage.files import write_manifest
-from repsearch.storage.provenance import code_version
+from repsearch.storage.manifest import write_manifest
 
-IMAGES = 2000  # whose pairs are compared: the first ones
+IMAGES = 2000  # the first ones, whose pairs are compared
 
 
-def make(manifests: Sequence[Path], out: Path, dataset: str, recipe: str) -> None:
+def make(job: DescribeJob, manifests: Sequence[Path], out: Path) -> None:
     """Write mean cross-entropies (nats) before the search and after each search layer's evolution, over all images;
     and each block's mean cosine similarity within and between classes, over the pairs of the first `IMAGES` images.
     """
-    facts: dict[str, Any] = {"dataset": dataset, "recipe": recipe}
+    if cache.up_to_date(job, out, *manifests):
+        return
     labels: list[Any] = []
     initial: list[Any] = []
     final: dict[str, list[Any]] = {layer: [] for layer in SEARCH_LAYERS}
@@ -34,15 +36,21 @@ def make(manifests: Sequence[Path], out: Path, dataset: str, recipe: str) -> Non
         for block in BLOCKS:
             maps[block].append(arrays[f"targets/{block}"][:compared])
         labels.append(arrays["labels"])
-    facts |= {name: attributes[name] for name in ("recipe_digest", "network")}
-    facts["code_version"] = f"{attributes['code_version']}, {code_version('stage_targets')}"
-    facts["images"] = sum(map(len, labels))
-    facts["cross_entropy_initial"] = float(np.concatenate(initial).mean())
+    key = cache.key(job, *manifests)
+    facts: dict[str, Any] = {
+        "dataset": job.dataset,
+        "recipe": job.recipe,
+        "recipe_digest": attributes["recipe_digest"],
+        "network": attributes["network"],
+        "code_version": f"{attributes['code_version']}, {key['code']}",
+        "images": sum(map(len, labels)),
+        "cross_entropy_initial": float(np.concatenate(initial).mean()),
+    }
     for layer, values in final.items():
         facts[f"cross_entropy_{layer}"] = float(np.concatenate(values).mean())
     for block, parts in maps.items():
-        together = torch.from_numpy(np.concatenate(parts))
-        classes = torch.from_numpy(np.concatenate(labels)[: len(together)])
-        within, between = measures.class_cosines(measures.cosine_gram(together), classes)
+        vectors = torch.from_numpy(np.concatenate(parts))
+        classes = torch.from_numpy(np.concatenate(labels)[: len(vectors)])
+        within, between = metrics.class_cosines(metrics.cosine_gram(vectors), classes)
         facts[f"within_class_{block}"], facts[f"between_class_{block}"] = within, between
-    write_manifest(out, facts)
+    write_manifest(out, key, [], facts)

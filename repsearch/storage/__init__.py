@@ -1,1 +1,1 @@
-"""Files: whole or not at all, vouched for, locked, resumed, and distrusted where they come from others."""
+"""Files: written atomically, with manifests, locks and resuming, and checked where they come from others."""

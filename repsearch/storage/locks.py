@@ -1,4 +1,4 @@
-"""Locks that the kernel lets go of when their process ends, however it ends. Held until then; nothing is ever stale."""
+"""Locks that a process holds until it ends, however it ends: the kernel releases them, so that none is ever stale."""
 
 import contextlib
 import errno
@@ -15,20 +15,22 @@ from repsearch.storage.files import cannot_write
 
 log = logging.getLogger(__name__)
 
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # a file system without them
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # what a file system without locks says
 
 
 def hold(path: Path, output: Path) -> None:
-    """Hold the lock file `path`, which stands for `output`; wait, saying so, while another process holds it.
+    """Hold the lock file `path`, which stands for `output`; wait, and log it, while another process holds it.
 
-    The file stays: removed, it could be held by two. It is opened for writing, without which NFS locks nothing. Where
-    the file system has no locks: one warning, and on (what is written appears whole all the same). Raises UserError
-    where the file can't be made.
+    The file is never removed: two processes could then hold it. It is opened for writing, since NFS locks no other
+    files. On a file system without locks this logs a warning and returns (outputs are written atomically all the same).
+    Raises UserError where the file can't be made or is a symbolic link, which is not followed.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{path} is a symbolic link, not a lock: delete it and run again") from None
         raise UserError(cannot_write(path, error)) from error
     try:
         if not _taken(lock):
@@ -42,16 +44,16 @@ def hold(path: Path, output: Path) -> None:
         return
     job = os.environ.get("SLURM_JOB_ID")
     text = f"process {os.getpid()} on {socket.gethostname()}" + (f", Slurm job {job}" if job else "")
-    with contextlib.suppress(OSError):  # for the one who waits to read: no matter where the disk is full
+    with contextlib.suppress(OSError):  # only a waiting process reads this: a full disk does no harm
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{text}\n".encode(), 0)
 
 
 def hold_one(names: Sequence[str], folder: Path, poll_seconds: float = 1.0) -> int:
-    """Hold one of several things, the first that is free: its place among `names`; wait, saying so, while none is.
+    """Hold the first of several locks that is free: its index in `names`; wait, and log it, while none is free.
 
-    Each name's lock is a folder of that name in `folder`, a temporary one that all users of this machine may share: a
-    folder needs no more than reading to be locked, and what cleans /tmp leaves a locked one alone.
+    The lock of a name is a folder of that name in `folder`, which all users of this machine may share, as /tmp: it
+    takes only reading to lock a folder, and programs that clean /tmp spare one that is locked.
     """
     waiting = False
     while True:
@@ -82,7 +84,7 @@ def _hold_folder(path: Path) -> bool:
 
 
 def _taken(lock: int) -> bool:
-    """Take the lock, if it is free."""
+    """Take the lock if it is free, and say whether it was."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,6 +1,5 @@
-"""Searched targets, read: one shard, or one indexed view over all shards of a recipe."""
+"""Reading searched targets: one shard, or one indexed view of all shards of a recipe."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,55 +11,53 @@ from zarr.storage import ZipStore
 
 from repsearch.errors import UserError, reason
 from repsearch.search.recipe import SEARCH_LAYERS
-from repsearch.storage.files import read_manifest
+from repsearch.storage.manifest import read_manifest
 from repsearch.storage.shards import content_digest
 from repsearch.storage.untrusted import check_store
-
-log = logging.getLogger(__name__)
 
 AGAIN = "then run snakemake again"
 REMEDY = f"delete it and its manifest, {AGAIN}"
 
 
 def read(store: Path, manifest: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """One shard's arrays and attributes. Raises UserError, naming it, if missing, truncated or altered."""
+    """Arrays and attributes of one shard. Raises UserError, naming it, where it is missing, truncated or altered."""
     stated = read_manifest(manifest)
     if not store.exists():
         raise UserError(f"{store} is missing, but {manifest} is there: run snakemake again, asking for {store}")
     try:
         names = check_store(store)
         with ZipStore(store, mode="r") as opened:
-            # An array at a time by its own metadata: a group's "consolidated" metadata could name other codecs.
+            # Each array by its own metadata: the "consolidated" metadata of a group could name other codecs.
             arrays = {
                 name: np.asarray(zarr.open_array(opened, path=name, mode="r", zarr_format=3)[...]) for name in names
             }
             attributes = dict(zarr.open_group(opened, mode="r", zarr_format=3, use_consolidated=False).attrs)
-    except Exception as error:  # zipfile, zarr, its codecs and json each have their own for a damaged file
-        why = f"{type(error).__name__}: {reason(error)}"
-        raise UserError(f"{store} is not a readable Zarr store ({why}): {REMEDY}") from None
+    except Exception as error:  # zipfile, zarr, its codecs and json raise different ones for a damaged file
+        problem = f"{type(error).__name__}: {reason(error)}"
+        raise UserError(f"{store} is not a readable Zarr store ({problem}): {REMEDY}") from None
     if content_digest(arrays) != stated.get("sha256") or attributes != {n: stated.get(n) for n in attributes}:
         raise UserError(f"{store} is not what its manifest says (altered, truncated or of another shard): {REMEDY}")
     return arrays, attributes
 
 
 def paths(manifest: Path) -> tuple[Path, Path]:
-    """(store, manifest) of a shard, from its manifest's path."""
+    """(store, manifest) of a shard, from the path of its manifest."""
     return manifest.with_suffix(".zarr.zip"), manifest
 
 
 class Targets:
-    """All shards of one recipe as one indexed view, read whole into memory.
+    """All shards of one recipe as one indexed view in memory.
 
-    arrays: search layer → [N, …] float16, in the order of the images. layers: which search layers to keep. expected:
-    attributes that each shard must have, such as the recipe's digest. Raises UserError for a shard that is missing,
-    truncated, altered or has other attributes, and where the shards do not cover images 0 … count-1 just once.
+    arrays: search layer → [count, …] float16, in the order of the images. layers: which search layers to keep.
+    expected: attributes that each shard must have, such as the recipe's digest. Raises UserError for a shard that is
+    missing, truncated, altered or has other attributes, and unless the shards hold each image 0 … count-1 exactly once.
     """
 
     def __init__(
         self, manifests: Sequence[Path], count: int, expected: Mapping[str, Any], layers: Sequence[str] = SEARCH_LAYERS
     ) -> None:
         self.arrays: dict[str, NDArray[np.float16]] = {}
-        holder = np.full(count, -1)  # of each image: the number of its shard
+        shard_of = np.full(count, -1)  # per image: the number of its shard
         for number, path in enumerate(manifests):
             store, manifest = paths(Path(path))
             arrays, attributes = read(store, manifest)
@@ -70,19 +67,19 @@ class Targets:
             indices = arrays["indices"]
             if indices.min(initial=0) < 0 or indices.max(initial=0) >= count:
                 raise UserError(f"{store} holds images outside 0 … {count - 1}: {REMEDY}")
-            twice = indices[holder[indices] >= 0]
-            if len(twice):
-                other, _ = paths(Path(manifests[holder[twice[0]]]))
+            repeated = indices[shard_of[indices] >= 0]
+            if len(repeated):
+                other, _ = paths(Path(manifests[shard_of[repeated[0]]]))
                 raise UserError(
-                    f"{other} and {store} both hold image {twice[0]}: delete both with their manifests, {AGAIN}"
+                    f"{other} and {store} both hold image {repeated[0]}: delete both with their manifests, {AGAIN}"
                 )
-            holder[indices] = number
+            shard_of[indices] = number
             for layer in layers:
                 values = arrays[f"targets/{layer}"]
-                whole = self.arrays.setdefault(layer, np.empty((count, *values.shape[1:]), np.float16))
-                whole[indices] = values
-        if (holder < 0).any():
+                rows = self.arrays.setdefault(layer, np.empty((count, *values.shape[1:]), np.float16))
+                rows[indices] = values
+        if (shard_of < 0).any():
             folder = Path(manifests[0]).parent if manifests else "the targets' folder"
             raise UserError(
-                f"{folder}: no shard holds image {np.flatnonzero(holder < 0)[0]}: delete the shards, {AGAIN}"
+                f"{folder}: no shard holds image {np.flatnonzero(shard_of < 0)[0]}: delete the shards, {AGAIN}"
             )

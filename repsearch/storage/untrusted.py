@@ -1,4 +1,4 @@
-"""Files from others: what zip, npz and Zarr files declare is checked before anything is unpacked or allocated."""
+"""Checks of what zip, npz and Zarr files declare, before anything is unpacked or allocated."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-KINDS = {"float16": 2, "float32": 4, "int64": 8}  # of a store's arrays: bytes a value
+KINDS = {"float16": 2, "float32": 4, "int64": 8}  # of a store's arrays: bytes per value
 CODECS = ["bytes", "blosc"]  # of a store's arrays: no others are ever decoded
 BLOSC_HEADER = 16
 LZ4_RATIO = 256  # LZ4 shrinks nothing to less than a 255th
@@ -17,7 +17,7 @@ HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 
 
 def check_zip(archive: zipfile.ZipFile) -> None:
-    """Raise ValueError where a zip file has a name twice, or declares more than it, or this machine's memory, holds."""
+    """Raise ValueError where a zip file repeats a name or declares more than it, or this machine's memory, can hold."""
     entries = archive.infolist()
     if len({entry.filename for entry in entries}) < len(entries):
         raise ValueError("it has entries of the same name")
@@ -35,7 +35,7 @@ def check_memory(declared: int) -> None:
 def npy_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
     """The shape of the array `name` of an npz file, from its header. Raises ValueError for one that can't be loaded.
 
-    That is one of Python objects, which are pickled and so could run code, or of another size than its header declares.
+    Refused are Python objects, whose pickles could run code, and an array of another size than its header declares.
     """
     entry = archive.getinfo(f"{name}.npy")
     with archive.open(entry) as member:
@@ -51,10 +51,9 @@ def npy_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
 
 
 def check_store(path: Path) -> list[str]:
-    """The names of a Zarr store's arrays. Raises an error where it declares what `targets.write` never writes.
+    """The names of a Zarr store's arrays. Raises an error where it declares what `shards.write` never writes.
 
-    Then no codec but Blosc has anything to decode, each chunk is there, and the arrays are no larger than what the file
-    can hold.
+    So no codec but Blosc decodes anything, every chunk exists, and the arrays are no larger than the file can hold.
     """
     with path.open("rb") as opened:
         if not zipfile.is_zipfile(opened):
@@ -64,10 +63,10 @@ def check_store(path: Path) -> list[str]:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise ValueError("its entries are compressed")
         names = set(archive.namelist())
-        arrays, declared, known = [], 0, set()
+        arrays, declared, expected = [], 0, set()
         for name in sorted(names):
             if name == "zarr.json" or name.endswith("/zarr.json"):
-                known.add(name)
+                expected.add(name)
                 metadata = json.loads(archive.read(name))
                 if metadata["zarr_format"] != 3 or metadata.get("consolidated_metadata"):
                     raise ValueError(f"{name} is not plain Zarr 3")
@@ -76,9 +75,9 @@ def check_store(path: Path) -> list[str]:
                     arrays.append(array)
                     size, chunks = _check_array(array, metadata, names, archive)
                     declared += size
-                    known |= chunks
-        if names != known:
-            raise ValueError(f"it holds {min(names - known)!r}, which is none of its arrays' chunks")
+                    expected |= chunks
+        if names != expected:
+            raise ValueError(f"it holds {min(names - expected)!r}, which is not a chunk of its arrays")
         if declared > LZ4_RATIO * path.stat().st_size:
             raise ValueError(f"it declares {declared:,} bytes, more than it can hold")
         check_memory(declared)
@@ -92,16 +91,16 @@ def _check_array(name: str, metadata: Any, names: set[str], archive: zipfile.Zip
     codecs = [codec["name"] for codec in metadata["codecs"]]
     if not plain or metadata["data_type"] not in KINDS or codecs != CODECS or metadata.get("storage_transformers"):
         raise ValueError(f"{name} is declared as {metadata['data_type']} {shape} in chunks {chunk} by {codecs}")
-    counts = [-(-all_ // one) for all_, one in zip(shape, chunk, strict=True)]
+    counts = [-(-length // step) for length, step in zip(shape, chunk, strict=True)]
     if math.prod(counts) > len(names):
         raise ValueError(f"{name} lacks chunks")
     chunks = {f"{name}/c/{'/'.join(map(str, place))}" for place in np.ndindex(*counts)}
     if not chunks <= names:
         raise ValueError(f"{min(chunks - names)} is missing")
     size = math.prod(chunk) * KINDS[metadata["data_type"]]
-    for one in chunks:
-        with archive.open(one) as member:  # a chunk's own header says how much it unpacks to
+    for entry in chunks:
+        with archive.open(entry) as member:  # the header of a chunk says how much it unpacks to
             header = member.read(BLOSC_HEADER)
         if len(header) < BLOSC_HEADER or int.from_bytes(header[4:8], "little") != size:
-            raise ValueError(f"{one} does not unpack to {size} bytes")
+            raise ValueError(f"{entry} does not unpack to {size} bytes")
     return len(chunks) * size, chunks

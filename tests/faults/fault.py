@@ -1,36 +1,36 @@
 """A fault at one place of a command of repsearch: python -m tests.faults.fault FAULT COMMAND …
 
-FAULT is `kill MODULE:FUNCTION N`, as one word: at the Nth call of the function the process kills itself, or its whole
+FAULT is `kill MODULE:FUNCTION N`, as one word: at the Nth call of the function the process kills itself, or its
 process group (`killgroup`), with SIGKILL; or it stops there until a file is made (`pause … N`; $FAULT_FOLDER/go).
-With `none`, nothing happens. In all of them what is finished is kept at once, and a batch has few images.
+With `none`, nothing happens. In all of them every batch is saved as soon as it is computed, and has few images.
 """
 
 import importlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from repsearch.storage import partial
+from repsearch.storage import resume
 
-BATCH = 2**15  # numbers of a batch's populations: three images of tests/faults/made.py
-
-
-PATIENCE = 300  # seconds for what takes a few, on a machine with much else to do
+BATCH = 2**15  # numbers in the populations of a batch: three images of tests/faults/made.py
+PATIENCE = 300  # seconds for what takes a few, on a busy machine
 
 
 def install(fault: str) -> None:
-    partial.SEARCH_SECONDS = 0.0
-    rows = partial.Parts.rows
+    resume.SECONDS = 0.0
+    rows = resume.Resume.rows
 
-    def small(self: partial.Parts, work: Callable[..., Any]) -> Any:
+    def small(self: resume.Resume, work: Callable[..., Any]) -> Any:
         sys.modules["repsearch.stages.search"].BATCH_NUMBERS = BATCH  # type: ignore[attr-defined]
+        sys.modules["repsearch.stages.batches"].CPU_BATCH_NUMBERS = BATCH  # type: ignore[attr-defined]
         return rows(self, work)
 
-    partial.Parts.rows = small  # type: ignore[method-assign]
+    resume.Resume.rows = small  # type: ignore[method-assign]
     if fault == "none":
         return
     kind, place, number = fault.split()
@@ -39,12 +39,12 @@ def install(fault: str) -> None:
     where: Any = importlib.import_module(f"repsearch.{module}")
     for part in within:
         where = getattr(where, part)
-    real, left = getattr(where, name), int(number)
+    real, remaining = getattr(where, name), int(number)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0:
+        nonlocal remaining
+        remaining -= 1
+        if remaining == 0:
             _happen(kind)
         return real(*args, **kwargs)
 
@@ -62,20 +62,19 @@ def _happen(kind: str) -> None:
         time.sleep(0.05)
 
 
-def wait(happened: Callable[[], Any]) -> None:
-    """Until it has. What never happens is an error."""
+def wait(happened: Callable[[], Any], *processes: "subprocess.Popen[Any]") -> None:
+    """Wait until it has happened. Fails when one of the processes ends before that, or after PATIENCE seconds."""
     deadline = time.monotonic() + PATIENCE
     while not happened():
+        ended = [process for process in processes if process.poll() is not None]
+        if ended and not happened():
+            raise AssertionError(f"a process ended with status {ended[0].returncode}: {ended[0].communicate()[1]}")
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.05)
 
 
 if __name__ == "__main__":
     fault, sys.argv[1:] = sys.argv[1], sys.argv[2:]
-    if sys.argv[1] == "train":
-        from repsearch.storage import checkpoint
-
-        checkpoint.SECONDS = 0.0  # before the stage is imported
     install(fault)
     from repsearch.cli import main
 

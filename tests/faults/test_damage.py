@@ -3,6 +3,7 @@
 import json
 import random
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from repsearch.data import prepared as datasets
 from repsearch.errors import UserError
 from repsearch.stages import network as stage_network
 from repsearch.storage import targets
-from repsearch.storage.files import whole
+from repsearch.storage.manifest import verify
 from tests.faults import tally
+from tests.faults.made import NETWORK
 from tests.faults.test_untrusted_store import arrays, written
 
 pytestmark = pytest.mark.fault
@@ -43,28 +45,28 @@ def regions(store: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-@pytest.mark.parametrize("each", [40, pytest.param(1, marks=pytest.mark.slow)])
-def test_a_byte_of_a_store_altered(each: int, shard: Files) -> None:
-    """One byte of `each` in a row, in every part of the file, altered by one bit."""
+@pytest.mark.parametrize("step", [40, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_byte_of_a_store_altered(step: int, shard: Files) -> None:
+    """Every `step`th byte, in every part of the file, altered by one bit."""
     store, manifest = shard
     content, wanted, chance = store.read_bytes(), arrays(), random.Random(0)
     attributes = {"recipe_digest": "abc"}
     refused = 0
     for part, (start, stop) in regions(store).items():
-        for at in range(start, stop, each):
+        for at in range(start, stop, step):
             with tally.fault(f"a byte of a store altered: {part}"):
                 altered = bytearray(content)
                 altered[at] ^= 1 << chance.randrange(8)
                 store.write_bytes(altered)
                 try:
-                    found, stated = targets.read(store, manifest)
+                    read, stated = targets.read(store, manifest)
                 except UserError as error:
                     assert "whole.zarr.zip" in str(error) and "delete it" in str(error) and "\n" not in str(error)
                     refused += 1
                 else:  # a byte that means nothing, such as the date of a zip entry
                     assert part not in ("metadata", "a chunk"), at
-                    assert stated == attributes and found.keys() == wanted.keys()
-                    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+                    assert stated == attributes and read.keys() == wanted.keys()
+                    assert all(np.array_equal(read[name], wanted[name]) for name in wanted)
     assert refused > 10
 
 
@@ -85,7 +87,7 @@ def altered(value: Any) -> list[Any]:
 
 def test_each_field_of_each_manifest_altered(tmp_path: Path) -> None:
     datasets.prepare("sklearn:digits", tmp_path, tmp_path / "digits.npz", 10, 40, 20, key={"a": [1]})
-    stage_network.make(tmp_path / "digits.npz", tmp_path / "network.pt", 4, 0, 30, 0.3, False, (1, 1), True)
+    stage_network.make(replace(NETWORK, width=4), tmp_path / "digits.npz", tmp_path / "network.pt")
     written(tmp_path)
     readers = {
         "digits": lambda: datasets.read(tmp_path / "digits.npz"),
@@ -118,4 +120,4 @@ def test_a_file_that_a_manifest_vouches_for_altered(tmp_path: Path) -> None:
         with tally.fault("a file that a manifest vouches for altered"):
             path.write_bytes(other)
             with pytest.raises(UserError, match=r"digits\.npz is missing or not what .*digits\.json says: delete both"):
-                whole(tmp_path / "digits.json")
+                verify(tmp_path / "digits.json")

@@ -89,7 +89,7 @@ def test_overlaps_are_seen() -> None:
 
 def test_eight_jobs_share_three_gpus_one_at_a_time(folder: Path) -> None:
     jobs = [start(folder) for _ in range(8)]
-    wait(lambda: len(journal(folder)) == len(NAMES) and len(waits(folder)) == 5)
+    wait(lambda: len(journal(folder)) == len(NAMES) and len(waits(folder)) == 5, *jobs)
     assert {name for _, name, _ in journal(folder)} == set(NAMES)
     (folder / "go").touch()
     assert [job.wait(timeout=PATIENCE) for job in jobs] == [0] * 8
@@ -99,11 +99,11 @@ def test_eight_jobs_share_three_gpus_one_at_a_time(folder: Path) -> None:
 
 def test_a_killed_job_leaves_its_gpu(folder: Path) -> None:
     first = start(folder, ["gpu-a"])
-    wait(lambda: len(journal(folder)) == 1)
+    wait(lambda: len(journal(folder)) == 1, first)
     second = start(folder, ["gpu-a"])
-    wait(lambda: waits(folder))
+    wait(lambda: waits(folder), first, second)
     os.kill(first.pid, signal.SIGKILL)
-    wait(lambda: len(journal(folder)) == 2)
+    wait(lambda: len(journal(folder)) == 2, second)
     (folder / "go").touch()
     assert first.wait() == -signal.SIGKILL and second.wait(timeout=PATIENCE) == 0
 
@@ -111,7 +111,7 @@ def test_a_killed_job_leaves_its_gpu(folder: Path) -> None:
 def test_jobs_that_see_different_gpus_take_their_own(folder: Path) -> None:
     """As with Slurm: each sees one, that each calls number 0."""
     jobs = [start(folder, [name]) for name in NAMES]
-    wait(lambda: len(journal(folder)) == 3)
+    wait(lambda: len(journal(folder)) == 3, *jobs)
     (folder / "go").touch()
     assert [job.wait(timeout=PATIENCE) for job in jobs] == [0, 0, 0]
 
@@ -119,15 +119,15 @@ def test_jobs_that_see_different_gpus_take_their_own(folder: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
 def test_users_share_the_locks_whatever_their_umask(folder: Path) -> None:
     first = start(folder, ["gpu-a"], user=12345)
-    wait(lambda: len(journal(folder)) == 1)
+    wait(lambda: len(journal(folder)) == 1, first)
     second = start(folder, ["gpu-a"], user=54321)
-    wait(lambda: waits(folder))
+    wait(lambda: waits(folder), first, second)
     (folder / "go").touch()
     assert [job.wait(timeout=PATIENCE) for job in (first, second)] == [0, 0]
     assert overlaps(journal(folder)) == 0 and len(journal(folder)) == 4
 
 
-def test_a_lock_that_was_removed_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_was_removed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Removed between opening and locking it: held, it would keep nobody out."""
     real, removed = locks._taken, []
 
@@ -189,15 +189,15 @@ def test_a_job_computes_on_a_gpu_that_no_other_has(
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: gpus[number])
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.setattr(device, "LOCKS", folder)
-    device._own_gpu.cache_clear()
+    device._locked_gpu.cache_clear()
     threads = torch.get_num_threads()
     other = start(folder, ["repsearch-gpu-0000-0"])
-    wait(lambda: len(journal(folder)) == 1)
+    wait(lambda: len(journal(folder)) == 1, other)
     try:
         assert [str(device.choose("auto", threads)) for _ in range(2)] == ["cuda:1"] * 2 and chosen == [1]
         assert device.choose("cpu", threads).type == "cpu"
     finally:
-        device._own_gpu.cache_clear()
+        device._locked_gpu.cache_clear()
         (folder / "go").touch()
         other.wait(timeout=PATIENCE)
     assert re.search("GPU 1 of 2: Some GPU, 0000-1", caplog.text)

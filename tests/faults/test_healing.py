@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from repsearch.storage import shards, targets
-from repsearch.storage.files import write_manifest
+from repsearch.storage.manifest import write_manifest
 from tests.faults import pipeline, tally
 from tests.faults.conftest import Undisturbed
 
@@ -76,7 +76,7 @@ def other_shard(manifest: Path) -> None:
 
 def forged(path: Path) -> None:
     """A manifest that is whole, but of something else."""
-    write_manifest(path, {"sha256": "0" * 64})
+    write_manifest(path, {}, [], {"sha256": "0" * 64})
 
 
 # What is damaged, how, and a result that needs it, which is deleted, to be made again.

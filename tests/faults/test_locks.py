@@ -38,9 +38,9 @@ def test_the_second_of_two_waits_for_the_first(folder: Path, tmp_path: Path, end
     logs = [tmp_path / "first.log", tmp_path / "second.log"]
     first, second = ([*made.search_command(folder, name), "--log", str(log)] for log in logs)
     one = made.start("pause stages.search:search 3", first, tmp_path)
-    wait((tmp_path / "reached").exists)
+    wait((tmp_path / "reached").exists, one)
     two = made.start("none", second)
-    wait(lambda: logs[1].exists() and "waiting" in logs[1].read_text())
+    wait(lambda: logs[1].exists() and "waiting" in logs[1].read_text(), one, two)
     if end == "is killed":
         os.kill(one.pid, signal.SIGKILL)
     else:
@@ -50,7 +50,7 @@ def test_the_second_of_two_waits_for_the_first(folder: Path, tmp_path: Path, end
     assert sha256(folder / f"{name}.json") == sha256(folder / "whole.json")
     (line,) = (line for line in logs[1].read_text().splitlines() if "waiting" in line)
     assert re.search(rf"waiting for process {one.pid} on \S+, which works on .*/{name}\.zarr\.zip$", line)
-    after = "is up to date" if end == "finishes" else r"going on after \d+ finished searches"
+    after = "is up to date" if end == "finishes" else r"resuming after \d+ finished searches"
     assert re.search(after, logs[1].read_text())
 
 
@@ -99,6 +99,18 @@ def test_a_file_system_without_locks_is_one_warning(
     locks.hold(tmp_path / ".x.lock", tmp_path / "x")
     (record,) = caplog.records
     assert record.levelname == "WARNING" and "run no other job that makes it" in record.message
+
+
+@pytest.mark.parametrize("target", ["foreign", "missing"])
+def test_a_lock_is_never_followed_through_a_symbolic_link(tmp_path: Path, target: str) -> None:
+    (tmp_path / "foreign").write_text("another's content, longer than what a lock holds " * 9)
+    before = (tmp_path / "foreign").read_text()
+    (tmp_path / ".x.lock").symlink_to(tmp_path / target)
+    with pytest.raises(UserError, match=r"/\.x\.lock is a symbolic link, not a lock: delete it and run again"):
+        locks.hold(tmp_path / ".x.lock", tmp_path / "x")
+    assert (tmp_path / "foreign").read_text() == before and not (tmp_path / "missing").exists()
+    (tmp_path / ".x.lock").unlink()
+    locks.hold(tmp_path / ".x.lock", tmp_path / "x")
 
 
 def test_a_lock_that_cannot_be_made_names_the_folder(tmp_path: Path) -> None:

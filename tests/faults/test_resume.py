@@ -11,19 +11,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 
+from repsearch.jobs import DiversityJob, FitnessJob, TrainJob
 from repsearch.learning import training
 from repsearch.search.recipe import Recipe
+from repsearch.stages import batches, cache
 from repsearch.stages import probes as stage_probes
 from repsearch.stages import search as stage_search
 from repsearch.stages import train as stage_train
-from repsearch.stages.runs import RunSettings, checkpoint_path
-from repsearch.storage import partial
-from repsearch.storage.files import hidden
-from repsearch.storage.partial import seal, unseal
+from repsearch.storage import resume
+from repsearch.storage.resume import seal, unseal
 from tests.faults import fault, made
 from tests.faults.made import CPU, IMAGES, MIXED, RECIPE
 from tests.workflow import test_workflow
@@ -46,6 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage_search, "BATCH_NUMBERS", fault.BATCH)
+    monkeypatch.setattr(batches, "CPU_BATCH_NUMBERS", fault.BATCH)
 
 
 class Cut(BaseException):
@@ -66,9 +68,14 @@ def cut(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int, wor
         work()
 
 
-def kept(folder: Path, name: str) -> list[Path]:
-    """The files of what was searched so far."""
-    return sorted(hidden(folder / f"{name}.zarr.zip", "partial").glob("*.npz"))
+def saved_parts(folder: Path, name: str) -> list[Path]:
+    """The parts of an unfinished shard."""
+    return sorted(resume.folder(folder / f"{name}.zarr.zip").glob("*.part"))
+
+
+def state(folder: Path, name: str) -> Path:
+    """The state of an unfinished training run."""
+    return resume.folder(folder / name) / "0000.part"
 
 
 def content(manifest: Path) -> str:
@@ -83,19 +90,19 @@ def said(caplog: pytest.LogCaptureFixture, pattern: str) -> bool:
 
 
 def test_a_search_killed_again_and_again_ends_as_if_it_had_not_been(folder: Path) -> None:
-    """In the middle of a batch, of keeping it, and of writing the shard."""
+    """In the middle of a batch, of saving it, and of writing the shard."""
     command = made.search_command(folder, "killed")
     points = ("stages.search:search 3", "storage.files:os.fsync 2", "storage.shards:write_manifest 1")
     before = []
     for point in points:
         status, text = made.run(f"kill {point}", command)
         assert status == KILLED, text
-        before += [int(n) for n in re.findall(r"going on after (\d+) finished searches", text)]
+        before += [int(n) for n in re.findall(r"resuming after (\d+) finished searches", text)]
     status, text = made.run("none", command)
-    assert status == 0 and f"going on after {IMAGES} finished" in text
+    assert status == 0 and f"resuming after {IMAGES} finished" in text
     assert 0 < before[0] < before[1] < IMAGES
     assert content(folder / "killed.json") == content(folder / "whole.json")
-    assert not hidden(folder / "killed.zarr.zip", "partial").exists()
+    assert not resume.folder(folder / "killed.zarr.zip").exists()
 
 
 def test_a_search_whose_result_depends_on_the_batches_keeps_their_bounds(
@@ -106,7 +113,7 @@ def test_a_search_whose_result_depends_on_the_batches_keeps_their_bounds(
     for number in (2, 3):
         cut(monkeypatch, stage_search, "search", number, lambda: made.search(folder, "cut", MIXED))
     assert content(made.search(folder, "cut", MIXED)) == undisturbed
-    assert said(caplog, "going on after")
+    assert said(caplog, "resuming after")
     monkeypatch.setattr(stage_search, "BATCH_NUMBERS", 2 * fault.BATCH)
     assert content(made.search(folder, "other", MIXED)) != undisturbed  # or this test could not fail
 
@@ -123,7 +130,7 @@ def _alter(path: Path) -> None:
 
 def _swap(path: Path) -> None:
     """Whole, but in another's place."""
-    other = path.with_name("0000.npz")
+    other = path.with_name("0000.part")
     path.write_bytes(other.read_bytes())
 
 
@@ -135,21 +142,21 @@ def test_a_damaged_file_is_searched_again(
     caplog.set_level(logging.INFO)
     name = f"damaged-{damage.__name__}"
     cut(monkeypatch, stage_search, "search", 4, lambda: made.search(folder, name))
-    damage(kept(folder, name)[1])  # the second of three
+    damage(saved_parts(folder, name)[1])  # the second of three
     caplog.clear()
     assert content(made.search(folder, name)) == content(folder / "whole.json")
-    assert len(re.findall("held files of another search, or damaged ones: deleted", caplog.text)) == 1
-    images = re.search(r"going on after (\d+) finished", caplog.text)
+    assert len(re.findall("held parts that are damaged or of another job: deleted them", caplog.text)) == 1
+    images = re.search(r"resuming after (\d+) finished", caplog.text)
     assert images and 0 < int(images[1]) < IMAGES / 2  # those of the first alone
 
 
 CHANGES: dict[str, Callable[[pytest.MonkeyPatch], Any]] = {
-    "code": lambda patch: patch.setattr(stage_search, "code_version", lambda *_: "other"),
+    "code": lambda patch: patch.setattr(cache, "code_version", lambda *_: "other"),
     "torch": lambda patch: patch.setattr(torch, "__version__", "0.0"),
     "threads": lambda patch: patch.setattr(torch, "get_num_threads", lambda: 99),
-    "path": lambda patch: patch.setattr(stage_search, "path_name", lambda *_: "other"),
+    "path": lambda patch: patch.setattr(stage_search, "backend", lambda *_: "gpu"),
     "processor": lambda patch: patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "other"),
-    "data": lambda patch: patch.setattr(stage_search, "read_manifest", lambda _: {"sha256": "other"}),
+    "data": lambda patch: patch.setattr(cache, "read_manifest", lambda _: {"sha256": "other"}),
     "nothing": lambda patch: None,
 }
 
@@ -163,8 +170,8 @@ def test_nothing_of_another_search_is_used(
     cut(monkeypatch, stage_search, "search", 3, lambda: made.search(folder, name))
     CHANGES[change](monkeypatch)
     made.search(folder, name)
-    assert said(caplog, "going on after") == (change == "nothing")
-    assert said(caplog, "of another search, or damaged ones: deleted") != (change == "nothing")
+    assert said(caplog, "resuming after") == (change == "nothing")
+    assert said(caplog, "damaged or of another job: deleted them") != (change == "nothing")
 
 
 def test_another_recipe_or_another_range_uses_nothing(
@@ -175,22 +182,22 @@ def test_another_recipe_or_another_range_uses_nothing(
     made.search(folder, "recipe", replace(RECIPE, seed=1))
     cut(monkeypatch, stage_search, "search", 3, lambda: made.search(folder, "range"))
     made.search(folder, "range", stop=30)
-    assert not said(caplog, "going on")
+    assert not said(caplog, "resuming")
 
 
-def test_what_is_left_of_a_whole_shard_is_deleted(
+def test_the_parts_of_a_finished_shard_are_deleted(
     folder: Path, small_batches: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    cut(monkeypatch, partial, "forget", 1, lambda: made.search(folder, "left"))
-    assert kept(folder, "left")
-    made.search(folder, "left")
-    assert not hidden(folder / "left.zarr.zip", "partial").exists() and said(caplog, "is up to date")
+    cut(monkeypatch, stage_search, "forget", 1, lambda: made.search(folder, "finished"))
+    assert saved_parts(folder, "finished")
+    made.search(folder, "finished")
+    assert not resume.folder(folder / "finished.zarr.zip").exists() and said(caplog, "is up to date")
 
 
 def test_short_work_leaves_no_files(folder: Path, small_batches: None, monkeypatch: pytest.MonkeyPatch) -> None:
     cut(monkeypatch, stage_search, "search", 4, lambda: made.search(folder, "short", save_seconds=1e9))
-    assert not kept(folder, "short")
+    assert not saved_parts(folder, "short")
 
 
 def test_a_sealed_file_opens_with_its_key_alone(tmp_path: Path) -> None:
@@ -215,24 +222,24 @@ def test_probes_go_on_too(
     folder: Path, small_batches: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recipe: Recipe
 ) -> None:
     caplog.set_level(logging.INFO)
-    inputs = folder / "d.npz", folder / "n.pt", recipe
+    inputs = folder / "d.npz", folder / "n.pt"
 
     def fitness(name: str) -> bytes:
-        stage_probes.fitness(*inputs, 0, 25, folder / name, CPU)
+        stage_probes.fitness(FitnessJob(recipe, 0, 25), *inputs, folder / name, CPU)
         return (folder / name).read_bytes()
 
     def diversity(name: str) -> bytes:
-        stage_probes.diversity(*inputs, 25, 3, 0.0, folder / name, CPU)
+        stage_probes.diversity(DiversityJob(recipe, 25, 3, 0.0), *inputs, folder / name, CPU)
         return (folder / name).read_bytes()
 
     kind = recipe.batch_norm
     undisturbed = fitness(f"f-{kind}.csv"), diversity(f"d-{kind}.csv")
-    monkeypatch.setattr("repsearch.storage.partial.SEARCH_SECONDS", 0.0)
+    monkeypatch.setattr(resume, "SECONDS", 0.0)
     cut(monkeypatch, stage_probes, "search_one_layer", 2, lambda: fitness(f"fc-{kind}.csv"))
     cut(monkeypatch, stage_search, "search", 11, lambda: diversity(f"dc-{kind}.csv"))
-    assert not said(caplog, "going on after")
+    assert not said(caplog, "resuming after")
     assert (fitness(f"fc-{kind}.csv"), diversity(f"dc-{kind}.csv")) == undisturbed
-    assert len(re.findall("going on after", caplog.text)) == 2
+    assert len(re.findall("resuming after", caplog.text)) == 2
     assert not list(folder.glob(".*.partial"))
 
 
@@ -258,17 +265,17 @@ def test_what_was_searched_outlives_failed_jobs_and_a_killed_driver(tmp_path: Pa
         )
         return run.returncode
 
-    def went_on(shard: int) -> int:
+    def resumed(shard: int) -> int:
         """After how many of the 30 images the last job went on: Snakemake deletes the log of a job that it retries."""
         log = (checkout / f"results/tiny/logs/search/digits/tiny/{shard:04d}.log").read_text()
-        return int(re.findall(r"going on after (\d+) finished", log)[-1])
+        return int(re.findall(r"resuming after (\d+) finished", log)[-1])
 
-    assert snakemake(0, "kill partial.seal 2", "--retries", "9") == 0  # each job keeps one file more, and dies
-    assert 20 <= went_on(0) < 30  # of at least three jobs
-    assert snakemake(1, "killgroup partial.seal 2") == KILLED  # the driver as well
+    assert snakemake(0, "kill storage.resume:seal 2", "--retries", "9") == 0  # each job keeps one file more, and dies
+    assert 20 <= resumed(0) < 30  # of at least three jobs
+    assert snakemake(1, "killgroup storage.resume:seal 2") == KILLED  # the driver as well
     assert snakemake(1, "none", "--unlock") == 0
     assert snakemake(1, "none") == 0  # the profile says rerun-incomplete
-    assert 0 < went_on(1) < 15
+    assert 0 < resumed(1) < 15
     folder = checkout / "results/tiny/targets/digits/tiny"
     assert not list(folder.glob(".*.partial"))
     disturbed = [content(folder / f"shard-000{shard}.json") for shard in range(2)]
@@ -285,26 +292,27 @@ def files(out: Path) -> list[bytes]:
     return [(out / name).read_bytes() for name in RUN_FILES]
 
 
-def train(folder: Path, name: str, settings: RunSettings, save_seconds: float = 0.0) -> list[bytes]:
-    network, manifests = (folder / "n.pt", [folder / "whole.json"]) if settings.recipe else (None, [])
-    stage_train.make(settings, folder / "d.npz", network, manifests, folder / name, CPU, save_seconds)
+def train(folder: Path, name: str, job: TrainJob, save_seconds: float = 0.0) -> list[bytes]:
+    network, manifests = (folder / "n.pt", [folder / "whole.json"]) if job.recipe else (None, [])
+    with patch.object(resume, "SECONDS", save_seconds):
+        stage_train.make(job, folder / "d.npz", network, manifests, folder / name, CPU)
     return files(folder / name)
 
 
 def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(folder: Path) -> None:
-    """In the middle of an epoch, of saving, of writing the results, and once all is done."""
-    settings = made.run_settings("targets")
-    undisturbed = train(folder, "undisturbed", settings, save_seconds=1e9)
-    command = made.train_command(folder, "run", settings)
-    points = ("learning.training:_evaluate 2", "storage.files:os.fsync 2", "stages.train:finish 1")
+    """In the middle of an epoch, of saving, and of writing the results."""
+    job = made.train_job("targets")
+    undisturbed = train(folder, "undisturbed", job, save_seconds=1e9)
+    command = made.train_command(folder, "run", job)
+    points = ("learning.training:_evaluate 2", "storage.files:os.fsync 2", "stages.train:write_manifest 1")
     for number, point in enumerate(points):
         status, text = made.run(f"kill {point}", command)
         assert status == KILLED, text
-        assert ("going on from" in text) == (number > 0)
+        assert ("resuming from" in text) == (number > 0)
     status, text = made.run("none", command)
-    assert status == 0 and "going on from" in text
+    assert status == 0 and "resuming from" in text
     assert files(folder / "run") == undisturbed
-    assert not checkpoint_path(folder / "run").exists()
+    assert not resume.folder(folder / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -318,52 +326,52 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(folder: Path) -
 def test_every_kind_of_run_goes_on_after_every_epoch(
     folder: Path, monkeypatch: pytest.MonkeyPatch, learns: str, training_settings: dict[str, Any]
 ) -> None:
-    settings = made.run_settings(learns, **training_settings)
+    job = made.train_job(learns, **training_settings)
     name = f"{learns}-{training_settings.get('evaluation', 'batch')}"
-    undisturbed = train(folder, f"{name}-undisturbed", settings, save_seconds=1e9)
-    for _ in range(settings.training.epochs - 1):  # each goes on for one epoch and saves
-        cut(monkeypatch, training, "_prepare_evaluation", 2, lambda: train(folder, name, settings))
-    cut(monkeypatch, training, "_predict", 1, lambda: train(folder, name, settings))  # with at most one left
-    assert train(folder, name, settings) == undisturbed
+    undisturbed = train(folder, f"{name}-undisturbed", job, save_seconds=1e9)
+    for _ in range(job.training.epochs - 1):  # each goes on for one epoch and saves
+        cut(monkeypatch, training, "_prepare_evaluation", 2, lambda: train(folder, name, job))
+    cut(monkeypatch, training, "_predict", 1, lambda: train(folder, name, job))  # with at most one left
+    assert train(folder, name, job) == undisturbed
 
 
 @pytest.mark.parametrize("change", ["truncated", "altered", "settings", "code", "torch", "nothing"])
-def test_a_checkpoint_of_another_run_or_a_damaged_one_is_not_used(
+def test_the_state_of_another_run_or_a_damaged_one_is_not_used(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, change: str
 ) -> None:
     caplog.set_level(logging.INFO)
-    settings = made.run_settings("labels")
-    cut(monkeypatch, training, "_evaluate", 3, lambda: train(folder, change, settings))
-    saved = checkpoint_path(folder / change)
+    job = made.train_job("labels")
+    cut(monkeypatch, training, "_evaluate", 3, lambda: train(folder, change, job))
+    saved = state(folder, change)
     if change == "truncated":
         _truncate(saved)
     elif change == "altered":
         _alter(saved)
     elif change == "settings":
-        settings = replace(settings, training=replace(settings.training, learning_rate=1.0))
+        job = replace(job, training=replace(job.training, learning_rate=1.0))
     elif change == "code":
-        monkeypatch.setattr("repsearch.stages.runs.code_version", lambda _: "other")
+        monkeypatch.setattr(cache, "code_version", lambda *_: "other")
     elif change == "torch":
         monkeypatch.setattr(torch, "__version__", "0.0")
     used: list[Any] = []
     monkeypatch.setattr(stage_train, "train", lambda *a, **k: used.append(k["state"]) or training.train(*a, **k))
-    result = train(folder, change, settings)
+    result = train(folder, change, job)
     assert (used[0] is not None) == (change == "nothing")
-    assert len(re.findall("of another run, or damaged: starting anew", caplog.text)) == (change != "nothing")
-    assert result == train(folder, f"{change}-anew", settings, save_seconds=1e9)
+    assert len(re.findall("damaged or of another job: deleted them", caplog.text)) == (change != "nothing")
+    assert result == train(folder, f"{change}-new", job, save_seconds=1e9)
 
 
-def test_a_short_run_leaves_no_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_run_saves_no_state(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def work() -> None:
-        train(folder, "short", made.run_settings("labels"), save_seconds=1e9)
+        train(folder, "short", made.train_job("labels"), save_seconds=1e9)
 
     cut(monkeypatch, training, "_evaluate", 4, work)
-    assert not checkpoint_path(folder / "short").exists()
+    assert not state(folder, "short").exists()
 
 
-def test_what_is_left_of_a_whole_run_is_deleted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = made.run_settings("labels")
-    cut(monkeypatch, stage_train, "checkpoint_path", 1, lambda: train(folder, "left-run", settings))
-    assert checkpoint_path(folder / "left-run").exists()
-    train(folder, "left-run", settings)
-    assert not checkpoint_path(folder / "left-run").exists()
+def test_the_state_of_a_finished_run_is_deleted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = made.train_job("labels")
+    cut(monkeypatch, stage_train, "forget", 1, lambda: train(folder, "finished", job))
+    assert state(folder, "finished").exists()
+    train(folder, "finished", job)
+    assert not resume.folder(folder / "finished").exists()

@@ -6,6 +6,7 @@ import pickle
 import random
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from repsearch.data import prepared as datasets
 from repsearch.stages import network as stage_network
 from repsearch.storage import shards as shard_files
 from repsearch.storage import targets
-from repsearch.storage.files import digest, finish
+from repsearch.storage.files import digest
+from repsearch.storage.manifest import write_manifest
 from tests.faults.judge import judge, mutated
+from tests.faults.made import NETWORK
 from tests.faults.test_untrusted_npz import EVIL, Touch, npy, zipped
 
 pytestmark = pytest.mark.fault
@@ -198,7 +201,7 @@ def test_mutated_prepared_data(count: int, tmp_path: Path) -> None:
     def work(content: bytes) -> datasets.Prepared:
         out.write_bytes(content)
         facts = {name: value for name, value in manifest.items() if name not in ("key", "files", "checksum")}
-        finish(out.with_suffix(".json"), {}, [out], facts)
+        write_manifest(out.with_suffix(".json"), {}, [out], facts)
         return datasets.read(out)
 
     def right(_: bytes, data: datasets.Prepared) -> None:
@@ -213,7 +216,7 @@ def test_mutated_networks(count: int, tmp_path: Path) -> None:
     """With a manifest that vouches for them."""
     out, chance = tmp_path / "net.pt", random.Random(count)
     datasets.prepare("sklearn:digits", tmp_path, tmp_path / "d.npz", 10, 40, 20, key={})
-    stage_network.make(tmp_path / "d.npz", out, 4, 0, 30, 0.3, False, (1, 1), True)
+    stage_network.make(replace(NETWORK, width=4), tmp_path / "d.npz", out)
     whole = out.read_bytes()
     saved = torch.load(io.BytesIO(whole), weights_only=True)
 
@@ -235,7 +238,7 @@ def test_mutated_networks(count: int, tmp_path: Path) -> None:
 
     def work(content: bytes) -> Any:
         out.write_bytes(content)
-        finish(out.with_suffix(".json"), {}, [out], {"sha256": "abc"})
+        write_manifest(out.with_suffix(".json"), {}, [out], {"sha256": "abc"})
         return stage_network.read(out)[0]
 
     def right(_: bytes, network: Any) -> None:

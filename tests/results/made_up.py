@@ -9,7 +9,7 @@ import pandas as pd
 
 from repsearch.jobs import DatasetName, FigureJob
 from repsearch.results import readings, runs
-from repsearch.storage.files import finish
+from repsearch.storage.manifest import write_manifest
 
 DATASETS = {
     "toy": DatasetName("Toy (made up)"),
@@ -54,7 +54,7 @@ def run(folder: Path, **changes: Any) -> Path:
     while out.exists():
         out = out.with_name(f"{out.name}x")
     out.mkdir(parents=True)
-    finish(out / "summary.json", {}, [], values)
+    write_manifest(out / "summary.json", {}, [], values)
     return out / "summary.json"
 
 
@@ -105,7 +105,7 @@ def diversity_probe(folder: Path, runs: int = 5) -> Path:
 def _probe(csv: Path, frame: pd.DataFrame) -> Path:
     csv.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(csv, index=False)
-    finish(csv.with_suffix(".json"), {}, [csv], {})
+    write_manifest(csv.with_suffix(".json"), {}, [csv], {})
     return csv
 
 
@@ -142,7 +142,7 @@ def facts(folder: Path, recipe: str, digest: str) -> Path:
     """The facts of a recipe's targets: each cross-entropy 1.5, each cosine 0.25."""
     values: dict[str, Any] = {"dataset": "toy", "recipe": recipe, "recipe_digest": digest}
     values |= dict.fromkeys(readings.CROSS_ENTROPIES, 1.5) | dict.fromkeys(readings.COSINES, 0.25)
-    finish(folder / recipe / "facts.json", {}, [], values)
+    write_manifest(folder / recipe / "facts.json", {}, [], values)
     return folder / recipe / "facts.json"
 
 

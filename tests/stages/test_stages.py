@@ -1,36 +1,36 @@
-"""Stages: cached by what they are made from, the same whatever the shards, whole or not at all; commands' errors."""
+"""Stages: cached by what they are made from, independent of the shards, written atomically; errors of commands."""
 
 import json
 import re
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from repsearch import metrics as measures
-from repsearch.data import prepared as datasets
+from repsearch import metrics
 from repsearch.devices import choose, gpus_wanted
 from repsearch.errors import UserError
+from repsearch.jobs import DescribeJob, NetworkJob, PrepareJob, SearchJob, TrainJob, to_json
 from repsearch.learning.settings import Training, Variant
 from repsearch.network import Shape
-from repsearch.search.recipe import SEARCH_LAYERS, Layer, Recipe
+from repsearch.search.recipe import SEARCH_LAYERS, Calibration, Layer, Recipe
+from repsearch.stages import batches, probes
+from repsearch.stages import dataset as stage_dataset
 from repsearch.stages import network as stage_network
 from repsearch.stages import search as stage_search
 from repsearch.stages import targets as stage_targets
 from repsearch.stages import train as stage_train
-from repsearch.stages.runs import RunSettings
-from repsearch.stages.search import in_batches
-from repsearch.storage import provenance, targets
-from repsearch.storage.files import atomic, finish, read_manifest, unchanged, write_csv
+from repsearch.storage import targets
+from repsearch.storage.manifest import read_manifest
 
 LAYER = Layer(generations=2, alpha=0.3, boost=2.0, blur=1)
 RECIPE = Recipe(layers=(LAYER, LAYER, LAYER, LAYER), population=8, parents=2, explorers=3)
+NETWORK = NetworkJob(width=8, seed=0, head_bias=False, calibration=Calibration(30, 0.3, (1, 1)))
 CPU = torch.device("cpu")
 
 
@@ -38,16 +38,16 @@ CPU = torch.device("cpu")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a prepared data set, its search network and one shard of all 40 images."""
     folder = tmp_path_factory.mktemp("made")
-    datasets.prepare("sklearn:digits", folder, folder / "d.npz", validation_images=10, images=40, test_images=20)
-    stage_network.make(folder / "d.npz", folder / "n.pt", 8, 0, 30, 0.3, False, (1, 1), True)
+    stage_dataset.make(PrepareJob("sklearn:digits", 10, 40, 20), folder, folder / "d.npz")
+    stage_network.make(NETWORK, folder / "d.npz", folder / "n.pt")
     _search(folder, 0, 40, "whole")
     return folder
 
 
 def _search(folder: Path, start: int, stop: int, name: str, recipe: Recipe = RECIPE) -> Path:
-    manifest = folder / f"{name}.json"
-    stage_search.make(folder / "d.npz", folder / "n.pt", recipe, start, stop, *targets.paths(manifest), CPU)
-    return manifest
+    store = folder / f"{name}.zarr.zip"
+    stage_search.make(SearchJob(recipe, start, stop), folder / "d.npz", folder / "n.pt", store, CPU)
+    return folder / f"{name}.json"
 
 
 def test_targets_do_not_depend_on_the_shards(made: Path) -> None:
@@ -73,20 +73,21 @@ def test_a_shard_is_searched_again_only_if_what_it_is_made_from_changed(made: Pa
 
 def test_targets_are_described_alike_from_one_shard_and_from_several(made: Path) -> None:
     parts = [_search(made, a, b, f"d{a}") for a, b in ((0, 7), (7, 40))]
-    stage_targets.make([made / "whole.json"], made / "one.json", "digits", "tiny")
-    stage_targets.make(parts, made / "two.json", "digits", "tiny")
-    facts = read_manifest(made / "one.json")
-    assert facts == read_manifest(made / "two.json") and facts["images"] == 40
+    stage_targets.make(DescribeJob("digits", "tiny"), [made / "whole.json"], made / "one.json")
+    stage_targets.make(DescribeJob("digits", "tiny"), parts, made / "two.json")
+    facts, other = read_manifest(made / "one.json"), read_manifest(made / "two.json")
+    assert facts.pop("key") != other.pop("key")
+    assert facts == other and facts["images"] == 40
     arrays, _ = targets.read(*targets.paths(made / "whole.json"))
     assert facts["cross_entropy_block1"] == pytest.approx(arrays["history/block1"][:, -1].mean())
-    gram = measures.cosine_gram(torch.from_numpy(arrays["targets/block2"]))
-    within, between = measures.class_cosines(gram, torch.from_numpy(arrays["labels"]))
+    gram = metrics.cosine_gram(torch.from_numpy(arrays["targets/block2"]))
+    within, between = metrics.class_cosines(gram, torch.from_numpy(arrays["labels"]))
     assert (facts["within_class_block2"], facts["between_class_block2"]) == pytest.approx((within, between))
 
 
-def _settings(learns: str, recipe: Recipe | None, **training: float) -> RunSettings:
-    return RunSettings(
-        dataset="digits", label="Digits", paper=None, augmentation="plain", flip=False, pad=0, variant_name=learns,
+def _run(learns: str, recipe: Recipe | None, **training: float) -> TrainJob:
+    return TrainJob(
+        dataset="digits", augmentation="plain", flip=False, pad=0, variant_name=learns,
         variant=Variant("labels") if learns == "labels" else Variant("targets", (0, 1, 2)), depth=1,
         recipe_name="none" if recipe is None else "tiny", recipe=recipe, seed=0, width=8, head_bias=False,
         training=Training(epochs=2, batch=10, **training),  # type: ignore[arg-type]
@@ -96,18 +97,18 @@ def _settings(learns: str, recipe: Recipe | None, **training: float) -> RunSetti
 def test_a_run_writes_its_three_files_and_is_cached(made: Path) -> None:
     out = made / "run"
     for _ in range(2):
-        stage_train.make(_settings("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], out, CPU)
+        stage_train.make(_run("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], out, CPU)
         stamps = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
         summary = json.loads((out / "summary.json").read_text())
     assert set(stamps) == {"summary.json", "epochs.csv", "weights.pt"}
-    stage_train.make(_settings("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], out, CPU)
+    stage_train.make(_run("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], out, CPU)
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == stamps
     assert summary["train_images"] == 30 and 0 <= summary["test_accuracy"] <= 1
 
 
 def test_a_run_that_is_up_to_date_needs_no_torch_and_keeps_its_log(made: Path, tmp_path: Path) -> None:
-    settings = _settings("labels", None)
-    stage_train.make(settings, made / "d.npz", None, [], tmp_path, CPU)
+    job = _run("labels", None)
+    stage_train.make(job, made / "d.npz", None, [], tmp_path, CPU)
     (tmp_path / "train.log").write_text("former\n")
     command = [
         sys.executable,
@@ -117,7 +118,7 @@ def test_a_run_that_is_up_to_date_needs_no_torch_and_keeps_its_log(made: Path, t
         "repsearch",
         "train",
         "--settings",
-        json.dumps(asdict(settings)),
+        to_json(job),
     ]
     command += ["--dataset", str(made / "d.npz"), "--out", str(tmp_path), "--log", str(tmp_path / "train.log")]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -130,8 +131,8 @@ def test_what_is_made_again_has_the_same_bytes(made: Path, tmp_path: Path) -> No
     """Or all that follows would be made again for nothing."""
     inputs = made / "d.npz", None, []
     for name in ("one", "two"):
-        stage_network.make(made / "d.npz", tmp_path / name / "n.pt", 8, 0, 30, 0.3, False, (1, 1), True)
-        stage_train.make(_settings("labels", None), *inputs, tmp_path / name, CPU)
+        stage_network.make(NETWORK, made / "d.npz", tmp_path / name / "n.pt")
+        stage_train.make(_run("labels", None), *inputs, tmp_path / name, CPU)
     for name in ("n.pt", "weights.pt"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
@@ -139,15 +140,15 @@ def test_what_is_made_again_has_the_same_bytes(made: Path, tmp_path: Path) -> No
 def test_a_failed_run_leaves_nothing(made: Path) -> None:
     out = made / "failed"
     with pytest.raises(UserError, match=r"training loss is .*: lower learning_rate"):
-        stage_train.make(_settings("labels", None, learning_rate=1e30), made / "d.npz", None, [], out, CPU)
+        stage_train.make(_run("labels", None, learning_rate=1e30), made / "d.npz", None, [], out, CPU)
     assert not out.exists() or not list(out.iterdir())
 
 
 def test_targets_of_another_network_are_refused(made: Path, tmp_path: Path) -> None:
-    stage_network.make(made / "d.npz", tmp_path / "other.pt", 8, 1, 30, 0.3, False, (1, 1), True)
+    stage_network.make(replace(NETWORK, seed=1), made / "d.npz", tmp_path / "other.pt")
     with pytest.raises(UserError, match=r"whole\.zarr\.zip has network"):
         stage_train.make(
-            _settings("targets", RECIPE), made / "d.npz", tmp_path / "other.pt", [made / "whole.json"], tmp_path, CPU
+            _run("targets", RECIPE), made / "d.npz", tmp_path / "other.pt", [made / "whole.json"], tmp_path, CPU
         )
 
 
@@ -173,61 +174,6 @@ def test_a_gpu_is_asked_for_only_where_there_is_one(tmp_path: Path, monkeypatch:
     assert [gpus_wanted(device, tmp_path) for device in ("auto", "cpu", "cuda")] == [1, 0, 1]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert gpus_wanted("auto", tmp_path) == 0
-
-
-def test_csvs_hold_no_noise_of_float32(tmp_path: Path) -> None:
-    write_csv(tmp_path / "a.csv", pd.DataFrame({"x": [float(np.float32(0.15)), 123456789.0], "n": [10**9, 1]}))
-    assert (tmp_path / "a.csv").read_text() == "x,n\n0.15,1000000000\n1.23457e+08,1\n"
-
-
-def test_a_failed_writer_leaves_the_former_file(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    path.write_text("former")
-    with pytest.raises(RuntimeError), atomic(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert path.read_text() == "former" and list(tmp_path.iterdir()) == [path]
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"can't write to .*file"), atomic(tmp_path / "file" / "x.json"):
-        pass
-
-
-def test_outputs_are_kept_only_while_key_and_content_agree(tmp_path: Path) -> None:
-    (tmp_path / "out.csv").write_text("1")
-    finish(tmp_path / "out.json", {"a": 1}, [tmp_path / "out.csv"], {})
-    assert unchanged(tmp_path / "out.json", {"a": 1})
-    assert not unchanged(tmp_path / "out.json", {"a": 2})
-    (tmp_path / "out.csv").write_text("2")
-    assert not unchanged(tmp_path / "out.json", {"a": 1})
-
-
-def test_the_code_version_follows_what_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def version(one: str, two: str) -> str:
-        (tmp_path / "one.py").write_text(one)
-        (tmp_path / "two.py").write_text(two)
-        provenance._tree.cache_clear()
-        provenance.code_version.cache_clear()
-        return provenance.code_version("one")
-
-    monkeypatch.setattr(provenance, "_PACKAGE", tmp_path)
-    one, two = "from repsearch.two import f\nx = f(1)\n", 'def f(x):\n    """Doc."""\n    return x\n'
-    plain = version(one, two)
-    assert version("# comment\n" + one, two.replace("Doc.", "Other doc.")) == plain
-    assert version(one, two.replace("return x", "return x + 1")) != plain
-    assert version(one.replace("f(1)", "f(2)"), two) != plain
-    monkeypatch.undo()
-    provenance._tree.cache_clear()
-    provenance.code_version.cache_clear()
-
-
-def test_a_stage_depends_on_what_it_runs_alone() -> None:
-    closure = provenance.closure("stages.search")
-    assert {"search.evolution", "search.operators", "search.randomness", "search.recipe", "storage.shards"} <= closure
-    assert not any(name.startswith(("search.cpu", "search.gpu")) for name in closure)  # backends count apart
-    assert not any(name.startswith(("results", "learning", "config", "cli")) for name in closure)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +206,7 @@ def test_a_batch_is_halved_where_memory_runs_out(caplog: pytest.LogCaptureFixtur
         seen.append(part)
         return part.stop - part.start
 
-    assert list(in_batches(10, 8, work, "test")) == [2] * 5
+    assert list(batches.in_batches(10, 8, work, "test")) == [2] * 5
     assert [i for part in seen for i in range(part.start, part.stop)] == list(range(10))
     assert "batches of 4" in caplog.text and "batches of 2" in caplog.text
 
@@ -268,22 +214,41 @@ def test_a_batch_is_halved_where_memory_runs_out(caplog: pytest.LogCaptureFixtur
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore")
 
     with pytest.raises(UserError, match=r"does not hold 1 of the images.*9 GiB"):
-        list(in_batches(10, 8, never, "test"))
+        list(batches.in_batches(10, 8, never, "test"))
+
+
+def test_fitness_is_summarised_by_generation() -> None:
+    frame = probes.fitness_by_generation(torch.tensor([[3.0, 1.0], [1.0, 1.0]]))
+    assert frame["mean"].tolist() == [2, 1] and frame["n"].tolist() == [2, 2] and frame["generation"].tolist() == [0, 1]
+    assert frame["std"].tolist() == pytest.approx([2**0.5, 0])
+    assert probes.fitness_by_generation(torch.ones(1, 2))["std"].isna().all()
+
+
+def test_diversity_counts_the_candidates_of_the_first_runs() -> None:
+    """Two images, three runs: orthogonal candidates count as several, equal ones as one."""
+    candidates = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]])
+    counts = torch.tensor([[True, True, False], [False, True, True]])
+    frame = probes.diversity_by_runs(candidates, counts)
+    assert frame["n"].tolist() == [1, 2, 2] and frame["mean"].tolist() == pytest.approx([1, 1.5, 1.5])
+    assert frame["accepted"].tolist() == pytest.approx([1 / 2, 3 / 4, 4 / 6])
+    assert np.isnan(frame["std"][0]) and frame["std"][1] == pytest.approx(0.5**0.5)
 
 
 def test_the_batch_follows_free_memory_except_where_it_is_part_of_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     network = SimpleNamespace(shape=Shape(3, 32, 10), device=torch.device("cuda"))
-    monkeypatch.setattr(stage_search.fused, "choose", lambda *_: None)
+    monkeypatch.setattr(batches.backends, "choose", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 5 * 2**30)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 2**30)
 
     def batch(gigabytes: int, recipe: Recipe) -> int:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (gigabytes * 2**30, 80 * 2**30))
-        return stage_search.batch_images(network, recipe, "auto")  # type: ignore[arg-type]
+        return batches.batch_images(network, recipe, "auto")  # type: ignore[arg-type]
 
     paper = replace(RECIPE, population=240)
     few, many = batch(12, paper), batch(28, paper)
-    assert 1 <= few < many <= stage_search.GPU_BATCH_IMAGES
+    assert 1 <= few < many <= batches.GPU_BATCH_IMAGES
     assert many == pytest.approx(2 * few, abs=1)  # what torch keeps cached is free: 16 and 32 of them
     mixed = replace(paper, batch_norm="batch")
-    assert batch(12, mixed) == batch(28, mixed)
+    monkeypatch.setattr(stage_search, "in_batches", lambda count, size, *_, **options: (size, options["smallest"]))
+    size, smallest = stage_search.over_images(network, None, np.arange(3), mixed, "auto", print, title="")  # type: ignore
+    assert size == smallest == stage_search.BATCH_NUMBERS // (240 * 256 * 15 * 15) or size == smallest == 1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from repsearch.errors import UserError
 from repsearch.search.recipe import SEARCH_LAYERS
 from repsearch.storage import shards, targets
-from repsearch.storage.files import write_manifest
+from repsearch.storage.manifest import write_manifest
 
 SHAPES = {"block0": (4, 5, 5), "block1": (4, 2, 2), "block2": (4, 1, 1), "logits": (3,)}
 EXPECTED = {"recipe_digest": "abc"}
@@ -82,6 +82,13 @@ def test_truncated_missing_or_no_zip_at_all_is_refused(manifests: list[Path]) ->
         targets.Targets(manifests, 90, EXPECTED)
 
 
+def test_equal_arrays_are_equal_bytes(manifests: list[Path]) -> None:
+    store, manifest = targets.paths(manifests[0])
+    before = store.read_bytes(), manifest.read_bytes()
+    write(store.parent, 0, 0, 70)
+    assert (store.read_bytes(), manifest.read_bytes()) == before
+
+
 def test_a_lost_chunk_is_no_zeros(manifests: list[Path]) -> None:
     """Zarr reads a missing chunk as the fill value, silently."""
     store, _ = targets.paths(manifests[0])
@@ -102,7 +109,7 @@ def test_an_altered_or_damaged_manifest_is_refused(manifests: list[Path]) -> Non
     with pytest.raises(UserError, match=r"shard-0000\.json was altered: delete it"):
         targets.Targets(manifests, 90, EXPECTED)
     del stated["checksum"]
-    write_manifest(manifests[0], {**stated, "sha256": "0" * 64})
+    write_manifest(manifests[0], stated["key"], [], {**stated, "sha256": "0" * 64})
     with pytest.raises(UserError, match=r"shard-0000\.zarr\.zip is not what its manifest says"):
         targets.Targets(manifests, 90, EXPECTED)
     manifests[0].write_text("{")

@@ -10,8 +10,9 @@ from repsearch.devices import device_wanted, gpus_found, gpus_wanted
 from repsearch.errors import UserError
 from repsearch.jobs import to_json
 from repsearch.plan import NO_RECIPE, Plan
+from repsearch.stages import cache
 from repsearch.storage.files import check_writable
-from repsearch.storage.provenance import code_version, named_code_version
+from repsearch.storage.provenance import code_version
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 from slurm_plugin import install
@@ -93,6 +94,19 @@ def settings(make):
     return of_wildcards(job)
 
 
+def code(make, backend="dense"):
+    """A getter of the version of the code that could change a job's result."""
+
+    def version(**wildcards):
+        return cache.code(make(**wildcards), backend)
+
+    return of_wildcards(version)
+
+
+def figure_code(figure):
+    return code_version(f"results.figures.{figure}")
+
+
 # Input files
 
 
@@ -166,29 +180,6 @@ def readings_runs():
 
 def readings_targets():
     return [f"{TARGETS}/facts.json".format(**targets._asdict()) for targets in PLAN.readings_targets()]
-
-
-# Code versions of the stages whose result depends on the backend or on code that the configuration names
-
-
-def dataset_code(dataset):
-    return code_version("stages.dataset") + named_code_version([CONFIG.datasets[dataset].source])
-
-
-def network_code(dataset, calibration):
-    return code_version("stages.network") + named_code_version(PLAN.networks[calibration].calibration)
-
-
-def search_code(dataset, recipe, shard):
-    return code_version("stages.search", BACKEND) + named_code_version(PLAN.recipes[recipe])
-
-
-def probe_code(dataset):
-    return code_version("stages.probes", BACKEND) + named_code_version(PLAN.recipe_of(dataset))
-
-
-def figure_code(figure):
-    return code_version(f"results.figures.{figure}")
 
 
 # What `all` asks for; what results follow from is asked for too: a shard or a run that was deleted is made again

@@ -19,7 +19,7 @@ rule prepare_dataset:
     params:
         settings=settings(PLAN.prepare),
         data=CONFIG.data.replace("{", "{{").replace("}", "}}"),  # or its braces would be filled in
-        code=of_wildcards(dataset_code),
+        code=code(PLAN.prepare),
     message:
         "Prepare {wildcards.dataset}"
     shell:
@@ -46,7 +46,7 @@ rule initialise_network:
         runtime=30,
     params:
         settings=settings(PLAN.network),
-        code=of_wildcards(network_code),
+        code=code(PLAN.network),
     message:
         "Initialise the search network of {wildcards.dataset}, statistics from {wildcards.calibration}"
     shell:

@@ -21,7 +21,7 @@ rule search_shard:
         runtime=240,
     params:
         settings=settings(PLAN.search),
-        code=of_wildcards(search_code),
+        code=code(PLAN.search, BACKEND),
     message:
         "Search {wildcards.dataset}, recipe {wildcards.recipe}, shard {wildcards.shard}"
     shell:
@@ -50,7 +50,7 @@ rule probe_fitness:
         runtime=240,
     params:
         settings=settings(PLAN.fitness),
-        code=probe_code(CONFIG.figure2.dataset),
+        code=code(PLAN.fitness, BACKEND),
     message:
         "Probe of fitness (figure 2): block {wildcards.layer}, population {wildcards.population}"
     shell:
@@ -80,7 +80,7 @@ rule probe_diversity:
         runtime=240,
     params:
         settings=settings(PLAN.diversity),
-        code=probe_code(CONFIG.figure3.dataset),
+        code=code(PLAN.diversity, BACKEND),
     message:
         "Probe of diversity (figure 3)"
     shell:
@@ -107,7 +107,7 @@ rule describe_targets:
         runtime=30,
     params:
         settings=settings(PLAN.describe),
-        code=code_version("stages.targets"),
+        code=code(PLAN.describe),
     message:
         "Describe the targets of {wildcards.dataset}, recipe {wildcards.recipe}"
     shell:

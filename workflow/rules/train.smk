@@ -23,7 +23,7 @@ rule train:
         settings=settings(PLAN.train),
         targets=target_options,
         folder=subpath(output.summary, parent=True),
-        code=code_version("stages.train"),
+        code=code(PLAN.train),
     message:
         "Train {wildcards.variant} on {wildcards.dataset}, {wildcards.augmentation}, recipe {wildcards.recipe},"
         " depth {wildcards.depth}, seed {wildcards.seed}"

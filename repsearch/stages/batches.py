@@ -1,0 +1,67 @@
+"""How many images a search computes at a time, which has no bearing on the result: it follows the device's memory."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+from repsearch.errors import UserError
+from repsearch.progress import counter
+from repsearch.search import backends
+from repsearch.search.backends import SearchPath
+from repsearch.search.network import SearchNetwork
+from repsearch.search.recipe import Recipe
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+CPU_BATCH_NUMBERS = 2**23  # in the populations of the images that a CPU computes at a time
+GPU_MEMORY_SHARE = 0.5  # of the free memory, for the batch; short-lived tensors take the rest
+GPU_BATCH_IMAGES = 512  # more do not keep a GPU busier
+
+
+def batch_images(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> int:
+    """How many images of independent results (R3 `frozen`) to search at a time on the network's device."""
+    numbers = recipe.population * math.prod(network.shape.layer_shapes["block0"])
+    if network.device.type == "cpu":
+        return max(torch.get_num_threads(), CPU_BATCH_NUMBERS // numbers)
+    cached = torch.cuda.memory_reserved(network.device) - torch.cuda.memory_allocated(network.device)
+    free = torch.cuda.mem_get_info(network.device)[0] + cached
+    if backends.choose(network, recipe, path):
+        from repsearch.search.gpu.evolve import bytes_per_image
+
+        size = bytes_per_image(network.shape, recipe)
+    else:  # float32: the population, the mates, the pairs drawn from them, the noise and the maps of the blocks
+        size = 4 * 8 * numbers
+    return max(1, min(GPU_BATCH_IMAGES, int(GPU_MEMORY_SHARE * free / size)))
+
+
+def in_batches(count: int, size: int, work: Callable[[slice], T], title: str, smallest: int = 1) -> Iterator[T]:
+    """`work` of consecutive ranges of 0 … count-1, at most `size` long; halved, with a warning, where memory runs out.
+
+    title: of the progress bar. Raises UserError where not even a range of `smallest` fits into memory.
+    """
+    start, started = 0, time.perf_counter()
+    with counter(count, title=title, unit="image") as bar:
+        while start < count:
+            part = slice(start, min(start + size, count))
+            try:
+                result = work(part)
+            except torch.OutOfMemoryError as error:
+                if size <= smallest:
+                    raise UserError(
+                        f"the GPU's memory does not hold {size} of the images at a time: free it of other jobs, or "
+                        f"lower population or width ({str(error).splitlines()[0]})"
+                    ) from None
+                size = -(-size // 2)
+                log.warning("out of memory: continuing with batches of %d", size)
+            else:
+                yield result
+                bar.update(part.stop - start)
+                start = part.stop
+                continue
+            torch.cuda.empty_cache()  # outside the handler, which keeps the tensors of the failed work alive
+    log.info("%s: %d images in %.1f s", title, count, time.perf_counter() - started)

@@ -1,0 +1,62 @@
+"""Files written atomically, manifests, and what an unfinished job keeps."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from repsearch.errors import UserError
+from repsearch.storage import resume
+from repsearch.storage.files import atomic, write_csv
+from repsearch.storage.manifest import up_to_date, verify, write_manifest
+
+
+def test_csvs_hold_no_noise_of_float32(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", pd.DataFrame({"x": [float(np.float32(0.15)), 123456789.0], "n": [10**9, 1]}))
+    assert (tmp_path / "a.csv").read_text() == "x,n\n0.15,1000000000\n1.23457e+08,1\n"
+
+
+def test_a_failed_writer_leaves_the_former_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("former")
+    with pytest.raises(RuntimeError), atomic(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "former" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"can't write to .*file"), atomic(tmp_path / "file" / "x.json"):
+        pass
+
+
+def test_outputs_are_kept_only_while_key_and_content_agree(tmp_path: Path) -> None:
+    (tmp_path / "out.csv").write_text("1")
+    manifest = tmp_path / "out.json"
+    write_manifest(manifest, {"a": 1}, [tmp_path / "out.csv"], {"n": 3})
+    assert up_to_date(tmp_path / "out.csv", manifest, [{"a": 2}, {"a": 1}])
+    assert not up_to_date(tmp_path / "out.csv", manifest, [{"a": 2}])
+    assert verify(manifest)["n"] == 3
+    (tmp_path / "out.csv").write_text("2")
+    assert not up_to_date(tmp_path / "out.csv", manifest, [{"a": 1}])
+    with pytest.raises(UserError, match=r"out\.csv is missing or not what .*out\.json says: delete both"):
+        verify(manifest)
+
+
+def test_what_resume_kept_is_deleted_once_the_output_is_up_to_date(tmp_path: Path) -> None:
+    parts = resume.folder(tmp_path / "out.csv")
+    resume.seal(parts / "0000.part", {}, b"content")
+    write_manifest(tmp_path / "out.json", {"a": 1}, [], {})
+    assert not up_to_date(tmp_path / "out.csv", tmp_path / "out.json", [{"a": 2}]) and parts.exists()
+    assert up_to_date(tmp_path / "out.csv", tmp_path / "out.json", [{"a": 1}]) and not parts.exists()
+
+
+def test_parts_behind_a_symbolic_link_are_not_this_jobs_to_delete(tmp_path: Path) -> None:
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "0001.part").write_text("another's")
+    resume.folder(tmp_path / "out").symlink_to(tmp_path / "foreign")
+    assert resume.Resume(tmp_path / "out", {}).state(torch.device("cpu")) is None
+    assert (tmp_path / "foreign" / "0001.part").read_text() == "another's"

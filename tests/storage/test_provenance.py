@@ -1,0 +1,186 @@
+"""Code versions, in both directions: what an edit of the package must and must not run again."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from repsearch.errors import UserError
+from repsearch.jobs import PrepareJob
+from repsearch.stages import cache
+from repsearch.storage import provenance
+
+RESULTS = ("tables", "figures", "readings", "reproduction", "report")
+VERSIONS = {  # name → stage and backend of the search
+    "dataset": ("stages.dataset", "dense"),
+    "network": ("stages.network", "dense"),
+    "search": ("stages.search", "dense"),
+    "search-cpu": ("stages.search", "cpu"),
+    "search-gpu": ("stages.search", "gpu"),
+    "probes": ("stages.probes", "dense"),
+    "probes-cpu": ("stages.probes", "cpu"),
+    "probes-gpu": ("stages.probes", "gpu"),
+    "train": ("stages.train", "dense"),
+    "targets": ("stages.targets", "dense"),
+    **{name: (f"results.{name}", "dense") for name in RESULTS},
+}
+PROBES = "probes probes-cpu probes-gpu"
+SEARCH = f"search search-cpu search-gpu {PROBES}"
+
+# Name of the edit: file, a text in it, what replaces the text, and the stages that must run again
+EDITS = {
+    # What computes
+    "an operator": ("search/operators.py", "0.5 * (first + second)", "0.4 * (first + second)", f"network {SEARCH}"),
+    "BatchNorm": ("search/network.py", "EPSILON = 1e-5", "EPSILON = 2e-5", f"network {SEARCH}"),
+    "the algorithm": ("search/evolution.py", "stable=True", "stable=False", SEARCH),
+    "random numbers": ("search/randomness.py", "0x", "0x1", SEARCH),
+    "a CPU kernel": ("search/cpu/kernels.py", "2.77068142495902e-08", "2.8e-08", "search-cpu probes-cpu"),
+    "the CPU path": ("search/cpu/evolve.py", "np.float32", "np.float64", "search-cpu probes-cpu"),
+    "the GELU of the GPU": ("search/gpu/math.py", "2.77068142495902e-08", "2.8e-08", "search-gpu probes-gpu"),
+    "a GPU kernel": ("search/gpu/kernels.py", "tl.load(", "tl.store(", "search-gpu probes-gpu"),
+    "whitening": ("network.py", "def whitening_filters(", "def _whitening_filters(", f"network {SEARCH} train"),
+    "the reader of prepared data": (
+        "data/prepared.py", "np.float32(255)", "np.float32(256)", f"dataset network {SEARCH} train",
+    ),
+    "images that share R3's statistics": ("stages/search.py", "= 2**23", "= 2**24", SEARCH),
+    "statistics of a probe": ("stages/probes.py", "std(numbers, ddof=1)", "std(numbers, ddof=0)", PROBES),
+    "the λ term": ("learning/objective.py", "kl_weight * head", "kl_weight * head / 2", "train"),
+    "augmentation": ("learning/augment.py", "torch.rand", "torch.randn", "train"),
+    "a default of the training": ("learning/settings.py", "momentum: float = 0.85", "momentum: float = 0.9", "train"),
+    "a metric": ("metrics.py", "unit @ unit.T", "unit @ unit.T / 2", f"{PROBES} train targets"),
+    "the reader of targets": ("storage/targets.py", "np.float16)", "np.float32)", "train targets"),
+    "how many targets are described": ("stages/targets.py", "IMAGES = 2000", "IMAGES = 3000", "targets"),
+    "the storage format's number": ("storage/shards.py", "FORMAT = 1", "FORMAT = 2", f"{SEARCH} train targets"),
+    # Results
+    "a table's rounding": ("results/tables.py", "['paper_mean']:.1f}", "['paper_mean']:.2f}", "tables reproduction"),
+    "a colour": ("results/plots.py", "#0072B2", "#0072B3", "figures readings reproduction"),
+    "a plot's title": ("results/plots.py", 'title=f"Scaling ', 'title=f"Scale ', "figures readings reproduction"),
+    "the names of alternatives": (
+        "config/alternatives.py", '("-", " ", 1)', '("-", ": ", 1)', "tables readings reproduction",
+    ),
+    # What computes nothing
+    "a stage's log": ("stages/search.py", "images: cross-entropy", "images searched, cross-entropy", ""),
+    "a log line more": ("stages/train.py", "    forget(out)\n", '    log.info("finished")\n    forget(out)\n', ""),
+    "a log line of the training": (
+        "learning/training.py", "        rows.append(", '        log.info("epoch %d", epoch)\n        rows.append(', "",
+    ),
+    "an error message": ("stages/search.py", "not finite: check the recipe", "infinite: check the recipe", ""),
+    "a docstring": ("search/operators.py", '"""A.4: H̃', '"""Section A.4: H̃', ""),
+    "a comment": ("search/evolution.py", "  # R11", "  # reading R11", ""),
+    "a progress bar's title": ("stages/search.py", 'title=f"search {', 'title=f"searching {', ""),
+    "another bar's title": ("stages/train.py", 'title=f"{job.dataset} ', 'title=f"Train {job.dataset} ', ""),
+    "locks": ("storage/locks.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_NB | fcntl.LOCK_EX", ""),
+    "devices": ("devices.py", "2 * tensor.nbytes", "3 * tensor.nbytes", ""),
+    "the memory of a batch": ("stages/batches.py", "GPU_MEMORY_SHARE = 0.5", "GPU_MEMORY_SHARE = 0.4", ""),
+    "the resume interval": ("storage/resume.py", "SECONDS = 60.0", "SECONDS = 90.0", ""),
+    "the manifest writer": ("storage/manifest.py", '"checksum": digest(value)', '"check": digest(value)', ""),
+    "the up-to-date check": ("stages/cache.py", '"inputs": [', '"made_from": [', ""),
+    "Zarr's chunks": ("storage/shards.py", "CHUNK_IMAGES = 64", "CHUNK_IMAGES = 32", ""),
+    "the checks of untrusted files": ("storage/untrusted.py", "LZ4_RATIO = 256", "LZ4_RATIO = 255", ""),
+    "atomic writes": ("storage/files.py", "os.fsync(handle)", "os.fdatasync(handle)", ""),
+    "the cli": ("cli.py", "add_completion=False", "add_completion=True", ""),
+    "the configuration's schema": ("config/schema.py", "max_length=100", "max_length=200", ""),
+    "the jobs": ("jobs.py", "images: int | None = None", "images: int | None = 100", ""),
+    "code versions": ("storage/provenance.py", '"cli", ', '"cli",  ', ""),
+}  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    return {name: provenance.code_version(*parts) for name, parts in VERSIONS.items()}
+
+
+@pytest.fixture(scope="module")
+def before() -> dict[str, str]:
+    return versions()
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_runs_again_what_it_could_change(
+    name: str, before: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, old, new, stages = EDITS[name]
+    shutil.copytree(provenance.PACKAGE, tmp_path / "repsearch", ignore=shutil.ignore_patterns("__pycache__"))
+    edited = tmp_path / "repsearch" / file
+    text = edited.read_text(encoding="utf-8")
+    assert old in text
+    edited.write_text(text.replace(old, new), encoding="utf-8")
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "repsearch")
+    after = versions()
+    assert {stage for stage in VERSIONS if after[stage] != before[stage]} == set(stages.split())
+
+
+def test_plumbing_exists_and_computes_nothing() -> None:
+    for module in provenance.PLUMBING:
+        assert provenance.PACKAGE.joinpath(*module.split(".")).with_suffix(".py").is_file(), module
+        assert not module.startswith(("search", "learning", "metrics", "network", "data", "results")), module
+
+
+def test_a_stage_depends_on_what_it_runs_alone() -> None:
+    closure = provenance.closure("stages.search")
+    assert {"search.evolution", "search.operators", "search.randomness", "search.recipe", "storage.shards"} <= closure
+    assert not any(name.startswith(("search.cpu", "search.gpu")) for name in closure)  # backends count apart
+    assert not any(name.startswith(("results", "learning", "config", "cli")) for name in closure)
+    assert {"search.gpu.evolve", "search.gpu.math"} <= provenance.closure("stages.search", "gpu")
+
+
+def test_a_package_counts_with_its_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "__init__.py").write_text("from repsearch.figures.style import blue\n")
+    (tmp_path / "figures" / "style.py").write_text("blue = 1\n")
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
+    before = provenance.code_version("figures")
+    (tmp_path / "figures" / "style.py").write_text("blue = 2\n")
+    assert provenance.code_version("figures") != before
+
+
+# Code that a configuration names
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With an operator that can't be run, and what it imports."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "operators.py").write_text(
+        "import numpy\nimport helper\nfrom . import scale\nfrom repsearch import metrics\nraise SystemExit\n"
+    )
+    (tmp_path / "mine" / "scale.py").write_text("FACTOR = 2\n")
+    (tmp_path / "helper.py").write_text('"""Helps."""\nfrom mine.deep.er import x\n')
+    (tmp_path / "mine" / "deep").mkdir()
+    (tmp_path / "mine" / "deep" / "er.py").write_text("x = 1\n")
+    (tmp_path / "other.py").write_text("x = 1\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "changes"),
+    [
+        ("mine/operators.py", "import helper\nraise SystemExit(1)\n", True),
+        ("mine/scale.py", "FACTOR = 3\n", True),
+        ("mine/deep/er.py", "x = 2\n", True),
+        ("mine/__init__.py", "x = 2\n", True),
+        ("helper.py", '"""Helps more."""\nfrom mine.deep.er import x  # x\n', False),
+        ("other.py", "x = 2\n", False),
+    ],
+)
+def test_named_code_counts_with_what_it_imports(folder: Path, file: str, text: str, changes: bool) -> None:
+    recipe = SimpleNamespace(crossover="mine.operators:mean", noise="channel", seed=3)
+    before = provenance.recipe_code(recipe)
+    assert before.keys() == {"mine.operators:mean"}
+    (folder / file).write_text(text)
+    after = provenance.recipe_code(recipe)
+    assert (after != before) == changes
+    stage = "stages.search"
+    assert (provenance.code_version(stage, named=after) != provenance.code_version(stage, named=before)) == changes
+
+
+def test_a_source_that_is_code_is_part_of_the_key(folder: Path) -> None:
+    def key(source: str) -> dict[str, object]:
+        return cache.key(PrepareJob(source, 10))
+
+    before = key("other:load"), key("sklearn:digits")
+    (folder / "other.py").write_text("x = 2\n")
+    assert key("other:load") != before[0] and key("sklearn:digits") == before[1]
+    with pytest.raises(UserError, match=r"there is no missing\.py"):
+        key("missing:load")
