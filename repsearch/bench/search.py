@@ -19,12 +19,13 @@ from repsearch.bench.roofline import child_cost
 from repsearch.learning.settings import Training, Variant
 from repsearch.learning.training import Split, train
 from repsearch.network import Network, Shape, whitening_filters
-from repsearch.search import backends as fused
+from repsearch.search import backends
 from repsearch.search.backends import SearchPath
 from repsearch.search.evolution import Evolution
-from repsearch.search.network import SearchNetwork, initialise
+from repsearch.search.network import SearchNetwork
 from repsearch.search.recipe import BLOCKS, SEARCH_LAYERS, Layer, Recipe, scaled_population
 from repsearch.search.reference import Reference
+from repsearch.search.statistics import initialise
 
 PAPER = Recipe(  # A.2
     layers=(Layer(300, 0.3, 5.0, 5), Layer(100, 0.2, 3.0, 1), Layer(100, 0.1, 3.0, 1), Layer(10, 0.1, 1.0, 0))
@@ -142,7 +143,7 @@ class Bench:
         self.shape = Shape(3, 32, self.classes, self.width)
         generator = torch.Generator().manual_seed(0)
         self.x = torch.randn(max(self.images, 32), 3, 32, 32, generator=generator)
-        network = initialise(self.shape, self.x, 0, 32, 0.3)
+        network = initialise(self.shape, self.x, 0, PAPER.calibration(32, 0.3))
         if self.trained:
             for weights in network.network.blocks.parameters():
                 weights.add_(torch.randn(weights.shape, generator=generator), alpha=1e-3)
@@ -229,7 +230,7 @@ def bench_search(
         for layer, name in enumerate(SEARCH_LAYERS):
             reference = bench.reference_rate(recipe, layer)
             rate = bench.rate(recipe, layer, path)
-            kind = "fused" if layer < len(BLOCKS) and fused.choose(bench.network, recipe, path) else "dense"
+            kind = "fused" if layer < len(BLOCKS) and backends.choose(bench.network, recipe, path) else "dense"
             row = {
                 "layer": name,
                 "noise": noise,

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from repsearch.search import backends as fused
+from repsearch.search import backends
 from repsearch.search import operators as op
 from repsearch.search.backends import SearchPath
 from repsearch.search.network import SearchNetwork
@@ -92,7 +92,7 @@ class Evolution:
     ) -> None:
         self.network, self.labels, self.recipe, self.indices = network, labels, recipe, indices
         self.frozen = recipe.frozen
-        self.fused = fused.choose(network, recipe, path)
+        self.fused = backends.choose(network, recipe, path)
 
     def untouched(self, images: Tensor) -> Tensor:
         """[B]: cross-entropy of the images as they are, scored as candidates of block 0."""
@@ -165,8 +165,8 @@ class Evolution:
         if not self.recipe.layers[layer].generations:
             return parents[:, 0], loss[:, :1]
         if layer < LOGITS and self.fused:
-            rest = fused.rest(self.network, layer)
-            best, later = self.fused(rest, self.labels, self.recipe, self.indices, layer, parents, loss)
+            tail = self.network.tail(layer)
+            best, later = self.fused(tail, self.labels, self.recipe, self.indices, layer, parents, loss)
         else:
             best, later = self.generations(parents, loss, layer)
         return best, torch.cat([loss[:, :1], later], 1)

@@ -1,14 +1,13 @@
-"""The untrained network that a search evaluates its candidates with, and its frozen BatchNorm statistics (R3)."""
+"""The untrained network with which a search evaluates its candidates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repsearch.network import ConvGroup, Network, Shape, whitening_filters
-from repsearch.search.operators import channel_std, mutation_noise, normalise, smooth
+from repsearch.network import ConvGroup, Network, Shape
 from repsearch.search.recipe import BLOCKS
 
 BATCH_NORM_EPSILON = 1e-5
@@ -24,6 +23,18 @@ class Step(NamedTuple):
     weight: Tensor | None
     scale: Tensor
     shift: Tensor
+
+
+class Tail(NamedTuple):
+    """The network after block ℓ without its identity convolutions: all that the fused paths need of it.
+
+    norms: [blocks, 2, 2, C]: scale and shift of the two BatchNorms of each later block. head: [K, positions, C],
+    positions of the last map, row by row. bias: [K]. All float32.
+    """
+
+    norms: Tensor
+    head: Tensor
+    bias: Tensor
 
 
 class SearchNetwork:
@@ -72,7 +83,7 @@ class SearchNetwork:
     def first_map(self, images: Tensor, frozen: bool) -> Tensor:
         """Images [M, n, C, H, W] → block 0's output [M, n, 256, 15, 15]."""
         if not frozen:
-            return self._block(0, self.network.stem(images.flatten(0, 1)), None).unflatten(0, images.shape[:2])
+            return self.block_of_batch(0, self.network.stem(images.flatten(0, 1))).unflatten(0, images.shape[:2])
         steps = self._steps("input", 0)
         return _each(lambda x: self._frozen_block(0, self.network.stem(x), steps).to(images.dtype), images)
 
@@ -86,13 +97,27 @@ class SearchNetwork:
         logits = torch.bmm(features, self.network.head.weight.T.expand(len(maps), -1, -1))  # one product an image
         return logits if self.network.head.bias is None else logits + self.network.head.bias
 
+    def tail(self, layer: int) -> Tail:
+        """The network after block ℓ ∈ {0, 1, 2}, for a network whose later blocks are identities."""
+        channels, positions = self.shape.width, self.shape.map_sizes[-1] ** 2
+        head = self.network.head
+        weight = head.weight.detach().float().unflatten(1, (channels, positions)).transpose(1, 2).contiguous()
+        bias = weight.new_zeros(len(weight)) if head.bias is None else head.bias.detach().float()
+        blocks = len(BLOCKS) - 1 - layer
+        if not blocks:
+            return Tail(weight.new_zeros(0, 2, 2, channels), weight, bias)
+        mean, variance = self.statistics[BLOCKS[layer]].float().unbind(1)  # [2 · blocks, C] each
+        scale = torch.rsqrt(variance + BATCH_NORM_EPSILON)
+        norms = torch.stack([scale, -mean * scale], 1).unflatten(0, (blocks, 2))
+        return Tail(norms.contiguous(), weight, bias)
+
     def _blocks(self, maps: Tensor, start: str, blocks: range, frozen: bool) -> Tensor:
         """Some blocks of the pass from `start`. An image at a time where there is a convolution to compute: its shape,
         and so its rounding, does not depend on how many images there are."""
         if not frozen:
             x = maps.flatten(0, 1)
             for index in blocks:
-                x = self._block(index, x, None)
+                x = self.block_of_batch(index, x)
             return x.unflatten(0, maps.shape[:2])
         steps = [(index, self._steps(start, index)) for index in blocks]
 
@@ -141,8 +166,8 @@ class SearchNetwork:
                     x = F.gelu(max_pool(x) if pool else x)
         return x
 
-    def _block(self, index: int, x: Tensor, record: list[Tensor] | None) -> Tensor:
-        """One block of x [n, C, H, W] with the statistics of x itself, which `record` collects."""
+    def block_of_batch(self, index: int, x: Tensor, record: list[Tensor] | None = None) -> Tensor:
+        """One block of x [n, C, H, W] with the statistics of x itself, [2, C] each, which are appended to `record`."""
 
         def batch_norm(x: Tensor) -> Tensor:
             variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
@@ -182,39 +207,3 @@ def is_identity(convolution: nn.Conv2d) -> bool:
     if weight.shape[0] != weight.shape[1] or convolution.bias is not None:
         return False
     return bool(torch.equal(weight.detach(), nn.init.dirac_(torch.empty_like(weight))))
-
-
-@torch.no_grad()
-def initialise(
-    shape: Shape,
-    images: Tensor,
-    seed: int,
-    calibration: int,
-    noise: float,
-    blur: Sequence[int] = (0, 0),
-    count_padding: bool = True,
-) -> SearchNetwork:
-    """A fresh search network (§3.1): whitening, Dirac and Kaiming initialisation, frozen statistics.
-
-    images: [N, C, H, W] normalised training images, of which the first `calibration` calibrate. R3 `frozen`: each
-    search layer's statistics come from its own initial candidates, one an image, smoothed and normalised as every child
-    is; the maps of layer ℓ+1 are those that follow from layer ℓ's. noise: of those candidates, in units of the input's
-    deviation by channel (R9): without it a channel that is blank in every image would have no variance to divide a
-    candidate's by. blur, count_padding: the smoothing of whole children at blocks 0 and 1 (`Recipe.child_blur`, R10).
-    """
-    network = SearchNetwork(Network(shape, whitening_filters(images, seed=seed), seed), {})
-    inputs: list[Tensor] = []
-    chosen = images[:calibration]
-    normals = torch.randn(*chosen.shape[:2], 1, 1, generator=torch.Generator().manual_seed(seed))
-    noisy = chosen + mutation_noise(normals, channel_std(chosen), noise)
-    maps = network._block(0, network.network.stem(noisy), inputs)
-    network.statistics["input"] = torch.stack(inputs)
-    for layer in range(len(BLOCKS) - 1):
-        maps = normalise(smooth(maps, blur[layer], count_padding))
-        record: list[Tensor] = []
-        x = maps
-        for block in range(layer + 1, len(BLOCKS)):
-            x = network._block(block, x, record)
-        network.statistics[BLOCKS[layer]] = torch.stack(record)
-        maps = network.next_map(maps[None], layer, frozen=True)[0]
-    return network

@@ -12,7 +12,9 @@ from torch import Tensor
 from repsearch.data import prepared as datasets
 from repsearch.errors import UserError, reason
 from repsearch.network import Network, Shape
-from repsearch.search.network import SearchNetwork, Statistics, initialise
+from repsearch.search.network import SearchNetwork, Statistics
+from repsearch.search.recipe import Calibration
+from repsearch.search.statistics import initialise
 from repsearch.storage.files import atomic, file_digest, finish, read_manifest, unchanged, whole
 from repsearch.storage.provenance import code_version
 
@@ -48,7 +50,8 @@ def make(
     channels, size, _ = data.manifest["shape"]
     shape = Shape(channels, size, data.classes, width, head_bias=head_bias)
     images = torch.from_numpy(data.normalised(data.images[data.train]))
-    network = initialise(shape, images, seed, calibration_images, calibration_noise, blur, count_padding)
+    calibration = Calibration(calibration_images, calibration_noise, (blur[0], blur[1]), count_padding)
+    network = initialise(shape, images, seed, calibration)
     with atomic(out) as temporary, temporary.open("wb") as opened:  # or torch.save puts the path's name into the file
         torch.save(
             {

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from repsearch.search import operators as op
-from repsearch.search.backends import Rest
 from repsearch.search.cpu.kernels import (
     F,
     U,
@@ -38,6 +37,7 @@ from repsearch.search.cpu.kernels import (
     philox,
     smooth,
 )
+from repsearch.search.network import Tail
 from repsearch.search.randomness import Purpose
 from repsearch.search.recipe import Recipe
 
@@ -87,7 +87,7 @@ class Space(NamedTuple):
 
 
 def evolve(
-    rest: Rest, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int, parents: Tensor, loss: Tensor
+    tail: Tail, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int, parents: Tensor, loss: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The generations of one block: as `search.Evolution.generations`, which see.
 
@@ -95,7 +95,7 @@ def evolve(
     cross-entropy after each generation [B, generations]. Images share `torch.get_num_threads()` threads.
     """
     batch, count, channels, side = parents.shape[:4]
-    plan = plan_for(rest, recipe, layer, channels, side)
+    plan = plan_for(tail, recipe, layer, channels, side)
     shape = (side, side * channels) if plan.narrow else (side * side, channels)
     maps = parents.flatten(3).transpose(2, 3).contiguous().view(batch, count, *shape).numpy()
     best = np.empty((batch, *shape), np.float32)
@@ -110,7 +110,7 @@ def evolve(
     return found, torch.from_numpy(history)
 
 
-def plan_for(rest: Rest, recipe: Recipe, layer: int, channels: int, side: int) -> Plan:
+def plan_for(tail: Tail, recipe: Recipe, layer: int, channels: int, side: int) -> Plan:
     """For block `layer` with maps of `channels` and `side` × `side` positions."""
     settings, narrow = recipe.layers[layer], channels < NARROW
     matrix = op.pool_matrix(side, settings.blur, recipe.count_padding)
@@ -138,9 +138,9 @@ def plan_for(rest: Rest, recipe: Recipe, layer: int, channels: int, side: int) -
         row_mask.float().numpy(),
         lane_mask.repeat_interleave(channels).float().numpy(),
         (channel * side * blocks + block[:, None]).flatten().numpy().astype(np.uint64),
-        rest.norms.repeat(1, 1, 1, side if narrow else 1).contiguous().numpy(),
-        rest.head.flatten(1).numpy(),
-        rest.bias.numpy(),
+        tail.norms.repeat(1, 1, 1, side if narrow else 1).contiguous().numpy(),
+        tail.head.flatten(1).numpy(),
+        tail.bias.numpy(),
         (recipe.seed & 0xFFFFFFFF, recipe.seed >> 32),
         layer,
     )

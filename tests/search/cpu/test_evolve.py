@@ -13,12 +13,12 @@ from scipy.stats import wilcoxon
 
 from repsearch.errors import UserError
 from repsearch.network import Shape
-from repsearch.search import backends as fused
+from repsearch.search import backends
 from repsearch.search.cpu import evolve as evolve_cpu
 from repsearch.search.evolution import Found, search, search_one_layer
-from repsearch.search.network import initialise
 from repsearch.search.recipe import SEARCH_LAYERS, Layer, Recipe
 from repsearch.search.reference import Reference
+from repsearch.search.statistics import initialise
 from tests import small
 from tests.search.test_evolution import READINGS, _assert_equal
 
@@ -36,7 +36,7 @@ FUSED += [
 def test_it_is_the_papers_pseudocode(reading: dict, size: int, width: int) -> None:
     """For every layer; small maps, MNIST's (13, 6, 3) and CIFAR's (15, 7, 3); narrow maps and wide ones."""
     shape = Shape(channels=3, size=size, classes=small.CLASSES, width=width, head_bias=True)
-    net, exact = (initialise(shape, small.images(20, size), 0, 20, small.NOISE) for _ in range(2))
+    net, exact = (initialise(shape, small.images(20, size), 0, small.UNSMOOTHED) for _ in range(2))
     exact.to("cpu", torch.float64)
     images, labels, indices = small.images(2, size), torch.tensor([1, 3]), torch.tensor([7, 40_000])
     recipe = small.recipe(**reading)
@@ -117,7 +117,9 @@ def test_any_shape_and_recipe_is_the_same_on_both_paths(shape: tuple, parts: tup
         explorers=explorers,
         **readings,
     )
-    net, exact = (initialise(Shape(1, size, classes, width), small.images(8, size, 1), 0, 8, 0.3) for _ in range(2))
+    net, exact = (
+        initialise(Shape(1, size, classes, width), small.images(8, size, 1), 0, small.UNSMOOTHED) for _ in range(2)
+    )
     exact.to("cpu", torch.float64)
     images, labels = small.images(2, size, 1), torch.arange(2) % classes
     for layer in range(3):
@@ -135,11 +137,11 @@ def test_the_lowest_losses_come_first_and_nan_last() -> None:
 
 def test_the_path_is_chosen_by_what_it_can_do() -> None:
     plain, shaken, recipe = small.search_network(), small.shaken(small.search_network()), small.recipe()
-    assert fused.choose(plain, recipe, "auto") is not None
-    assert fused.choose(plain, recipe, "dense") is None
-    assert fused.choose(shaken, recipe, "auto") is None
-    assert fused.choose(plain, small.recipe(batch_norm="batch"), "auto") is None
+    assert backends.choose(plain, recipe, "auto") is not None
+    assert backends.choose(plain, recipe, "dense") is None
+    assert backends.choose(shaken, recipe, "auto") is None
+    assert backends.choose(plain, small.recipe(batch_norm="batch"), "auto") is None
     with pytest.raises(UserError, match="convolutions are not identities"):
-        fused.choose(shaken, recipe, "fused")
+        backends.choose(shaken, recipe, "fused")
     with pytest.raises(UserError, match="batch_norm: batch"):
-        fused.choose(plain, small.recipe(batch_norm="batch"), "fused")
+        backends.choose(plain, small.recipe(batch_norm="batch"), "fused")

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from repsearch.network import Shape
-from repsearch.search import backends as fused
 from repsearch.search.evolution import Evolution
-from repsearch.search.network import SearchNetwork, initialise
+from repsearch.search.network import SearchNetwork, Tail
 from repsearch.search.randomness import philox
 from repsearch.search.recipe import BLOCKS, Layer, Recipe
+from repsearch.search.statistics import initialise
 from tests import small
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -48,7 +48,7 @@ class Started(NamedTuple):
 
 def network(size: int = small.SIZE, width: int = 6, channels: int = 3) -> SearchNetwork:
     shape = Shape(channels=channels, size=size, classes=small.CLASSES, width=width, head_bias=True)
-    return initialise(shape, small.images(20, size, channels), seed=0, calibration=20, noise=small.NOISE)
+    return initialise(shape, small.images(20, size, channels), 0, small.UNSMOOTHED)
 
 
 def started(net: SearchNetwork, recipe: Recipe, layer: int, which: tuple[int, ...] = (0, 1)) -> Started:
@@ -60,7 +60,7 @@ def started(net: SearchNetwork, recipe: Recipe, layer: int, which: tuple[int, ..
     with torch.no_grad():
         parents, loss = evolution.open(images, layer)
     best, history = evolution.generations(parents, loss, layer)
-    arguments = (fused.rest(net, layer), labels, recipe, indices, layer, parents.float(), loss.float())
+    arguments = (net.tail(layer), labels, recipe, indices, layer, parents.float(), loss.float())
     return Started(arguments, best, history)
 
 
@@ -219,10 +219,10 @@ def empty(recipe: Recipe, shape: Shape, layer: int, batch: int = 2) -> tuple[Any
     """Arguments of the right shapes for `evolve`."""
     blocks, positions = len(BLOCKS) - 1 - layer, shape.map_sizes[-1] ** 2
     head = torch.zeros(shape.classes, positions, shape.width)
-    rest = fused.Rest(torch.zeros(blocks, 2, 2, shape.width), head, torch.zeros(shape.classes))
+    tail = Tail(torch.zeros(blocks, 2, 2, shape.width), head, torch.zeros(shape.classes))
     maps = torch.zeros(batch, recipe.parents, *shape.layer_shapes[BLOCKS[layer]])
     return (
-        rest,
+        tail,
         torch.zeros(batch, dtype=torch.int64),
         recipe,
         torch.arange(batch),
