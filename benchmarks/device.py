@@ -32,9 +32,9 @@ from repsearch.search.statistics import initialise
 
 READINGS: list[dict[str, Any]] = [
     {},
-    {"noise": "element"},
+    {"mutation": "element"},
     {"smooth": "noise"},
-    {"noise": "element", "smooth": "noise"},
+    {"mutation": "element", "smooth": "noise"},
     {"count_padding": False},
     {"refine_from": "parents"},
 ]

@@ -225,7 +225,7 @@ def bench_search(
     about = machine(device, measured)
     rows, hours = [], {}
     for noise in ("channel", "element"):
-        recipe = replace(PAPER, noise=noise)
+        recipe = replace(PAPER, mutation=noise)
         whole = DATASET_IMAGES * bench.opening_seconds(recipe)
         for layer, name in enumerate(SEARCH_LAYERS):
             reference = bench.reference_rate(recipe, layer)

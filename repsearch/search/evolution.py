@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from repsearch.errors import UserError
 from repsearch.search import backends
 from repsearch.search import operators as op
 from repsearch.search.backends import SearchPath
 from repsearch.search.network import SearchNetwork
-from repsearch.search.randomness import Stream
-from repsearch.search.recipe import BLOCKS, SEARCH_LAYERS, Layer, Recipe
+from repsearch.search.randomness import Draws, Stream
+from repsearch.search.recipe import BLOCKS, OPERATORS, SEARCH_LAYERS, Recipe
 
 LOGITS = len(BLOCKS)
 START_NUMBERS = 2**26  # of the images' first populations that exist at a time, in numbers at the image's resolution
@@ -92,6 +93,9 @@ class Evolution:
     ) -> None:
         self.network, self.labels, self.recipe, self.indices = network, labels, recipe, indices
         self.frozen = recipe.frozen
+        self.crossover, self.mutation, self.smoothing, self.normalisation = (
+            op.find(field, getattr(recipe, field)) for field in OPERATORS
+        )
         self.fused = backends.choose(network, recipe, path)
 
     def untouched(self, images: Tensor) -> Tensor:
@@ -138,21 +142,21 @@ class Evolution:
         for start in range(0, count, step):
             part = slice(start, start + step)
             candidates = population(part) if layer == LOGITS else self._entered(population(part))
-            chosen.append(select(candidates, self.cross_entropy(candidates, layer, part), self.recipe.parents))
+            chosen.append(op.select(candidates, self.cross_entropy(candidates, layer, part), self.recipe.parents))
         parents, losses = zip(*chosen, strict=True)
         return torch.cat(parents), torch.cat(losses)
 
     def _entered(self, maps: Tensor) -> Tensor:
         """Maps as they enter a first population: normalised, as every child is (R17)."""
-        return op.normalise(maps) if self.recipe.normalise_start else maps
+        return self.normalisation(maps) if self.recipe.normalise_start else maps
 
     def noisy(self, x: Tensor, layer: int, part: slice) -> Tensor:
         """[b, …] → [b, population, …]: channel-wise noise (for logits, element-wise) around x, the images `part`."""
         stream = Stream(self.recipe.seed, self.indices[part], layer, 0)
-        normals = stream.normals(range(self.recipe.population), x.shape[1]).to(x.dtype)
+        normals = Draws(stream, range(self.recipe.population), x.dtype).normals(x.shape[1])
         if x.dim() == 2:
-            return x[:, None] + self.recipe.initial_noise * op.class_std(x)[:, None, None] * normals[..., 0, 0]
-        return x[:, None] + op.mutation_noise(normals, op.channel_std(x)[:, None], self.recipe.initial_noise)
+            return x[:, None] + self.recipe.initial_noise * op.class_std(x)[:, None] * normals[..., 0, 0]
+        return x[:, None] + self.recipe.initial_noise * op.channel_std(x)[:, None] * normals
 
     def cross_entropy(self, candidates: Tensor, layer: int, part: slice = slice(None)) -> Tensor:
         """[b, n, …] → [b, n]: the candidates' loss by the rest of the network; fitness is its negative."""
@@ -181,52 +185,40 @@ class Evolution:
         for generation in range(1, settings.generations + 1):
             stream = Stream(recipe.seed, self.indices, layer, generation)
             explorers = self.reproduce(parents, layer, stream, range(recipe.explorers), settings.alpha * settings.boost)
-            pool = torch.cat([parents, explorers], 1) if recipe.refine_from == "parents+explorers" else parents  # R11
+            mates = torch.cat([parents, explorers], 1) if recipe.refine_from == "parents+explorers" else parents  # R11
             refiners = self.reproduce(
-                pool, layer, stream, range(recipe.explorers, recipe.explorers + recipe.refiners), settings.alpha
+                mates, layer, stream, range(recipe.explorers, recipe.explorers + recipe.refiners), settings.alpha
             )
             children = torch.cat([explorers, refiners], 1)
             population = torch.cat([parents, children], 1)
             loss = torch.cat([parents_loss, self.cross_entropy(children, layer)], 1)  # parents keep theirs
-            parents, parents_loss = select(population, loss, recipe.parents)
+            parents, parents_loss = op.select(population, loss, recipe.parents)
             history.append(parents_loss[:, 0])
         return parents[:, 0], torch.stack(history, 1)
 
-    def reproduce(self, pool: Tensor, layer: int, stream: Stream, slots: range, alpha: float) -> Tensor:
-        """A.4: children of random pairs of the pool. [B, p, …] → [B, len(slots), …]; slots key the random numbers."""
-        settings: Layer = self.recipe.layers[layer]
+    def reproduce(self, mates: Tensor, layer: int, stream: Stream, slots: range, alpha: float) -> Tensor:
+        """A.4: children of random pairs of mates. [B, m, …] → [B, len(slots), …]; slots key the random numbers."""
         if not len(slots):
-            return pool[:, :0]
-        pairs = stream.pairs(slots, pool.shape[1])
-        first, second = (_take(pool, pairs[..., parent]) for parent in (0, 1))
-        crossed = op.crossover(first, second)
+            return mates[:, :0]
+        recipe, blur = self.recipe, self.recipe.layers[layer].blur
+        pairs = stream.pairs(slots, mates.shape[1])
+        first, second = (op.take(mates, pairs[..., parent]) for parent in (0, 1))
+        crossed = self.crossover(first, second, Draws(stream, slots, mates.dtype, crossover=True))
+        random = Draws(stream, slots, mates.dtype)
         if layer == LOGITS:
-            sigma = op.crossover(op.class_std(first), op.class_std(second))  # the average of the two
-            normals = stream.normals(slots, pool.shape[-1])[..., 0, 0].to(pool.dtype)
-            return op.mutate_logits(crossed, normals, sigma, alpha)
-        spread = op.channel_std(pool)
-        sigma = op.crossover(_take(spread, pairs[..., 0]), _take(spread, pairs[..., 1]))
-        channels, height, width = pool.shape[2:]
-        if self.recipe.noise == "channel":  # R1
-            normals = stream.normals(slots, channels)
+            sigma = 0.5 * (op.class_std(first) + op.class_std(second))
+            return op.mutate_logits(crossed, random.normals(mates.shape[-1])[..., 0, 0], sigma, alpha)
+        spread = op.channel_std(mates)
+        sigma = 0.5 * (op.take(spread, pairs[..., 0]) + op.take(spread, pairs[..., 1]))
+        noise = self.mutation(random, sigma, alpha, mates.shape[2:])
+        if recipe.smooth == "noise":  # smoothing acts on maps, not on one value per channel
+            child = self.normalisation(crossed + self.smooth(noise.expand_as(crossed), blur))
         else:
-            normals = stream.normals(slots, channels, height, width)
-        noise = op.mutation_noise(normals.to(pool.dtype), sigma, alpha)
-        if self.recipe.smooth == "noise":  # smoothing acts on maps, not on one value a channel
-            noise = noise.expand_as(crossed)
-        return op.mutate_maps(crossed, noise, settings.blur, self.recipe.smooth, self.recipe.count_padding)
+            child = self.normalisation(self.smooth(crossed + noise, blur))
+        if child.shape != first.shape or child.dtype != first.dtype:
+            made, expected = (f"{list(x.shape)} {x.dtype}" for x in (child, first))
+            raise UserError(f"the recipe's operators {', '.join(recipe.references)} made {made} instead of {expected}")
+        return child
 
-
-def select(population: Tensor, loss: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """§3.1: top-k of each image by fitness, best first; ties go to the earlier candidate.
-
-    population: [B, n, …], loss: [B, n]. A population smaller than `count` is repeated, best first (R16).
-    """
-    order = torch.argsort(loss, dim=1, stable=True)
-    order = order[:, torch.arange(count, device=order.device) % order.shape[1]]
-    return _take(population, order), loss.gather(1, order)
-
-
-def _take(candidates: Tensor, which: Tensor) -> Tensor:
-    """[B, n, …] and [B, m] indices → [B, m, …]."""
-    return candidates[torch.arange(len(candidates), device=candidates.device)[:, None], which]
+    def smooth(self, maps: Tensor, passes: int) -> Tensor:
+        return self.smoothing(maps, passes, self.recipe.count_padding) if passes else maps

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from repsearch.network import Network, Shape, whitening_filters
+from repsearch.search import operators as op
 from repsearch.search.network import SearchNetwork
-from repsearch.search.operators import channel_std, mutation_noise, normalise, smooth
 from repsearch.search.recipe import BLOCKS, Calibration
 
 
@@ -28,13 +28,17 @@ def freeze(network: SearchNetwork, images: Tensor, seed: int, calibration: Calib
     The noise in the images gives a channel that is blank in every image a variance: without it, a candidate's channel
     would be divided by almost nothing.
     """
+    smooth = op.find("smoothing", calibration.smoothing)
+    normalise = op.find("normalisation", calibration.normalisation)
     record: list[Tensor] = []
     normals = torch.randn(*images.shape[:2], 1, 1, generator=torch.Generator().manual_seed(seed))
-    noisy = images + mutation_noise(normals, channel_std(images), calibration.noise)
+    noisy = images + calibration.noise * op.channel_std(images) * normals
     maps = network.block_of_batch(0, network.network.stem(noisy), record)
     network.statistics["input"] = torch.stack(record)
     for layer in range(len(BLOCKS) - 1):
-        maps = normalise(smooth(maps, calibration.blur[layer], calibration.count_padding))
+        if calibration.blur[layer]:
+            maps = smooth(maps, calibration.blur[layer], calibration.count_padding)
+        maps = normalise(maps)
         record = []
         x = maps
         for block in range(layer + 1, len(BLOCKS)):

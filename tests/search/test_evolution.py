@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from repsearch.search.evolution import Found, search, search_one_layer, select
+from repsearch.search import operators as op
+from repsearch.search.evolution import Found, search, search_one_layer
 from repsearch.search.network import SearchNetwork
 from repsearch.search.recipe import SEARCH_LAYERS, Layer
 from repsearch.search.reference import Reference
@@ -16,12 +17,13 @@ from tests import small
 
 READINGS = [
     {},
-    {"noise": "element"},
+    {"mutation": "element"},
     {"smooth": "noise"},
-    {"smooth": "noise", "noise": "element", "count_padding": False},
+    {"smooth": "noise", "mutation": "element", "count_padding": False},
     {"batch_norm": "batch"},
     {"batch_norm": "batch", "start": "population"},
     {"count_padding": False},
+    {"crossover": "uniform"},
     {"refine_from": "parents"},
     {"start": "population"},
     {"normalise_start": False},
@@ -70,7 +72,7 @@ def _run(net: SearchNetwork, which: list[int], reading: dict) -> Found:
     return search(net, small.images(9)[members], small.labels(9)[members], small.recipe(**reading), 100 + members)
 
 
-FROZEN = [{}, {"noise": "element"}, {"smooth": "noise"}, {"start": "population"}, {"count_padding": False}]
+FROZEN = [{}, {"mutation": "element"}, {"smooth": "noise"}, {"start": "population"}, {"count_padding": False}]
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -190,13 +192,13 @@ def test_a_larger_population_s_start_holds_the_smaller_s(net: SearchNetwork) -> 
 def test_select_is_by_image_best_first_with_earlier_ties_first() -> None:
     population = torch.arange(8.0).reshape(2, 4, 1)
     loss = torch.tensor([[3.0, 1.0, 1.0, 2.0], [0.0, 5.0, -1.0, 4.0]])
-    chosen, kept = select(population, loss, 3)
+    chosen, kept = op.select(population, loss, 3)
     assert chosen[..., 0].tolist() == [[1.0, 2.0, 3.0], [6.0, 4.0, 7.0]]
     assert kept.tolist() == [[1.0, 1.0, 2.0], [-1.0, 0.0, 4.0]]
 
 
 def test_select_repeats_a_population_that_is_too_small() -> None:
-    chosen, kept = select(torch.tensor([[[1.0], [2.0]]]), torch.tensor([[0.5, 0.1]]), 5)
+    chosen, kept = op.select(torch.tensor([[[1.0], [2.0]]]), torch.tensor([[0.5, 0.1]]), 5)
     assert chosen[0, :, 0].tolist() == [2.0, 1.0, 2.0, 1.0, 2.0]
     torch.testing.assert_close(kept, torch.tensor([[0.1, 0.5, 0.1, 0.5, 0.1]]))
 

@@ -113,7 +113,7 @@ def evolve(
 def plan_for(tail: Tail, recipe: Recipe, layer: int, channels: int, side: int) -> Plan:
     """For block `layer` with maps of `channels` and `side` × `side` positions."""
     settings, narrow = recipe.layers[layer], channels < NARROW
-    matrix = op.pool_matrix(side, settings.blur, recipe.count_padding)
+    matrix = op.smoothing_matrix(side, settings.blur, recipe.count_padding)
     ones, reach, blocks = matrix.sum(1), min(settings.blur, max(1, side - 1)), -(-side // 4)
     taps = torch.zeros(2 * reach + 2, side, dtype=matrix.dtype)
     for d in range(-reach, reach + 1):
@@ -130,7 +130,7 @@ def plan_for(tail: Tail, recipe: Recipe, layer: int, channels: int, side: int) -
         F(settings.alpha * settings.boost),
         F(settings.alpha),
         recipe.refine_from == "parents+explorers",
-        recipe.noise == "element",
+        recipe.mutation == "element",
         recipe.smooth == "child",
         matrix.float().numpy(),
         reach,

@@ -84,7 +84,7 @@ def bytes_per_image(shape: Shape, recipe: Recipe) -> int:
 def keeps_twice(recipe: Recipe, layer: int) -> bool:
     """Whether explorers are smoothed by way of their parents."""
     smoothed = recipe.smooth == "child" and recipe.layers[layer].blur > 0
-    return recipe.noise == "channel" and smoothed and explorers_are_drawn(recipe)
+    return recipe.mutation == "channel" and smoothed and explorers_are_drawn(recipe)
 
 
 def explorers_are_drawn(recipe: Recipe) -> bool:
@@ -161,7 +161,7 @@ class _Batch:
         self.clock = torch.tensor(stream, device=parents.device)
 
         self.padded = max(4, triton.next_power_of_2(side))  # T
-        matrix = op.pool_matrix(side, settings.blur, recipe.count_padding)
+        matrix = op.smoothing_matrix(side, settings.blur, recipe.count_padding)
         rows = matrix.sum(1), matrix @ matrix.sum(1)
         masks = [torch.outer(row, row).flatten() for row in rows]  # the map of ones (R10), smoothed and smoothed twice
         self.mask = torch.stack(masks).float().to(parents.device)
@@ -204,7 +204,7 @@ class _Batch:
     def _reproduce(self, start: int, each: int, pool: int, alpha: float, join: bool) -> None:
         """A.4: children start … start + each - 1 of every image, from `pool` members; join: they enter the pool."""
         grid, channels, whole = self.batch * each, self.channels, triton.next_power_of_2(self.channels)
-        element = self.recipe.noise == "element"
+        element = self.recipe.mutation == "element"
         kernels.draw[(grid,)](
             self.state, self.scale, self.shift, self.sigma, self.images, self.clock, self.pair, self.mix, self.noise,
             alpha, start, each, self.count, pool, self.kept, self.slots,
@@ -251,7 +251,7 @@ class _Batch:
 
     def _readings(self) -> dict[str, Any]:
         return {
-            "ELEMENT": self.recipe.noise == "element",  # R1
+            "ELEMENT": self.recipe.mutation == "element",  # R1
             "CHILD": self.recipe.smooth == "child",  # R2
             "BLUR": self.settings.blur > 0,
             "PRECISION": PRECISION,
