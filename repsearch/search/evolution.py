@@ -19,25 +19,29 @@ LOGITS = len(BLOCKS)
 START_NUMBERS = 2**26  # of the images' first populations that exist at a time, in numbers at the image's resolution
 
 
-@dataclass
-class Found:
-    """What a search found for B images.
+Progress = Callable[[str, int, int], None]  # search layer, generations done, generations
 
-    targets: search layer → [B, …], the kept candidate. history: search layer → [B, generations + 1], cross-entropy
-    (nats) of the best candidate before the first generation and after each. initial: [B], that of the untouched image.
+
+@dataclass
+class SearchResult:
+    """Of the search of B images.
+
+    targets: search layer → [B, …], the best candidate. history: search layer → [B, generations + 1], cross-entropy
+    (nats) of the best candidate before the first generation and after each one. initial: [B], cross-entropy of the
+    untouched image.
     """
 
     targets: dict[str, Tensor]
     history: dict[str, Tensor]
     initial: Tensor
 
-    def cpu(self) -> "Found":
-        targets, history = ({name: x.cpu() for name, x in kept.items()} for kept in (self.targets, self.history))
-        return Found(targets, history, self.initial.cpu())
+    def cpu(self) -> "SearchResult":
+        targets, history = ({layer: x.cpu() for layer, x in of.items()} for of in (self.targets, self.history))
+        return SearchResult(targets, history, self.initial.cpu())
 
     @property
     def final(self) -> Tensor:
-        """[B]: cross-entropy of the kept logits."""
+        """[B]: cross-entropy of the best logits."""
         return self.history["logits"][:, -1]
 
 
@@ -49,13 +53,21 @@ def search(
     recipe: Recipe,
     indices: Tensor,
     path: SearchPath = "auto",
-) -> Found:
+    progress: Progress | None = None,
+) -> SearchResult:
     """Evolve every search layer in turn, each image by itself (§3.1, "Layer-wise forward evolution").
 
-    images: [B, C, H, W] normalised; labels, indices: [B] int64, the indices naming the images' random numbers. With
-    R3 `frozen`, an image's result does not depend on the others. path: how the generations are computed (`fused`).
+    images: [B, C, H, W] normalised, of the network's size, type and device. labels: [B] int64, 0 … classes - 1.
+    indices: [B] int64, 0 … 2³² - 1: the numbers of the images in their data set, which choose their random numbers.
+    With R3 `frozen`, an image's result does not depend on the others. path: how the generations are computed
+    (`backends`). progress: called as progress(search layer, generations done, generations), after every generation on
+    the dense path, after a block's last one on the fused path.
+
+    Raises ValueError for arguments that don't fit together, UserError where the fused path or an operator of the
+    recipe's can't be had.
     """
-    evolution = Evolution(network, labels, recipe, indices, path)
+    _check(network, images, labels, indices)
+    evolution = Evolution(network, labels, recipe, indices, path, progress)
     targets: dict[str, Tensor] = {}
     history: dict[str, Tensor] = {}
     for layer, name in enumerate(SEARCH_LAYERS):
@@ -64,7 +76,7 @@ def search(
         else:
             parents, loss = evolution.open_next(targets[SEARCH_LAYERS[layer - 1]], layer)
         targets[name], history[name] = evolution.evolve(parents, loss, layer)
-    return Found(targets, history, evolution.untouched(images))
+    return SearchResult(targets, history, evolution.untouched(images))
 
 
 @torch.no_grad()
@@ -79,19 +91,50 @@ def search_one_layer(
 ) -> Tensor:
     """Figure 2 (§3.2): evolve H⁽ℓ⁾ alone, from noisy inputs propagated to block ℓ.
 
-    Returns [B, generations + 1]: cross-entropy of the best candidate; column g is where g generations end.
+    layer: 0, 1 or 2; the other arguments and errors are those of `search`. Returns [B, generations + 1]: cross-entropy
+    of the best candidate after 0, 1, … generations.
     """
+    _check(network, images, labels, indices)
+    if layer not in range(len(BLOCKS)):
+        raise ValueError(f"layer must be from 0 to {len(BLOCKS) - 1}, not {layer}")
     evolution = Evolution(network, labels, recipe, indices, path)
     return evolution.evolve(*evolution.open(images, layer), layer)[1]
+
+
+def _check(network: SearchNetwork, images: Tensor, labels: Tensor, indices: Tensor) -> None:
+    """Raises ValueError, naming the argument, where images, labels and indices don't fit the network and each other."""
+    shape, weight = network.shape, network.network.head.weight
+    size = [shape.channels, shape.size, shape.size]
+    if list(images.shape[1:]) != size or not len(images):
+        raise ValueError(f"images must be [B, {str(size)[1:]} as the network's are, B ≥ 1, not {list(images.shape)}")
+    if images.dtype != weight.dtype:
+        raise ValueError(f"images must be {weight.dtype}, as the network is, not {images.dtype}")
+    for name, tensor in (("images", images), ("labels", labels), ("indices", indices)):
+        if tensor.device != network.device:
+            raise ValueError(f"{name} must be on the network's device, {network.device}, not on {tensor.device}")
+    for name, numbers, limit in (("labels", labels, shape.classes), ("indices", indices, 2**32)):
+        if numbers.shape != images.shape[:1] or numbers.dtype != torch.int64:
+            stated = f"{list(numbers.shape)} {numbers.dtype}"
+            raise ValueError(f"{name} must be one int64 per image, [{len(images)}], not {stated}")
+        low, high = int(numbers.min()), int(numbers.max())
+        if low < 0 or high >= limit:
+            raise ValueError(f"{name} must be from 0 to {limit - 1}, not {low if low < 0 else high}")
 
 
 class Evolution:
     """The search of one batch: what stays fixed from generation to generation."""
 
     def __init__(
-        self, network: SearchNetwork, labels: Tensor, recipe: Recipe, indices: Tensor, path: SearchPath
+        self,
+        network: SearchNetwork,
+        labels: Tensor,
+        recipe: Recipe,
+        indices: Tensor,
+        path: SearchPath,
+        progress: Progress | None = None,
     ) -> None:
         self.network, self.labels, self.recipe, self.indices = network, labels, recipe, indices
+        self.progress = progress or (lambda *_: None)
         self.frozen = recipe.frozen
         self.crossover, self.mutation, self.smoothing, self.normalisation = (
             op.find(field, getattr(recipe, field)) for field in OPERATORS
@@ -171,6 +214,7 @@ class Evolution:
         if layer < LOGITS and self.fused:
             tail = self.network.tail(layer)
             best, later = self.fused(tail, self.labels, self.recipe, self.indices, layer, parents, loss)
+            self.progress(SEARCH_LAYERS[layer], later.shape[1], later.shape[1])
         else:
             best, later = self.generations(parents, loss, layer)
         return best, torch.cat([loss[:, :1], later], 1)
@@ -194,6 +238,7 @@ class Evolution:
             loss = torch.cat([parents_loss, self.cross_entropy(children, layer)], 1)  # parents keep theirs
             parents, parents_loss = op.select(population, loss, recipe.parents)
             history.append(parents_loss[:, 0])
+            self.progress(SEARCH_LAYERS[layer], generation, settings.generations)
         return parents[:, 0], torch.stack(history, 1)
 
     def reproduce(self, mates: Tensor, layer: int, stream: Stream, slots: range, alpha: float) -> Tensor:

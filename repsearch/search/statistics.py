@@ -14,7 +14,11 @@ def initialise(shape: Shape, images: Tensor, seed: int, calibration: Calibration
 
     images: [N, C, H, W] normalised training images; the first `calibration.images` of them, or all if there are fewer,
     freeze the statistics. calibration: that of the recipes that will search with this network (`Recipe.calibration`).
+    Raises ValueError where the images are not of the network's shape.
     """
+    size = [shape.channels, shape.size, shape.size]
+    if list(images.shape[1:]) != size or not len(images):
+        raise ValueError(f"images must be [N, {str(size)[1:]} as the network's are, N ≥ 1, not {list(images.shape)}")
     network = SearchNetwork(Network(shape, whitening_filters(images, seed=seed), seed), {})
     freeze(network, images[: calibration.images], seed, calibration)
     return network

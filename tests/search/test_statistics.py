@@ -73,3 +73,8 @@ def test_a_channel_that_is_blank_in_every_image_is_calibrated_on_noise() -> None
         return min(float(statistics[:, 1].min()) for statistics in net.statistics.values())
 
     assert smallest_variance(NOISE) > 1e-4 and smallest_variance(NOISE) > smallest_variance(0.0)
+
+
+def test_images_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"images must be \[N, 3, 17, 17\] as the network's are"):
+        initialise(small.network().shape, small.images(20, 18), 0, small.CALIBRATION)

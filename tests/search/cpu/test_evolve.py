@@ -13,7 +13,7 @@ from scipy.stats import wilcoxon
 
 from repsearch.network import Shape
 from repsearch.search.cpu import evolve as evolve_cpu
-from repsearch.search.evolution import Found, search, search_one_layer
+from repsearch.search.evolution import SearchResult, search, search_one_layer
 from repsearch.search.recipe import SEARCH_LAYERS, Layer, Recipe
 from repsearch.search.reference import Reference
 from repsearch.search.statistics import initialise
@@ -57,7 +57,7 @@ def test_an_image_s_targets_do_not_depend_on_its_company_or_on_threads(reading: 
     net, images, labels = small.search_network(), small.images(9), small.labels(9)
     recipe = small.recipe(**reading)
 
-    def run(which: list[int]) -> Found:
+    def run(which: list[int]) -> SearchResult:
         members = torch.tensor(which)
         return search(net, images[members], labels[members], recipe, 100 + members, "fused")
 
