@@ -1,4 +1,4 @@
-"""Evolutionary search over representations (§3.1). Read `search`, then `evolve`, beside the paper's pseudocode."""
+"""Evolutionary search over representations (§3.1). Read `search`, then `Evolution`, next to the paper's pseudocode."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +16,13 @@ from repsearch.search.randomness import Draws, Stream
 from repsearch.search.recipe import BLOCKS, OPERATORS, SEARCH_LAYERS, Recipe
 
 LOGITS = len(BLOCKS)
-START_NUMBERS = 2**26  # of the images' first populations that exist at a time, in numbers at the image's resolution
-
-
+START_NUMBERS = 2**26  # of the first populations that exist at a time, counted at the image's resolution
 Progress = Callable[[str, int, int], None]  # search layer, generations done, generations
 
 
 @dataclass
 class SearchResult:
-    """Of the search of B images.
+    """The result of a search for B images.
 
     targets: search layer → [B, …], the best candidate. history: search layer → [B, generations + 1], cross-entropy
     (nats) of the best candidate before the first generation and after each one. initial: [B], cross-entropy of the
@@ -36,7 +34,8 @@ class SearchResult:
     initial: Tensor
 
     def cpu(self) -> "SearchResult":
-        targets, history = ({layer: x.cpu() for layer, x in of.items()} for of in (self.targets, self.history))
+        targets = {layer: target.cpu() for layer, target in self.targets.items()}
+        history = {layer: losses.cpu() for layer, losses in self.history.items()}
         return SearchResult(targets, history, self.initial.cpu())
 
     @property
@@ -63,8 +62,8 @@ def search(
     (`backends`). progress: called as progress(search layer, generations done, generations), after every generation on
     the dense path, after a block's last one on the fused path.
 
-    Raises ValueError for arguments that don't fit together, UserError where the fused path or an operator of the
-    recipe's can't be had.
+    Raises ValueError for arguments that don't fit together, UserError where the fused path can't serve or an operator
+    of one's own can't be loaded.
     """
     _check(network, images, labels, indices)
     evolution = Evolution(network, labels, recipe, indices, path, progress)
@@ -89,7 +88,7 @@ def search_one_layer(
     layer: int,
     path: SearchPath = "auto",
 ) -> Tensor:
-    """Figure 2 (§3.2): evolve H⁽ℓ⁾ alone, from noisy inputs propagated to block ℓ.
+    """Figure 2 (§3.2): evolve H⁽ℓ⁾ alone, starting from noisy inputs that are propagated to block ℓ.
 
     layer: 0, 1 or 2; the other arguments and errors are those of `search`. Returns [B, generations + 1]: cross-entropy
     of the best candidate after 0, 1, … generations.
@@ -148,8 +147,8 @@ class Evolution:
     def open(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """§3.1, "Population initialization": the first parents of block `layer` and their loss.
 
-        The population is made of noisy variants of the input, propagated to the block. The noise is channel-wise and
-        scaled to the input's standard deviation by channel (R9).
+        The population consists of noisy variants of the input, propagated to the block. The noise is channel-wise and
+        scaled to the input's standard deviation per channel (R9).
         """
 
         def population(part: slice) -> Tensor:
@@ -160,41 +159,39 @@ class Evolution:
 
         return self._select_parents(population, layer)
 
-    def open_next(self, kept: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """The first parents of layer ≥ 1 from the candidates [B, …] kept at the layer before (R16)."""
+    def open_next(self, best: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """The first parents of layer ≥ 1, from the best candidates [B, …] of the layer before (R16)."""
 
         def population(part: slice) -> Tensor:
-            below = kept[part][:, None]
-            if layer == LOGITS:
-                here = self.network.logits(below, layer - 1, self.frozen)
-            else:
-                here = self.network.next_map(below, layer - 1, self.frozen)
-            return here if self.recipe.start == "best" else self.noisy(here[:, 0], layer, part)
+            forward = self.network.logits if layer == LOGITS else self.network.next_map
+            propagated = forward(best[part][:, None], layer - 1, self.frozen)
+            return propagated if self.recipe.start == "best" else self.noisy(propagated[:, 0], layer, part)
 
         return self._select_parents(population, layer)
 
     def _select_parents(self, population: Callable[[slice], Tensor], layer: int) -> tuple[Tensor, Tensor]:
         """Top k of a layer's first population: [B, k, …], best first, and their loss [B, k].
 
-        A few images' populations exist at a time: block 0's passes through 31 × 31 maps of every channel. Batch
-        statistics (R3 `batch`) need them all at once.
+        population: makes that of some of the images, a few at a time: block 0's passes through 31 × 31 maps of every
+        channel. Batch statistics (R3 `batch`) need all images at once.
         """
         count, shape = len(self.labels), self.network.shape
         step = max(1, START_NUMBERS // (self.recipe.population * shape.width * shape.size**2)) if self.frozen else count
-        chosen = []
+        parents, losses = [], []
         for start in range(0, count, step):
             part = slice(start, start + step)
             candidates = population(part) if layer == LOGITS else self._entered(population(part))
-            chosen.append(op.select(candidates, self.cross_entropy(candidates, layer, part), self.recipe.parents))
-        parents, losses = zip(*chosen, strict=True)
+            best, loss = op.select(candidates, self.cross_entropy(candidates, layer, part), self.recipe.parents)
+            parents.append(best)
+            losses.append(loss)
         return torch.cat(parents), torch.cat(losses)
 
     def _entered(self, maps: Tensor) -> Tensor:
-        """Maps as they enter a first population: normalised, as every child is (R17)."""
+        """Maps of a first population, normalised as every child is (R17)."""
         return self.normalisation(maps) if self.recipe.normalise_start else maps
 
     def noisy(self, x: Tensor, layer: int, part: slice) -> Tensor:
-        """[b, …] → [b, population, …]: channel-wise noise (for logits, element-wise) around x, the images `part`."""
+        """[b, …] → [b, population, …]: x of the images `part` plus channel-wise (logits: element-wise) noise."""
         stream = Stream(self.recipe.seed, self.indices[part], layer, 0)
         normals = Draws(stream, range(self.recipe.population), x.dtype).normals(x.shape[1])
         if x.dim() == 2:
@@ -202,7 +199,7 @@ class Evolution:
         return x[:, None] + self.recipe.initial_noise * op.channel_std(x)[:, None] * normals
 
     def cross_entropy(self, candidates: Tensor, layer: int, part: slice = slice(None)) -> Tensor:
-        """[b, n, …] → [b, n]: the candidates' loss by the rest of the network; fitness is its negative."""
+        """[b, n, …] → [b, n]: the candidates' loss, the negative of their fitness (§3.1)."""
         logits = candidates if layer == LOGITS else self.network.logits(candidates, layer, self.frozen)
         labels = self.labels[part, None].expand(logits.shape[:2])
         return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").unflatten(0, labels.shape)
@@ -242,7 +239,7 @@ class Evolution:
         return parents[:, 0], torch.stack(history, 1)
 
     def reproduce(self, mates: Tensor, layer: int, stream: Stream, slots: range, alpha: float) -> Tensor:
-        """A.4: children of random pairs of mates. [B, m, …] → [B, len(slots), …]; slots key the random numbers."""
+        """A.4: children of random pairs of mates. [B, m, …] → [B, len(slots), …]; slots: the children's numbers."""
         if not len(slots):
             return mates[:, :0]
         recipe, blur = self.recipe, self.recipe.layers[layer].blur

@@ -15,9 +15,9 @@ Statistics = dict[str, Tensor]  # where the forward pass starts → [n, 2, C]: m
 
 
 class Step(NamedTuple):
-    """A convolution and the frozen BatchNorm after it: y = scale · conv(x) + shift by channel, [C, 1, 1] each.
+    """A convolution and the frozen BatchNorm after it: y = scale · conv(x) + shift, scale and shift [C, 1, 1].
 
-    weight: the convolution's, times scale, so that shift is its bias; None where the convolution is the identity.
+    weight: that of the convolution, times scale, so that shift is its bias; None where the convolution is the identity.
     """
 
     weight: Tensor | None
@@ -38,7 +38,7 @@ class Tail(NamedTuple):
 
 
 class SearchNetwork:
-    """Weights and frozen statistics. `statistics[start]` serves the pass from `start` ("input" or a block) onwards:
+    """Weights and frozen statistics. `statistics[start]` is for the pass from `start` ("input" or a block) onwards:
 
     "input": the two BatchNorms of block 0; "block0": those of blocks 1 and 2; "block1": those of block 2.
     """
@@ -69,14 +69,15 @@ class SearchNetwork:
     def to(
         self, device: torch.device | str, dtype: torch.dtype = torch.float32, convolutions: torch.dtype | None = None
     ) -> "SearchNetwork":
-        """A move in place. dtype: float64 is for reference runs.
+        """Moves the network, in place. dtype: float64 is for reference runs.
 
-        convolutions: type of the blocks' convolutions; None: bfloat16 for a float32 network on a GPU, else `dtype`.
+        convolutions: the type of the blocks' convolutions; None: bfloat16 for a float32 network on a GPU, else `dtype`.
         """
         self.network.to(device=device, dtype=dtype)
-        self.statistics = {start: kept.to(device=device, dtype=dtype) for start, kept in self.statistics.items()}
-        half = self.device.type == "cuda" and dtype == torch.float32
-        self._dtype = convolutions or (torch.bfloat16 if half else dtype)
+        moved = {start: statistics.to(device=device, dtype=dtype) for start, statistics in self.statistics.items()}
+        self.statistics = moved
+        bfloat = self.device.type == "cuda" and dtype == torch.float32
+        self._dtype = convolutions or (torch.bfloat16 if bfloat else dtype)
         self._folded = {}
         return self
 
@@ -85,7 +86,7 @@ class SearchNetwork:
         if not frozen:
             return self.block_of_batch(0, self.network.stem(images.flatten(0, 1))).unflatten(0, images.shape[:2])
         steps = self._steps("input", 0)
-        return _each(lambda x: self._frozen_block(0, self.network.stem(x), steps).to(images.dtype), images)
+        return _per_image(lambda x: self._frozen_block(0, self.network.stem(x), steps).to(images.dtype), images)
 
     def next_map(self, maps: Tensor, layer: int, frozen: bool) -> Tensor:
         """Block ℓ's output [M, n, …] → block ℓ+1's output."""
@@ -94,7 +95,7 @@ class SearchNetwork:
     def logits(self, maps: Tensor, layer: int, frozen: bool) -> Tensor:
         """Candidates of block ℓ, [M, n, C, H, W] → logits [M, n, K] by the rest of the network (M images, n each)."""
         features = self._blocks(maps, BLOCKS[layer], range(layer + 1, len(BLOCKS)), frozen).flatten(2)
-        logits = torch.bmm(features, self.network.head.weight.T.expand(len(maps), -1, -1))  # one product an image
+        logits = torch.bmm(features, self.network.head.weight.T.expand(len(maps), -1, -1))  # one product per image
         return logits if self.network.head.bias is None else logits + self.network.head.bias
 
     def tail(self, layer: int) -> Tail:
@@ -112,8 +113,11 @@ class SearchNetwork:
         return Tail(norms.contiguous(), weight, bias)
 
     def _blocks(self, maps: Tensor, start: str, blocks: range, frozen: bool) -> Tensor:
-        """Some blocks of the pass from `start`. An image at a time where there is a convolution to compute: its shape,
-        and so its rounding, does not depend on how many images there are."""
+        """Some blocks of the pass from `start`.
+
+        Where there is a convolution to compute, one image at a time: so its shape, and with it the rounding, does not
+        depend on how many images there are.
+        """
         if not frozen:
             x = maps.flatten(0, 1)
             for index in blocks:
@@ -128,7 +132,7 @@ class SearchNetwork:
 
         if all(step.weight is None for _, folded in steps for step in folded):
             return forward(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
-        return _each(forward, maps)
+        return _per_image(forward, maps)
 
     def _steps(self, start: str, block: int) -> list[Step]:
         """The convolutions and BatchNorms of `block` in the pass from `start`."""
@@ -138,7 +142,8 @@ class SearchNetwork:
             statistics = self.statistics[start][(block - first) * count :][:count]
             convolutions = [c for group in self._groups(block) for c in (group.conv1, group.conv2)]
             self._folded[start, block] = [
-                self._fold(convolution, *kept) for convolution, kept in zip(convolutions, statistics, strict=True)
+                self._fold(convolution, mean, variance)
+                for convolution, (mean, variance) in zip(convolutions, statistics, strict=True)
             ]
         return self._folded[start, block]
 
@@ -153,7 +158,7 @@ class SearchNetwork:
         return Step(weight, scale[:, None, None], shift[:, None, None])
 
     def _frozen_block(self, index: int, x: Tensor, steps: list[Step]) -> Tensor:
-        """One block of x [n, C, H, W]. A BatchNorm's scale is positive, so that it commutes with max-pooling."""
+        """One block of x [n, C, H, W]. BatchNorm commutes with max-pooling, since its scale is positive."""
         convolutions = iter(steps)
         for group in self._groups(index):
             for pool in (group.pool, False):
@@ -189,13 +194,13 @@ class SearchNetwork:
         return list(self.network.blocks[block])  # type: ignore[call-overload]
 
 
-def _each(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """[M, n, …] → [M, n, …], an image's candidates at a time."""
+def _per_image(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """[M, n, …] → [M, n, …]: the function of the candidates of one image at a time."""
     return torch.stack([function(part).contiguous() for part in x])
 
 
 def max_pool(x: Tensor) -> Tensor:
-    """`F.max_pool2d(x, 2)`, which is ten times slower on a CPU where channels are not the last axis in memory."""
+    """`F.max_pool2d(x, 2)`, which is ten times slower on a CPU unless channels are the last axis in memory."""
     height, width = (side // 2 * 2 for side in x.shape[-2:])
     rows = torch.maximum(x[..., 0:height:2, :width], x[..., 1:height:2, :width])
     return torch.maximum(rows[..., 0::2], rows[..., 1::2])

@@ -121,7 +121,7 @@ class Recipe:
     count_padding: bool = True  # R10
     refine_from: Literal["parents+explorers", "parents"] = "parents+explorers"  # R11
     start: Literal["best", "population"] = "best"  # R16: the population that opens layers 1, 2, 3
-    normalise_start: bool = True  # R17: a layer's first population is normalised, as every child is
+    normalise_start: bool = True  # R17: a layer's first population is normalised as every child is
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -148,13 +148,13 @@ class Recipe:
 
     @property
     def child_blur(self) -> tuple[int, int, int]:
-        """Passes of smoothing of a whole child of block 0, 1, 2: none where R2 smooths the noise alone."""
+        """Passes of smoothing of a whole child of blocks 0, 1, 2: none where R2 smooths the noise alone."""
         first, second, third, _ = (layer.blur if self.smooth == "child" else 0 for layer in self.layers)
         return first, second, third
 
     @property
     def frozen(self) -> bool:
-        """R3: whether the search's BatchNorm statistics were frozen before it, or are those of the batch."""
+        """R3: whether the BatchNorm statistics are frozen before the search, rather than those of the batch."""
         return self.batch_norm != "batch"
 
     def calibration(self, images: int, noise: float) -> Calibration:
@@ -170,7 +170,7 @@ class Recipe:
 
 
 def scaled_population(recipe: dict[str, Any], population: int) -> dict[str, Any]:
-    """The recipe with another population, its parts in proportion (R12: 20 : 100 : 120 of 240 in the paper)."""
+    """The recipe with another population, its parts in proportion (R12; the paper's 240 are 20 + 100 + 120)."""
     parents = max(1, round(population * recipe["parents"] / recipe["population"]))
     explorers = min(population - parents, round(population * recipe["explorers"] / recipe["population"]))
     return {**recipe, "population": population, "parents": parents, "explorers": explorers}

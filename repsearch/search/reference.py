@@ -1,7 +1,8 @@
-"""The search, plainly: the paper's pseudocode (§3.1) and operators (A.4), line by line, in any precision.
+"""The search in plain words: the paper's pseudocode (§3.1) and operators (A.4), line by line, in any precision.
 
 Slow on purpose: every convolution, every pooling pass. `search` must agree with it (`tests/search`) and is measured
-against it (`repsearch bench`). It shares with the package the weights, the frozen statistics and the random numbers.
+against it (`repsearch bench`). It shares with the package the weights, the frozen statistics, the random numbers and
+those operators that are not a recipe's defaults.
 
 Populations are [images, candidates, …]: maps [B, n, C, H, W], logits [B, n, K].
 """
@@ -107,7 +108,7 @@ class Reference:
         return (maps - mean) / torch.sqrt(variance + 1e-5)
 
     def channel_noise(self, x: Tensor, layer: int) -> Tensor:
-        """[B, …] → [B, population, …]: noise of the initial population, in units of x's deviation by channel (R9)."""
+        """[B, …] → [B, population, …]: noise of the initial population, in units of x's deviation per channel (R9)."""
         normals = Stream(self.recipe.seed, self.indices, layer, 0).normals(range(self.recipe.population), x.shape[1])
         if layer == 3:
             return self.recipe.initial_noise * spread(x, -1)[:, None] * normals[..., 0, 0].to(x)
@@ -115,7 +116,7 @@ class Reference:
         return noise.expand(-1, -1, *x.shape[1:])
 
     def evaluate(self, population: Tensor, layer: int) -> Tensor:
-        """Cross-entropy [B, n] by the rest of the network; fitness is its negative."""
+        """Cross-entropy [B, n], the negative of the fitness (§3.1)."""
         logits = population if layer == 3 else self.run(population, range(layer + 1, 3), SEARCH_LAYERS[layer], True)
         return -logits.log_softmax(-1).gather(-1, self.labels[:, None, None].expand(*logits.shape[:2], 1))[..., 0]
 
@@ -129,7 +130,7 @@ class Reference:
         return self.run(population, range(layer + 1, layer + 2), SEARCH_LAYERS[layer])
 
     def run(self, population: Tensor, blocks: range, start: str, head: bool = False) -> Tensor:
-        """Some blocks, and perhaps the head. R3 `frozen`: with the statistics of a pass that starts at `start`."""
+        """Some blocks, then the head if asked for. R3 `frozen`: with the statistics of the pass from `start`."""
         x, frozen = population.flatten(0, 1), self.recipe.frozen
         statistics = iter(self.statistics[start]) if frozen and len(blocks) else iter(())
 
