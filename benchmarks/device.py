@@ -28,16 +28,16 @@ from repsearch.bench.report import text
 from repsearch.bench.search import PAPER, bench_search
 from repsearch.bench.training import bench_train
 from repsearch.network import Shape
-from repsearch.search import backends as fused
+from repsearch.search import backends
 from repsearch.search.evolution import Evolution, search
-from repsearch.search.network import initialise
 from repsearch.search.recipe import BLOCKS
+from repsearch.search.statistics import initialise
 
 READINGS: list[dict[str, Any]] = [
     {},
-    {"noise": "element"},
+    {"mutation": "element"},
     {"smooth": "noise"},
-    {"noise": "element", "smooth": "noise"},
+    {"mutation": "element", "smooth": "noise"},
     {"count_padding": False},
     {"refine_from": "parents"},
 ]
@@ -51,8 +51,9 @@ def agreement(device: torch.device, width: int) -> dict[str, Any]:
     rows = []
     shape = Shape(3, 32, 10, width)
     x = torch.randn(32, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    fast = initialise(shape, x, 0, 32, 0.3, (5, 1)).to(device)
-    exact = initialise(shape, x, 0, 32, 0.3, (5, 1)).to(device, torch.float64)
+    calibration = PAPER.calibration(32, 0.3)
+    fast = initialise(shape, x, 0, calibration).to(device)
+    exact = initialise(shape, x, 0, calibration).to(device, torch.float64)
     numbers = torch.arange(4, device=device)
     for reading in READINGS:
         layers = tuple(replace(layer, generations=3) for layer in PAPER.layers)
@@ -62,10 +63,11 @@ def agreement(device: torch.device, width: int) -> dict[str, Any]:
             with torch.no_grad():
                 parents, loss = plain.open(x[:4].to(device, torch.float64), layer)
                 best, history = plain.generations(parents, loss, layer)
-                evolve = fused.choose(fast, recipe, "fused")
+                evolve = backends.choose(fast, recipe, "fused")
                 assert evolve is not None
-                rest = fused.rest(fast, layer)
-                fused_best, losses = evolve(rest, numbers, recipe, numbers, layer, parents.float(), loss.float())
+                fused_best, losses = evolve(
+                    fast.tail(layer), numbers, recipe, numbers, layer, parents.float(), loss.float()
+                )
             difference = (fused_best - best).abs().flatten(1).amax(1)
             rows.append(
                 {
@@ -89,7 +91,7 @@ def whole(device: torch.device, path: Path, images: int, batch: int, width: int)
     variance, mean = torch.var_mean(x, (0, 2, 3), keepdim=True)
     x = ((x - mean) / variance.sqrt()).contiguous()
     shape = Shape(x.shape[1], x.shape[2], int(y.max()) + 1, width)
-    network = initialise(shape, x, 0, 2000, 0.3, PAPER.child_blur).to(device)
+    network = initialise(shape, x, 0, PAPER.calibration(2000, 0.3)).to(device)
     results, numbers = [], torch.arange(images, device=device)
     started = time.perf_counter()
     for part in numbers.split(batch):

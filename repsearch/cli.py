@@ -73,6 +73,12 @@ def _job_to_do(kind: type[T], settings: str, out: Path, *inputs: Path) -> T:
     return job
 
 
+def _path(name: str) -> Any:
+    if name not in ("auto", "fused", "dense"):
+        raise UserError(f"--path must be auto, fused or dense, not {name!r}")
+    return name
+
+
 def _device(name: str, threads: int) -> Any:
     from repsearch.devices import choose
 
@@ -134,7 +140,7 @@ def search(
     job = _job_to_do(SearchJob, settings, out, dataset, network)
     from repsearch.stages import search as stage
 
-    stage.make(job, dataset, network, out, _device(device, threads), path)
+    stage.make(job, dataset, network, out, _device(device, threads), _path(path))
 
 
 @app.command()
@@ -170,7 +176,7 @@ def fitness(
     job = _job_to_do(FitnessJob, settings, out, dataset, network)
     from repsearch.stages import probes
 
-    probes.fitness(job, dataset, network, out, _device(device, threads), path)
+    probes.fitness(job, dataset, network, out, _device(device, threads), _path(path))
 
 
 @app.command()
@@ -191,7 +197,7 @@ def diversity(
     job = _job_to_do(DiversityJob, settings, out, dataset, network)
     from repsearch.stages import probes
 
-    probes.diversity(job, dataset, network, out, _device(device, threads), path)
+    probes.diversity(job, dataset, network, out, _device(device, threads), _path(path))
 
 
 @app.command()
@@ -327,7 +333,7 @@ def bench_search(
     threads = threads or os.cpu_count() or 1
     where = _device(device, threads)
     images = images or (256 if where.type == "cuda" else threads)
-    measured = bench.bench_search(where, width, classes, images, generations, path, scaling, trained)
+    measured = bench.bench_search(where, width, classes, images, generations, _path(path), scaling, trained)
     _print(measured, as_json)
 
 

@@ -1,7 +1,7 @@
 """Code of one's own that a configuration names as `module:function`: an operator of the search, or a data source.
 
 `module` is a Python file in the folder where the command runs (`my.operators` is `my/operators.py`), or an installed
-module. A reference is only looked up here until `load` is called, which runs the file.
+module. Only `load` runs the file.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from typing import Any
 
 from repsearch.errors import UserError, reason
 
-_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
 def is_reference(name: str) -> bool:
@@ -23,11 +23,11 @@ def is_reference(name: str) -> bool:
 
 
 def source(reference: str) -> Path:
-    """The file of the module that a reference names; nothing is run. Raises UserError where there is none."""
+    """The file of the module that a reference names, without running it. Raises UserError if there is none."""
     module = reference.partition(":")[0]
     top, *rest = module.split(".")
     folders = [Path.cwd()]
-    installed = importlib.util.find_spec(top)  # of a top-level module: imports nothing
+    installed = importlib.util.find_spec(top)  # imports nothing, since the module is a top-level one
     if installed is not None and installed.origin is not None:
         folders.append(Path(installed.origin).parents[1 if installed.submodule_search_locations else 0])
     for folder in folders:
@@ -39,7 +39,7 @@ def source(reference: str) -> Path:
 
 
 def load(reference: str) -> Callable[..., Any]:
-    """The function that a reference names. Runs its module. Raises UserError where it can't be had."""
+    """The function that a reference names, from its module, which is run. Raises UserError if that fails."""
     module, _, name = reference.partition(":")
     source(reference)
     folder = str(Path.cwd())
@@ -47,7 +47,7 @@ def load(reference: str) -> Callable[..., Any]:
         sys.path.insert(0, folder)
     try:
         function = getattr(importlib.import_module(module), name, None)
-    except Exception as error:  # whatever the module's own code raises
+    except Exception as error:  # the module's own code may raise anything
         raise UserError(f"{reference}: {module} can't be imported ({type(error).__name__}: {reason(error)})") from error
     if not callable(function):
         raise UserError(f"{reference}: {module} has no function {name}")

@@ -1,4 +1,4 @@
-"""Numbers that the paper states: its settings (A.1 to A.5), which are what "the paper's scale" means, and tables 1 and 2."""
+"""Numbers that the paper states: its settings (A.1 to A.5), which make up "the paper's scale", and tables 1 and 2."""
 
 from typing import NamedTuple
 

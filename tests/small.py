@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from repsearch.network import Network, Shape, whitening_filters
-from repsearch.search.network import SearchNetwork, initialise
-from repsearch.search.recipe import Layer, Recipe
+from repsearch.search.network import SearchNetwork
+from repsearch.search.recipe import Calibration, Layer, Recipe
+from repsearch.search.statistics import initialise
 
-NOISE, BLUR = 0.3, (2, 1)  # of the calibration candidates; BLUR is that of `recipe`
+CALIBRATION = Calibration(images=20, noise=0.3, blur=(2, 1))  # that of `recipe`
+UNSMOOTHED = Calibration(images=20, noise=0.3, blur=(0, 0))
 SIZE, CLASSES = 17, 4  # 17 → 16 → 8, 4, 2: every map has a spread over space
 
 
@@ -32,7 +34,7 @@ def network(convolutions: int = 2, width: int = 6, size: int = SIZE, channels: i
 
 def search_network(width: int = 6, head_bias: bool = False) -> SearchNetwork:
     shape = Shape(channels=3, size=SIZE, classes=CLASSES, width=width, head_bias=head_bias)
-    return initialise(shape, images(20), seed=0, calibration=20, noise=NOISE, blur=BLUR)
+    return initialise(shape, images(20), 0, CALIBRATION)
 
 
 def shaken(net: SearchNetwork) -> SearchNetwork:

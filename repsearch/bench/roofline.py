@@ -137,12 +137,12 @@ def child_cost(shape: Shape, recipe: Recipe, layer: int, number_bytes: int) -> C
     numbers = channels * side * side
     blur = min(recipe.layers[layer].blur, side - 1)
     smoothing = 2 * 2 * (2 * blur + 1) if blur else 0  # along both axes, one multiply-add per tap
-    smoothed = float(recipe.noise == "element")  # every child's noise; noise per channel is smoothed in advance
+    smoothed = float(recipe.mutation == "element")  # every child's noise; noise per channel is smoothed in advance
     if recipe.smooth == "child" and recipe.refine_from == "parents+explorers":
         smoothed += recipe.explorers / (recipe.explorers + recipe.refiners)
     make = 3 * 2 + 4  # half of each parent and the noise; sums of the result and its square for the normalisation
     operations = numbers * (make + smoothed * smoothing)
-    normals = numbers if recipe.noise == "element" else channels
+    normals = numbers if recipe.mutation == "element" else channels
     for block in range(layer + 1, len(BLOCKS)):
         used = shape.map_sizes[block] if block == len(BLOCKS) - 1 else shape.map_sizes[block] // 2 * 2
         operations += channels * used * used * (3 + 2 * (NORM + GELU))  # max-pooling, then BatchNorm and GELU twice

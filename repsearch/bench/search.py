@@ -8,12 +8,13 @@ from torch import Tensor
 
 from repsearch.bench.roofline import ceilings, child_cost, convolution_operations, machine, seconds
 from repsearch.network import Shape
-from repsearch.search import backends as fused
+from repsearch.search import backends
 from repsearch.search.backends import SearchPath
 from repsearch.search.evolution import Evolution
-from repsearch.search.network import SearchNetwork, initialise
+from repsearch.search.network import SearchNetwork
 from repsearch.search.recipe import BLOCKS, SEARCH_LAYERS, Layer, Recipe, scaled_population
 from repsearch.search.reference import Reference
+from repsearch.search.statistics import initialise
 
 PAPER = Recipe(  # A.2
     layers=(Layer(300, 0.3, 5.0, 5), Layer(100, 0.2, 3.0, 1), Layer(100, 0.1, 3.0, 1), Layer(10, 0.1, 1.0, 0))
@@ -40,7 +41,7 @@ class Bench:
         self.shape = Shape(3, 32, self.classes, self.width)
         generator = torch.Generator().manual_seed(0)
         self.x = torch.randn(max(self.images, 32), 3, 32, 32, generator=generator)
-        network = initialise(self.shape, self.x, 0, 32, 0.3)
+        network = initialise(self.shape, self.x, 0, PAPER.calibration(32, 0.3))
         if self.trained:
             for weights in network.network.blocks.parameters():
                 weights.add_(torch.randn(weights.shape, generator=generator), alpha=1e-3)
@@ -124,12 +125,12 @@ def bench_search(
     about = machine(device, measured)
     rows, hours = [], {}
     for noise in ("channel", "element"):
-        recipe = replace(PAPER, noise=noise)
+        recipe = replace(PAPER, mutation=noise)
         dataset_seconds = DATASET_IMAGES * bench.opening_seconds(recipe)
         for layer, name in enumerate(SEARCH_LAYERS):
             reference = bench.reference_rate(recipe, layer)
             rate = bench.rate(recipe, layer, path)
-            taken = "fused" if layer < len(BLOCKS) and fused.choose(bench.network, recipe, path) else "dense"
+            taken = "fused" if layer < len(BLOCKS) and backends.choose(bench.network, recipe, path) else "dense"
             row = {
                 "layer": name,
                 "noise": noise,
@@ -190,8 +191,7 @@ def _scaling(bench: Bench, path: SearchPath) -> list[dict[str, Any]]:
             replace(bench, generations=factor * bench.generations),
         )
     for population in (60, 120, 240, 480):
-        recipe = PAPER.to_dict() | {"layers": PAPER.layers}
-        row("population", population, bench, Recipe(**scaled_population(recipe, population)))
+        row("population", population, bench, scaled_population(PAPER, population))
     for width in (32, 64, 128, 256):
         row("width", width, replace(bench, width=width))
     return rows

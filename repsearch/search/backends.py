@@ -1,51 +1,66 @@
-"""Which path the generations of a block take, and what the fused paths need of the search network.
+"""Which path the generations of a block take.
 
-`dense` (in `search`) is plain torch: any network, any reading. `fused` (`evolve_cpu`, `evolve_gpu`) makes, pools and
-scores a child in one pass, for networks whose convolutions after block 0 are identities, as the untrained one's are.
+`dense` (`evolution`) is plain torch: any network, any reading. `fused` (`cpu.evolve`, `gpu.evolve`) makes, max-pools
+and scores a child in one pass, for networks whose convolutions after block 0 are identities, as in the untrained one.
 """
 
-from collections.abc import Callable
+import ast
+import hashlib
+import inspect
+import logging
+import textwrap
+from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.util import find_spec
-from typing import Literal, NamedTuple
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from repsearch.errors import UserError
-from repsearch.search.network import BATCH_NORM_EPSILON, SearchNetwork
-from repsearch.search.recipe import BLOCKS, Recipe
+from repsearch.search import operators as op
+from repsearch.search.network import SearchNetwork, Tail
+from repsearch.search.recipe import OPERATORS, Recipe
+
+log = logging.getLogger(__name__)
 
 GPU_SIDE = 32  # of block 0's maps: images up to 66 × 66
 SearchPath = Literal["auto", "dense", "fused"]
-Evolve = Callable[["Rest", Tensor, Recipe, Tensor, int, Tensor, Tensor], tuple[Tensor, Tensor]]
+Evolve = Callable[[Tail, Tensor, Recipe, Tensor, int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
-
-class Rest(NamedTuple):
-    """The network after block ℓ, without its identity convolutions.
-
-    norms: [blocks, 2, 2, C]: scale and shift of the two BatchNorms of each later block. head: [K, positions, C],
-    positions of the last map, row by row. bias: [K]. All float32.
-    """
-
-    norms: Tensor
-    head: Tensor
-    bias: Tensor
+# The operators that the fused paths compute in their own way, by name: `source_digest` of the version that they know.
+# After an edit in `operators`, bring cpu/ and gpu/ in step with it, then change the digest here.
+IMPLEMENTED = {
+    "mean": "11dd91b0a5ca",
+    "channel": "65cbdd4c1a94",
+    "element": "30063ff0b25b",
+    "smooth": "266267ab5b40",
+    "smoothing_matrix": "f6452f616798",
+    "normalise": "879db6ccde8a",
+    "channel_std": "5009ad4e0ad4",
+    "select": "981ef1a7be27",
+}
 
 
 def choose(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> Evolve | None:
     """The fused path's `evolve` for the device that the network lies on; None for the dense path.
 
-    `auto` is fused where that can serve. Raises UserError where `fused` is asked for and can't.
+    `auto` is fused where that can serve; the log says which, once. Raises UserError where `fused` is asked for and
+    can't serve, ValueError for a `path` that is none.
     """
+    if path not in get_args(SearchPath):
+        raise ValueError(f"path must be {', '.join(map(repr, get_args(SearchPath)))}, not {path!r}")
     why = None if path == "dense" else refusal(network, recipe)
-    if path == "dense" or (why and path == "auto"):
-        return None
-    if why:
+    if path == "fused" and why:
         raise UserError(f"search_path: 'fused' can't search, since {why}; set search_path: auto (or dense)")
+    if path == "dense" or why:
+        _say("search path: dense" + (f", since {why}" if why else ""))
+        return None
     if network.device.type == "cuda":
         from repsearch.search.gpu.evolve import evolve
     else:
         from repsearch.search.cpu.evolve import evolve
+    _say(f"search path: fused ({evolve.__module__})")
     return evolve
 
 
@@ -63,19 +78,37 @@ def refusal(network: SearchNetwork, recipe: Recipe) -> str | None:
         return "the network's convolutions are not identities"
     if network.network.head.weight.dtype != torch.float32:
         return "the network is not in single precision"
-    return None
+    return next(_unimplemented(recipe), None)
 
 
-def rest(network: SearchNetwork, layer: int) -> Rest:
-    """The rest after block ℓ ∈ {0, 1, 2}."""
-    channels, positions = network.shape.width, network.shape.map_sizes[-1] ** 2
-    head = network.network.head
-    weight = head.weight.detach().float().unflatten(1, (channels, positions)).transpose(1, 2).contiguous()
-    bias = weight.new_zeros(len(weight)) if head.bias is None else head.bias.detach().float()
-    blocks = len(BLOCKS) - 1 - layer
-    if not blocks:
-        return Rest(weight.new_zeros(0, 2, 2, channels), weight, bias)
-    mean, variance = network.statistics[BLOCKS[layer]].float().unbind(1)  # [2 · blocks, C] each
-    scale = torch.rsqrt(variance + BATCH_NORM_EPSILON)
-    norms = torch.stack([scale, -mean * scale], 1).unflatten(0, (blocks, 2))
-    return Rest(norms.contiguous(), weight, bias)
+def _unimplemented(recipe: Recipe) -> Iterator[str]:
+    """What the recipe asks of operators that the fused paths don't compute."""
+    implemented = {name: getattr(op, name) for name in IMPLEMENTED}
+    for field in OPERATORS:
+        if op.BUILT_IN[field].get(getattr(recipe, field)) not in implemented.values():
+            yield f"its {field} {getattr(recipe, field)!r} is not one that the compiled path knows"
+    for name, function in implemented.items():
+        digest = source_digest(function)
+        if digest != IMPLEMENTED[name]:
+            yield (
+                f"operators.{name} was edited: bring search/cpu and search/gpu in step with it, then set its digest in "
+                f"search/backends.py to {digest!r}"
+            )
+
+
+@cache
+def source_digest(function: Callable[..., Any]) -> str:
+    """Twelve hex digits for a function's code without docstring, comments and formatting; "none" without its source."""
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function)))).body
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return "none"
+    if isinstance(tree, ast.FunctionDef) and ast.get_docstring(tree) is not None:
+        del tree.body[0]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:12]
+
+
+@cache
+def _say(line: str) -> None:
+    """Logs a line once in the life of the process."""
+    log.info(line)

@@ -1,4 +1,4 @@
-"""Evolutionary search over representations (§3.1). Read `search`, then `evolve`, beside the paper's pseudocode."""
+"""Evolutionary search over representations (§3.1). Read `search`, then `Evolution`, next to the paper's pseudocode."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,36 +7,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from repsearch.search import backends as fused
+from repsearch.errors import UserError
+from repsearch.search import backends
 from repsearch.search import operators as op
 from repsearch.search.backends import SearchPath
 from repsearch.search.network import SearchNetwork
-from repsearch.search.randomness import Stream
-from repsearch.search.recipe import BLOCKS, SEARCH_LAYERS, Layer, Recipe
+from repsearch.search.randomness import Draws, Stream
+from repsearch.search.recipe import BLOCKS, OPERATORS, SEARCH_LAYERS, Recipe
 
 LOGITS = len(BLOCKS)
-START_NUMBERS = 2**26  # of the images' first populations that exist at a time, in numbers at the image's resolution
+START_NUMBERS = 2**26  # of the first populations that exist at a time, counted at the image's resolution
+Progress = Callable[[str, int, int], None]  # search layer, generations done, generations
 
 
 @dataclass
-class Found:
-    """What a search found for B images.
+class SearchResult:
+    """The result of a search for B images.
 
-    targets: search layer → [B, …], the kept candidate. history: search layer → [B, generations + 1], cross-entropy
-    (nats) of the best candidate before the first generation and after each. initial: [B], that of the untouched image.
+    targets: search layer → [B, …], the best candidate. history: search layer → [B, generations + 1], cross-entropy
+    (nats) of the best candidate before the first generation and after each one. initial: [B], cross-entropy of the
+    untouched image.
     """
 
     targets: dict[str, Tensor]
     history: dict[str, Tensor]
     initial: Tensor
 
-    def cpu(self) -> "Found":
-        targets, history = ({name: x.cpu() for name, x in kept.items()} for kept in (self.targets, self.history))
-        return Found(targets, history, self.initial.cpu())
+    def cpu(self) -> "SearchResult":
+        targets = {layer: target.cpu() for layer, target in self.targets.items()}
+        history = {layer: losses.cpu() for layer, losses in self.history.items()}
+        return SearchResult(targets, history, self.initial.cpu())
 
     @property
     def final(self) -> Tensor:
-        """[B]: cross-entropy of the kept logits."""
+        """[B]: cross-entropy of the best logits."""
         return self.history["logits"][:, -1]
 
 
@@ -48,13 +52,21 @@ def search(
     recipe: Recipe,
     indices: Tensor,
     path: SearchPath = "auto",
-) -> Found:
+    progress: Progress | None = None,
+) -> SearchResult:
     """Evolve every search layer in turn, each image by itself (§3.1, "Layer-wise forward evolution").
 
-    images: [B, C, H, W] normalised; labels, indices: [B] int64, the indices naming the images' random numbers. With
-    R3 `frozen`, an image's result does not depend on the others. path: how the generations are computed (`fused`).
+    images: [B, C, H, W] normalised, of the network's size, type and device. labels: [B] int64, 0 … classes - 1.
+    indices: [B] int64, 0 … 2³² - 1: the numbers of the images in their data set, which choose their random numbers.
+    With R3 `frozen`, an image's result does not depend on the others. path: how the generations are computed
+    (`backends`). progress: called as progress(search layer, generations done, generations), after every generation on
+    the dense path, after a block's last one on the fused path.
+
+    Raises ValueError for arguments that don't fit together, UserError where the fused path can't serve or an operator
+    of one's own can't be loaded.
     """
-    evolution = Evolution(network, labels, recipe, indices, path)
+    _check(network, images, labels, indices)
+    evolution = Evolution(network, labels, recipe, indices, path, progress)
     targets: dict[str, Tensor] = {}
     history: dict[str, Tensor] = {}
     for layer, name in enumerate(SEARCH_LAYERS):
@@ -63,7 +75,7 @@ def search(
         else:
             parents, loss = evolution.open_next(targets[SEARCH_LAYERS[layer - 1]], layer)
         targets[name], history[name] = evolution.evolve(parents, loss, layer)
-    return Found(targets, history, evolution.untouched(images))
+    return SearchResult(targets, history, evolution.untouched(images))
 
 
 @torch.no_grad()
@@ -76,23 +88,57 @@ def search_one_layer(
     layer: int,
     path: SearchPath = "auto",
 ) -> Tensor:
-    """Figure 2 (§3.2): evolve H⁽ℓ⁾ alone, from noisy inputs propagated to block ℓ.
+    """Figure 2 (§3.2): evolve H⁽ℓ⁾ alone, starting from noisy inputs that are propagated to block ℓ.
 
-    Returns [B, generations + 1]: cross-entropy of the best candidate; column g is where g generations end.
+    layer: 0, 1 or 2; the other arguments and errors are those of `search`. Returns [B, generations + 1]: cross-entropy
+    of the best candidate after 0, 1, … generations.
     """
+    _check(network, images, labels, indices)
+    if layer not in range(len(BLOCKS)):
+        raise ValueError(f"layer must be from 0 to {len(BLOCKS) - 1}, not {layer}")
     evolution = Evolution(network, labels, recipe, indices, path)
     return evolution.evolve(*evolution.open(images, layer), layer)[1]
+
+
+def _check(network: SearchNetwork, images: Tensor, labels: Tensor, indices: Tensor) -> None:
+    """Raises ValueError, naming the argument, where images, labels and indices don't fit the network and each other."""
+    shape, weight = network.shape, network.network.head.weight
+    size = [shape.channels, shape.size, shape.size]
+    if list(images.shape[1:]) != size or not len(images):
+        raise ValueError(f"images must be [B, {str(size)[1:]} as the network's are, B ≥ 1, not {list(images.shape)}")
+    if images.dtype != weight.dtype:
+        raise ValueError(f"images must be {weight.dtype}, as the network is, not {images.dtype}")
+    for name, tensor in (("images", images), ("labels", labels), ("indices", indices)):
+        if tensor.device != network.device:
+            raise ValueError(f"{name} must be on the network's device, {network.device}, not on {tensor.device}")
+    for name, numbers, limit in (("labels", labels, shape.classes), ("indices", indices, 2**32)):
+        if numbers.shape != images.shape[:1] or numbers.dtype != torch.int64:
+            stated = f"{list(numbers.shape)} {numbers.dtype}"
+            raise ValueError(f"{name} must be one int64 per image, [{len(images)}], not {stated}")
+        low, high = int(numbers.min()), int(numbers.max())
+        if low < 0 or high >= limit:
+            raise ValueError(f"{name} must be from 0 to {limit - 1}, not {low if low < 0 else high}")
 
 
 class Evolution:
     """The search of one batch: what stays fixed from generation to generation."""
 
     def __init__(
-        self, network: SearchNetwork, labels: Tensor, recipe: Recipe, indices: Tensor, path: SearchPath
+        self,
+        network: SearchNetwork,
+        labels: Tensor,
+        recipe: Recipe,
+        indices: Tensor,
+        path: SearchPath,
+        progress: Progress | None = None,
     ) -> None:
         self.network, self.labels, self.recipe, self.indices = network, labels, recipe, indices
+        self.progress = progress or (lambda *_: None)
         self.frozen = recipe.frozen
-        self.fused = fused.choose(network, recipe, path)
+        self.crossover, self.mutation, self.smoothing, self.normalisation = (
+            op.find(field, getattr(recipe, field)) for field in OPERATORS
+        )
+        self.fused = backends.choose(network, recipe, path)
 
     def untouched(self, images: Tensor) -> Tensor:
         """[B]: cross-entropy of the images as they are, scored as candidates of block 0."""
@@ -101,8 +147,8 @@ class Evolution:
     def open(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """§3.1, "Population initialization": the first parents of block `layer` and their loss.
 
-        The population is made of noisy variants of the input, propagated to the block. The noise is channel-wise and
-        scaled to the input's standard deviation by channel (R9).
+        The population consists of noisy variants of the input, propagated to the block. The noise is channel-wise and
+        scaled to the input's standard deviation per channel (R9).
         """
 
         def population(part: slice) -> Tensor:
@@ -113,49 +159,47 @@ class Evolution:
 
         return self._select_parents(population, layer)
 
-    def open_next(self, kept: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """The first parents of layer ≥ 1 from the candidates [B, …] kept at the layer before (R16)."""
+    def open_next(self, best: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """The first parents of layer ≥ 1, from the best candidates [B, …] of the layer before (R16)."""
 
         def population(part: slice) -> Tensor:
-            below = kept[part][:, None]
-            if layer == LOGITS:
-                here = self.network.logits(below, layer - 1, self.frozen)
-            else:
-                here = self.network.next_map(below, layer - 1, self.frozen)
-            return here if self.recipe.start == "best" else self.noisy(here[:, 0], layer, part)
+            forward = self.network.logits if layer == LOGITS else self.network.next_map
+            propagated = forward(best[part][:, None], layer - 1, self.frozen)
+            return propagated if self.recipe.start == "best" else self.noisy(propagated[:, 0], layer, part)
 
         return self._select_parents(population, layer)
 
     def _select_parents(self, population: Callable[[slice], Tensor], layer: int) -> tuple[Tensor, Tensor]:
         """Top k of a layer's first population: [B, k, …], best first, and their loss [B, k].
 
-        A few images' populations exist at a time: block 0's passes through 31 × 31 maps of every channel. Batch
-        statistics (R3 `batch`) need them all at once.
+        population: makes that of some of the images, a few at a time: block 0's passes through 31 × 31 maps of every
+        channel. Batch statistics (R3 `batch`) need all images at once.
         """
         count, shape = len(self.labels), self.network.shape
         step = max(1, START_NUMBERS // (self.recipe.population * shape.width * shape.size**2)) if self.frozen else count
-        chosen = []
+        parents, losses = [], []
         for start in range(0, count, step):
             part = slice(start, start + step)
             candidates = population(part) if layer == LOGITS else self._entered(population(part))
-            chosen.append(select(candidates, self.cross_entropy(candidates, layer, part), self.recipe.parents))
-        parents, losses = zip(*chosen, strict=True)
+            best, loss = op.select(candidates, self.cross_entropy(candidates, layer, part), self.recipe.parents)
+            parents.append(best)
+            losses.append(loss)
         return torch.cat(parents), torch.cat(losses)
 
     def _entered(self, maps: Tensor) -> Tensor:
-        """Maps as they enter a first population: normalised, as every child is (R17)."""
-        return op.normalise(maps) if self.recipe.normalise_start else maps
+        """Maps of a first population, normalised as every child is (R17)."""
+        return self.normalisation(maps) if self.recipe.normalise_start else maps
 
     def noisy(self, x: Tensor, layer: int, part: slice) -> Tensor:
-        """[b, …] → [b, population, …]: channel-wise noise (for logits, element-wise) around x, the images `part`."""
+        """[b, …] → [b, population, …]: x of the images `part` plus channel-wise (logits: element-wise) noise."""
         stream = Stream(self.recipe.seed, self.indices[part], layer, 0)
-        normals = stream.normals(range(self.recipe.population), x.shape[1]).to(x.dtype)
+        normals = Draws(stream, range(self.recipe.population), x.dtype).normals(x.shape[1])
         if x.dim() == 2:
-            return x[:, None] + self.recipe.initial_noise * op.class_std(x)[:, None, None] * normals[..., 0, 0]
-        return x[:, None] + op.mutation_noise(normals, op.channel_std(x)[:, None], self.recipe.initial_noise)
+            return x[:, None] + self.recipe.initial_noise * op.class_std(x)[:, None] * normals[..., 0, 0]
+        return x[:, None] + self.recipe.initial_noise * op.channel_std(x)[:, None] * normals
 
     def cross_entropy(self, candidates: Tensor, layer: int, part: slice = slice(None)) -> Tensor:
-        """[b, n, …] → [b, n]: the candidates' loss by the rest of the network; fitness is its negative."""
+        """[b, n, …] → [b, n]: the candidates' loss, the negative of their fitness (§3.1)."""
         logits = candidates if layer == LOGITS else self.network.logits(candidates, layer, self.frozen)
         labels = self.labels[part, None].expand(logits.shape[:2])
         return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").unflatten(0, labels.shape)
@@ -165,8 +209,9 @@ class Evolution:
         if not self.recipe.layers[layer].generations:
             return parents[:, 0], loss[:, :1]
         if layer < LOGITS and self.fused:
-            rest = fused.rest(self.network, layer)
-            best, later = self.fused(rest, self.labels, self.recipe, self.indices, layer, parents, loss)
+            tail = self.network.tail(layer)
+            best, later = self.fused(tail, self.labels, self.recipe, self.indices, layer, parents, loss)
+            self.progress(SEARCH_LAYERS[layer], later.shape[1], later.shape[1])
         else:
             best, later = self.generations(parents, loss, layer)
         return best, torch.cat([loss[:, :1], later], 1)
@@ -181,52 +226,41 @@ class Evolution:
         for generation in range(1, settings.generations + 1):
             stream = Stream(recipe.seed, self.indices, layer, generation)
             explorers = self.reproduce(parents, layer, stream, range(recipe.explorers), settings.alpha * settings.boost)
-            pool = torch.cat([parents, explorers], 1) if recipe.refine_from == "parents+explorers" else parents  # R11
+            mates = torch.cat([parents, explorers], 1) if recipe.refine_from == "parents+explorers" else parents  # R11
             refiners = self.reproduce(
-                pool, layer, stream, range(recipe.explorers, recipe.explorers + recipe.refiners), settings.alpha
+                mates, layer, stream, range(recipe.explorers, recipe.explorers + recipe.refiners), settings.alpha
             )
             children = torch.cat([explorers, refiners], 1)
             population = torch.cat([parents, children], 1)
             loss = torch.cat([parents_loss, self.cross_entropy(children, layer)], 1)  # parents keep theirs
-            parents, parents_loss = select(population, loss, recipe.parents)
+            parents, parents_loss = op.select(population, loss, recipe.parents)
             history.append(parents_loss[:, 0])
+            self.progress(SEARCH_LAYERS[layer], generation, settings.generations)
         return parents[:, 0], torch.stack(history, 1)
 
-    def reproduce(self, pool: Tensor, layer: int, stream: Stream, slots: range, alpha: float) -> Tensor:
-        """A.4: children of random pairs of the pool. [B, p, …] → [B, len(slots), …]; slots key the random numbers."""
-        settings: Layer = self.recipe.layers[layer]
+    def reproduce(self, mates: Tensor, layer: int, stream: Stream, slots: range, alpha: float) -> Tensor:
+        """A.4: children of random pairs of mates. [B, m, …] → [B, len(slots), …]; slots: the children's numbers."""
         if not len(slots):
-            return pool[:, :0]
-        pairs = stream.pairs(slots, pool.shape[1])
-        first, second = (_take(pool, pairs[..., parent]) for parent in (0, 1))
-        crossed = op.crossover(first, second)
+            return mates[:, :0]
+        recipe, blur = self.recipe, self.recipe.layers[layer].blur
+        pairs = stream.pairs(slots, mates.shape[1])
+        first, second = (op.take(mates, pairs[..., parent]) for parent in (0, 1))
+        crossed = self.crossover(first, second, Draws(stream, slots, mates.dtype, crossover=True))
+        random = Draws(stream, slots, mates.dtype)
         if layer == LOGITS:
-            sigma = op.crossover(op.class_std(first), op.class_std(second))  # the average of the two
-            normals = stream.normals(slots, pool.shape[-1])[..., 0, 0].to(pool.dtype)
-            return op.mutate_logits(crossed, normals, sigma, alpha)
-        spread = op.channel_std(pool)
-        sigma = op.crossover(_take(spread, pairs[..., 0]), _take(spread, pairs[..., 1]))
-        channels, height, width = pool.shape[2:]
-        if self.recipe.noise == "channel":  # R1
-            normals = stream.normals(slots, channels)
+            sigma = 0.5 * (op.class_std(first) + op.class_std(second))
+            return op.mutate_logits(crossed, random.normals(mates.shape[-1])[..., 0, 0], sigma, alpha)
+        spread = op.channel_std(mates)
+        sigma = 0.5 * (op.take(spread, pairs[..., 0]) + op.take(spread, pairs[..., 1]))
+        noise = self.mutation(random, sigma, alpha, mates.shape[2:])
+        if recipe.smooth == "noise":  # smoothing acts on maps, not on one value per channel
+            child = self.normalisation(crossed + self.smooth(noise.expand_as(crossed), blur))
         else:
-            normals = stream.normals(slots, channels, height, width)
-        noise = op.mutation_noise(normals.to(pool.dtype), sigma, alpha)
-        if self.recipe.smooth == "noise":  # smoothing acts on maps, not on one value a channel
-            noise = noise.expand_as(crossed)
-        return op.mutate_maps(crossed, noise, settings.blur, self.recipe.smooth, self.recipe.count_padding)
+            child = self.normalisation(self.smooth(crossed + noise, blur))
+        if child.shape != first.shape or child.dtype != first.dtype:
+            made, expected = (f"{list(x.shape)} {x.dtype}" for x in (child, first))
+            raise UserError(f"the recipe's operators {', '.join(recipe.references)} made {made} instead of {expected}")
+        return child
 
-
-def select(population: Tensor, loss: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """§3.1: top-k of each image by fitness, best first; ties go to the earlier candidate.
-
-    population: [B, n, …], loss: [B, n]. A population smaller than `count` is repeated, best first (R16).
-    """
-    order = torch.argsort(loss, dim=1, stable=True)
-    order = order[:, torch.arange(count, device=order.device) % order.shape[1]]
-    return _take(population, order), loss.gather(1, order)
-
-
-def _take(candidates: Tensor, which: Tensor) -> Tensor:
-    """[B, n, …] and [B, m] indices → [B, m, …]."""
-    return candidates[torch.arange(len(candidates), device=candidates.device)[:, None], which]
+    def smooth(self, maps: Tensor, passes: int) -> Tensor:
+        return self.smoothing(maps, passes, self.recipe.count_padding) if passes else maps

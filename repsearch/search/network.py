@@ -1,14 +1,13 @@
-"""The untrained network that a search evaluates its candidates with, and its frozen BatchNorm statistics (R3)."""
+"""The untrained network with which a search evaluates its candidates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repsearch.network import ConvGroup, Network, Shape, whitening_filters
-from repsearch.search.operators import channel_std, mutation_noise, normalise, smooth
+from repsearch.network import ConvGroup, Network, Shape
 from repsearch.search.recipe import BLOCKS
 
 BATCH_NORM_EPSILON = 1e-5
@@ -16,9 +15,9 @@ Statistics = dict[str, Tensor]  # where the forward pass starts → [n, 2, C]: m
 
 
 class Step(NamedTuple):
-    """A convolution and the frozen BatchNorm after it: y = scale · conv(x) + shift by channel, [C, 1, 1] each.
+    """A convolution and the frozen BatchNorm after it: y = scale · conv(x) + shift, scale and shift [C, 1, 1].
 
-    weight: the convolution's, times scale, so that shift is its bias; None where the convolution is the identity.
+    weight: that of the convolution, times scale, so that shift is its bias; None where the convolution is the identity.
     """
 
     weight: Tensor | None
@@ -26,8 +25,20 @@ class Step(NamedTuple):
     shift: Tensor
 
 
+class Tail(NamedTuple):
+    """The network after block ℓ without its identity convolutions: all that the fused paths need of it.
+
+    norms: [blocks, 2, 2, C]: scale and shift of the two BatchNorms of each later block. head: [K, positions, C],
+    positions of the last map, row by row. bias: [K]. All float32.
+    """
+
+    norms: Tensor
+    head: Tensor
+    bias: Tensor
+
+
 class SearchNetwork:
-    """Weights and frozen statistics. `statistics[start]` serves the pass from `start` ("input" or a block) onwards:
+    """Weights and frozen statistics. `statistics[start]` is for the pass from `start` ("input" or a block) onwards:
 
     "input": the two BatchNorms of block 0; "block0": those of blocks 1 and 2; "block1": those of block 2.
     """
@@ -58,23 +69,24 @@ class SearchNetwork:
     def to(
         self, device: torch.device | str, dtype: torch.dtype = torch.float32, convolutions: torch.dtype | None = None
     ) -> "SearchNetwork":
-        """A move in place. dtype: float64 is for reference runs.
+        """Moves the network, in place. dtype: float64 is for reference runs.
 
-        convolutions: type of the blocks' convolutions; None: bfloat16 for a float32 network on a GPU, else `dtype`.
+        convolutions: the type of the blocks' convolutions; None: bfloat16 for a float32 network on a GPU, else `dtype`.
         """
         self.network.to(device=device, dtype=dtype)
-        self.statistics = {start: kept.to(device=device, dtype=dtype) for start, kept in self.statistics.items()}
-        half = self.device.type == "cuda" and dtype == torch.float32
-        self._dtype = convolutions or (torch.bfloat16 if half else dtype)
+        moved = {start: statistics.to(device=device, dtype=dtype) for start, statistics in self.statistics.items()}
+        self.statistics = moved
+        bfloat = self.device.type == "cuda" and dtype == torch.float32
+        self._dtype = convolutions or (torch.bfloat16 if bfloat else dtype)
         self._folded = {}
         return self
 
     def first_map(self, images: Tensor, frozen: bool) -> Tensor:
         """Images [M, n, C, H, W] → block 0's output [M, n, 256, 15, 15]."""
         if not frozen:
-            return self._block(0, self.network.stem(images.flatten(0, 1)), None).unflatten(0, images.shape[:2])
+            return self.block_of_batch(0, self.network.stem(images.flatten(0, 1))).unflatten(0, images.shape[:2])
         steps = self._steps("input", 0)
-        return _each(lambda x: self._frozen_block(0, self.network.stem(x), steps).to(images.dtype), images)
+        return _per_image(lambda x: self._frozen_block(0, self.network.stem(x), steps).to(images.dtype), images)
 
     def next_map(self, maps: Tensor, layer: int, frozen: bool) -> Tensor:
         """Block ℓ's output [M, n, …] → block ℓ+1's output."""
@@ -83,16 +95,33 @@ class SearchNetwork:
     def logits(self, maps: Tensor, layer: int, frozen: bool) -> Tensor:
         """Candidates of block ℓ, [M, n, C, H, W] → logits [M, n, K] by the rest of the network (M images, n each)."""
         features = self._blocks(maps, BLOCKS[layer], range(layer + 1, len(BLOCKS)), frozen).flatten(2)
-        logits = torch.bmm(features, self.network.head.weight.T.expand(len(maps), -1, -1))  # one product an image
+        logits = torch.bmm(features, self.network.head.weight.T.expand(len(maps), -1, -1))  # one product per image
         return logits if self.network.head.bias is None else logits + self.network.head.bias
 
+    def tail(self, layer: int) -> Tail:
+        """The network after block ℓ ∈ {0, 1, 2}, for a network whose later blocks are identities."""
+        channels, positions = self.shape.width, self.shape.map_sizes[-1] ** 2
+        head = self.network.head
+        weight = head.weight.detach().float().unflatten(1, (channels, positions)).transpose(1, 2).contiguous()
+        bias = weight.new_zeros(len(weight)) if head.bias is None else head.bias.detach().float()
+        blocks = len(BLOCKS) - 1 - layer
+        if not blocks:
+            return Tail(weight.new_zeros(0, 2, 2, channels), weight, bias)
+        mean, variance = self.statistics[BLOCKS[layer]].float().unbind(1)  # [2 · blocks, C] each
+        scale = torch.rsqrt(variance + BATCH_NORM_EPSILON)
+        norms = torch.stack([scale, -mean * scale], 1).unflatten(0, (blocks, 2))
+        return Tail(norms.contiguous(), weight, bias)
+
     def _blocks(self, maps: Tensor, start: str, blocks: range, frozen: bool) -> Tensor:
-        """Some blocks of the pass from `start`. An image at a time where there is a convolution to compute: its shape,
-        and so its rounding, does not depend on how many images there are."""
+        """Some blocks of the pass from `start`.
+
+        Where there is a convolution to compute, one image at a time: so its shape, and with it the rounding, does not
+        depend on how many images there are.
+        """
         if not frozen:
             x = maps.flatten(0, 1)
             for index in blocks:
-                x = self._block(index, x, None)
+                x = self.block_of_batch(index, x)
             return x.unflatten(0, maps.shape[:2])
         steps = [(index, self._steps(start, index)) for index in blocks]
 
@@ -103,7 +132,7 @@ class SearchNetwork:
 
         if all(step.weight is None for _, folded in steps for step in folded):
             return forward(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
-        return _each(forward, maps)
+        return _per_image(forward, maps)
 
     def _steps(self, start: str, block: int) -> list[Step]:
         """The convolutions and BatchNorms of `block` in the pass from `start`."""
@@ -113,7 +142,8 @@ class SearchNetwork:
             statistics = self.statistics[start][(block - first) * count :][:count]
             convolutions = [c for group in self._groups(block) for c in (group.conv1, group.conv2)]
             self._folded[start, block] = [
-                self._fold(convolution, *kept) for convolution, kept in zip(convolutions, statistics, strict=True)
+                self._fold(convolution, mean, variance)
+                for convolution, (mean, variance) in zip(convolutions, statistics, strict=True)
             ]
         return self._folded[start, block]
 
@@ -128,7 +158,7 @@ class SearchNetwork:
         return Step(weight, scale[:, None, None], shift[:, None, None])
 
     def _frozen_block(self, index: int, x: Tensor, steps: list[Step]) -> Tensor:
-        """One block of x [n, C, H, W]. A BatchNorm's scale is positive, so that it commutes with max-pooling."""
+        """One block of x [n, C, H, W]. BatchNorm commutes with max-pooling, since its scale is positive."""
         convolutions = iter(steps)
         for group in self._groups(index):
             for pool in (group.pool, False):
@@ -141,8 +171,8 @@ class SearchNetwork:
                     x = F.gelu(max_pool(x) if pool else x)
         return x
 
-    def _block(self, index: int, x: Tensor, record: list[Tensor] | None) -> Tensor:
-        """One block of x [n, C, H, W] with the statistics of x itself, which `record` collects."""
+    def block_of_batch(self, index: int, x: Tensor, record: list[Tensor] | None = None) -> Tensor:
+        """One block of x [n, C, H, W] with the statistics of x itself, [2, C] each, which are appended to `record`."""
 
         def batch_norm(x: Tensor) -> Tensor:
             variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
@@ -164,13 +194,13 @@ class SearchNetwork:
         return list(self.network.blocks[block])  # type: ignore[call-overload]
 
 
-def _each(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """[M, n, …] → [M, n, …], an image's candidates at a time."""
+def _per_image(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """[M, n, …] → [M, n, …]: the function of the candidates of one image at a time."""
     return torch.stack([function(part).contiguous() for part in x])
 
 
 def max_pool(x: Tensor) -> Tensor:
-    """`F.max_pool2d(x, 2)`, which is ten times slower on a CPU where channels are not the last axis in memory."""
+    """`F.max_pool2d(x, 2)`, which is ten times slower on a CPU unless channels are the last axis in memory."""
     height, width = (side // 2 * 2 for side in x.shape[-2:])
     rows = torch.maximum(x[..., 0:height:2, :width], x[..., 1:height:2, :width])
     return torch.maximum(rows[..., 0::2], rows[..., 1::2])
@@ -182,39 +212,3 @@ def is_identity(convolution: nn.Conv2d) -> bool:
     if weight.shape[0] != weight.shape[1] or convolution.bias is not None:
         return False
     return bool(torch.equal(weight.detach(), nn.init.dirac_(torch.empty_like(weight))))
-
-
-@torch.no_grad()
-def initialise(
-    shape: Shape,
-    images: Tensor,
-    seed: int,
-    calibration: int,
-    noise: float,
-    blur: Sequence[int] = (0, 0),
-    count_padding: bool = True,
-) -> SearchNetwork:
-    """A fresh search network (§3.1): whitening, Dirac and Kaiming initialisation, frozen statistics.
-
-    images: [N, C, H, W] normalised training images, of which the first `calibration` calibrate. R3 `frozen`: each
-    search layer's statistics come from its own initial candidates, one an image, smoothed and normalised as every child
-    is; the maps of layer ℓ+1 are those that follow from layer ℓ's. noise: of those candidates, in units of the input's
-    deviation by channel (R9): without it a channel that is blank in every image would have no variance to divide a
-    candidate's by. blur, count_padding: the smoothing of whole children at blocks 0 and 1 (`Recipe.child_blur`, R10).
-    """
-    network = SearchNetwork(Network(shape, whitening_filters(images, seed=seed), seed), {})
-    inputs: list[Tensor] = []
-    chosen = images[:calibration]
-    normals = torch.randn(*chosen.shape[:2], 1, 1, generator=torch.Generator().manual_seed(seed))
-    noisy = chosen + mutation_noise(normals, channel_std(chosen), noise)
-    maps = network._block(0, network.network.stem(noisy), inputs)
-    network.statistics["input"] = torch.stack(inputs)
-    for layer in range(len(BLOCKS) - 1):
-        maps = normalise(smooth(maps, blur[layer], count_padding))
-        record: list[Tensor] = []
-        x = maps
-        for block in range(layer + 1, len(BLOCKS)):
-            x = network._block(block, x, record)
-        network.statistics[BLOCKS[layer]] = torch.stack(record)
-        maps = network.next_map(maps[None], layer, frozen=True)[0]
-    return network

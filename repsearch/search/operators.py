@@ -1,45 +1,45 @@
-"""The genetic operators of §3.1 and A.4, one function an equation. Maps are [..., C, H, W], logits [..., K]."""
+"""The genetic operators of §3.1 and A.4, one function per equation. Maps are [..., C, H, W], logits [..., K].
 
+A recipe names its crossover, mutation, smoothing and normalisation: one from the tables below, or any function with the
+same arguments and the same kind of result, as `module:function`. Parents and children are [B, n, …], n for each of B
+images. An operator's random numbers come from `random` alone: so the same image gives the same target in any batch.
+"""
+
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from repsearch import extensions
+from repsearch.search.randomness import Draws
+
 EPSILON = 1e-5  # A.4, normalisation
 
 
-def crossover(first: Tensor, second: Tensor) -> Tensor:
+def mean(first: Tensor, second: Tensor, random: Draws) -> Tensor:
     """A.4: H̃ = ½ (H_p1 + H_p2)."""
     return 0.5 * (first + second)
 
 
-def channel_std(maps: Tensor) -> Tensor:
-    """σ_{b,c}, "per-channel standard deviation": over space, [..., C, H, W] → [..., C]."""
-    return maps.std((-2, -1), correction=0)
+def uniform(first: Tensor, second: Tensor, random: Draws) -> Tensor:
+    """Uniform crossover: each channel of a map, each class of the logits, from one of the parents, chosen at random."""
+    coins = random.uniforms(first.shape[2])  # [B, n, C, 1, 1]
+    return torch.where(coins.view(coins.shape[: first.dim()]) < 0.5, first, second)
 
 
-def class_std(logits: Tensor) -> Tensor:
-    """σ_b of the logits: standard deviation across classes, [..., K] → [...]."""
-    return logits.std(-1, correction=0)
+def channel(random: Draws, sigma: Tensor, alpha: float, shape: torch.Size) -> Tensor:
+    """A.4: ε ~ N(0, (α σ_{b,c})²); R1 `channel`: one value per channel, constant over space.
 
-
-def mutation_noise(normals: Tensor, sigma: Tensor, alpha: float) -> Tensor:
-    """A.4: ε ~ N(0, (α σ_{b,c})²) for maps.
-
-    normals: [..., C, 1, 1] (R1 `channel`: one value a channel, constant over space) or [..., C, H, W] (`element`);
-    sigma: [..., C], the average standard deviation of the two parents.
+    sigma: [B, n, C, 1, 1], the average standard deviation of the two parents. shape: [C, H, W] of a child.
     """
-    return alpha * sigma[..., None, None] * normals
+    return alpha * sigma * random.normals(shape[0])
 
 
-@lru_cache(maxsize=32)
-def pool_matrix(size: int, passes: int, count_padding: bool) -> Tensor:
-    """A^passes, float64 [size, size]: one pass of 3-wide average pooling along one axis is the tridiagonal A."""
-    step = torch.zeros(size, size, dtype=torch.float64)
-    for offset in (-1, 0, 1):
-        step += torch.diag(torch.ones(size - abs(offset), dtype=torch.float64), offset)
-    step = step / 3 if count_padding else step / step.sum(1, keepdim=True)
-    return torch.linalg.matrix_power(step, passes)
+def element(random: Draws, sigma: Tensor, alpha: float, shape: torch.Size) -> Tensor:
+    """As `channel`, but R1 `element`: one value per channel and position."""
+    return alpha * sigma * random.normals(*shape)
 
 
 def smooth(maps: Tensor, passes: int, count_padding: bool = True) -> Tensor:
@@ -48,33 +48,78 @@ def smooth(maps: Tensor, passes: int, count_padding: bool = True) -> Tensor:
     Pooling is linear and separable, so k passes are A^k X (A^k)ᵀ, here one product with the Kronecker square.
     count_padding: whether the padding's zeros count in the mean (R10; PyTorch's default, darkens borders).
     """
-    if passes == 0:
-        return maps
     height, width = maps.shape[-2:]
-    rows, columns = pool_matrix(height, passes, count_padding), pool_matrix(width, passes, count_padding)
+    rows, columns = smoothing_matrix(height, passes, count_padding), smoothing_matrix(width, passes, count_padding)
     operator = torch.kron(rows, columns).to(maps)  # [HW, HW]
     return (maps.flatten(-2) @ operator.mT).unflatten(-1, (height, width))
 
 
+@lru_cache(maxsize=32)
+def smoothing_matrix(size: int, passes: int, count_padding: bool) -> Tensor:
+    """A^passes, float64 [size, size]: one pass of 3-wide average pooling along one axis is the tridiagonal A."""
+    step = torch.zeros(size, size, dtype=torch.float64)
+    for offset in (-1, 0, 1):
+        step += torch.diag(torch.ones(size - abs(offset), dtype=torch.float64), offset)
+    step = step / 3 if count_padding else step / step.sum(1, keepdim=True)
+    return torch.linalg.matrix_power(step, passes)
+
+
 def normalise(maps: Tensor) -> Tensor:
     """A.4: (H̃ - μ_b) / √(v_b + 1e-5), mean and variance over channels and space, each candidate by itself."""
-    variance, mean = torch.var_mean(maps, (-3, -2, -1), correction=0, keepdim=True)
-    return (maps - mean) * torch.rsqrt(variance + EPSILON)
+    variance, average = torch.var_mean(maps, (-3, -2, -1), correction=0, keepdim=True)
+    return (maps - average) * torch.rsqrt(variance + EPSILON)
 
 
-def mutate_maps(
-    crossed: Tensor, noise: Tensor, passes: int, smoothed: str = "child", count_padding: bool = True
-) -> Tensor:
-    """§3.1 for ℓ < 3: add the noise, smooth (R2: the whole child, or the noise alone), normalise."""
-    if smoothed == "child":
-        return normalise(smooth(crossed + noise, passes, count_padding))
-    return normalise(crossed + smooth(noise, passes, count_padding))
+CROSSOVERS = {"mean": mean, "uniform": uniform}
+MUTATIONS = {"channel": channel, "element": element}
+SMOOTHINGS = {"average": smooth}
+NORMALISATIONS = {"standard": normalise}
+BUILT_IN: dict[str, dict[str, Any]] = {
+    "crossover": CROSSOVERS,
+    "mutation": MUTATIONS,
+    "smoothing": SMOOTHINGS,
+    "normalisation": NORMALISATIONS,
+}
+
+
+def find(field: str, name: str) -> Callable[..., Tensor]:
+    """The operator that a recipe's `field` names. Raises UserError where a `module:function` can't be loaded."""
+    function: Callable[..., Tensor] = BUILT_IN[field].get(name) or extensions.load(name)
+    return function
+
+
+# Not named by a recipe:
+
+
+def channel_std(maps: Tensor) -> Tensor:
+    """σ_{b,c}, "per-channel standard deviation": over space, [..., C, H, W] → [..., C, 1, 1]."""
+    return maps.std((-2, -1), correction=0, keepdim=True)
+
+
+def class_std(logits: Tensor) -> Tensor:
+    """σ_b of the logits: standard deviation across classes, [..., K] → [..., 1]."""
+    return logits.std(-1, correction=0, keepdim=True)
 
 
 def mutate_logits(crossed: Tensor, normals: Tensor, sigma: Tensor, alpha: float) -> Tensor:
     """A.4 for ℓ = 3: H̃ + ε, ε ~ N(0, (α σ_b)²) for each class, then recentred to zero mean over the classes.
 
-    crossed, normals: [..., K]; sigma: [...]. The mean is taken after the noise is added.
+    crossed, normals: [..., K]; sigma: [..., 1]. The mean is taken after the noise is added.
     """
-    child = crossed + alpha * sigma[..., None] * normals
+    child = crossed + alpha * sigma * normals
     return child - child.mean(-1, keepdim=True)
+
+
+def select(population: Tensor, loss: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """§3.1: the top k of each image by fitness, best first; ties go to the earlier candidate.
+
+    population: [B, n, …], loss: [B, n]. A population smaller than `count` is repeated, best first (R16).
+    """
+    order = torch.argsort(loss, dim=1, stable=True)
+    order = order[:, torch.arange(count, device=order.device) % order.shape[1]]
+    return take(population, order), loss.gather(1, order)
+
+
+def take(candidates: Tensor, which: Tensor) -> Tensor:
+    """[B, n, …] and [B, m] indices → [B, m, …]."""
+    return candidates[torch.arange(len(candidates), device=candidates.device)[:, None], which]

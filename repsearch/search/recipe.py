@@ -2,10 +2,39 @@
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from repsearch import extensions
 
 SEARCH_LAYERS = ("block0", "block1", "block2", "logits")  # ℓ = 0, 1, 2, 3
 BLOCKS = SEARCH_LAYERS[:3]
+
+
+# The built-in operators of each field that names one (`operators`, which is not imported here, since it needs torch).
+OPERATORS = {
+    "crossover": ("mean", "uniform"),
+    "mutation": ("channel", "element"),
+    "smoothing": ("average",),
+    "normalisation": ("standard",),
+}
+
+
+def _check_types(settings: Any) -> None:
+    """Raises ValueError, naming the field, for a value that is not of its field's type or not among its choices."""
+    for name, kind in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        if name in OPERATORS:
+            if value not in OPERATORS[name] and not (isinstance(value, str) and extensions.is_reference(value)):
+                choices = ", ".join(map(repr, OPERATORS[name]))
+                raise ValueError(f"{name} must be {choices} or your own 'module:function', not {value!r}")
+        elif get_origin(kind) is Literal:
+            if value not in get_args(kind):
+                raise ValueError(f"{name} must be {' or '.join(map(repr, get_args(kind)))}, not {value!r}")
+        elif kind is float:
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise ValueError(f"{name} must be a number, not {value!r}")
+        elif kind in (int, bool) and type(value) is not kind:
+            raise ValueError(f"{name} must be {'an integer' if kind is int else 'True or False'}, not {value!r}")
 
 
 def _at_least(low: float, **values: float) -> None:
@@ -28,6 +57,7 @@ class Layer:
     blur: int  # passes of 3 × 3 average pooling; none for logits
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _at_least(0, generations=self.generations, alpha=self.alpha, boost=self.boost, blur=self.blur)
 
 
@@ -36,7 +66,8 @@ class Calibration:
     """The candidates on which the search network's BatchNorm statistics are frozen (R3), one per image.
 
     images: how many training images, the first ones; noise: in units of their standard deviation per channel (R9);
-    blur, count_padding: the smoothing of whole children of blocks 0 and 1 (`Recipe.child_blur`, R10).
+    blur, count_padding: the smoothing of whole children of blocks 0 and 1 (`Recipe.child_blur`, R10); smoothing,
+    normalisation: the recipe's operators. Raises ValueError, naming the field, for a value out of range.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -45,23 +76,33 @@ class Calibration:
     noise: float
     blur: tuple[int, int]
     count_padding: bool = True
+    smoothing: str = "average"
+    normalisation: str = "standard"
 
     def __post_init__(self) -> None:
+        _check_types(self)
+        if len(self.blur) != 2 or any(type(passes) is not int for passes in self.blur):
+            raise ValueError(f"blur must be two integers (of blocks 0 and 1), not {self.blur!r}")
         _at_least(1, images=self.images)
         _at_least(0, noise=self.noise, **{f"blur of block {block}": passes for block, passes in enumerate(self.blur)})
 
     @property
     def name(self) -> str:
-        """Of its network's file: recipes that share it share the network."""
-        return f"blur-{self.blur[0]}-{self.blur[1]}" + ("" if self.count_padding else "-unpadded")
+        """Of its network's file, made of ASCII letters, digits and "-_.": recipes that share it share the network."""
+        name = f"blur-{self.blur[0]}-{self.blur[1]}" + ("" if self.count_padding else "-unpadded")
+        for field, default in (("smoothing", "average"), ("normalisation", "standard")):
+            operator = getattr(self, field)
+            name += "" if operator == default else f"-{field}-{operator.replace(':', '.')}"
+        return name
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of a search. `layers` has one entry a search layer: block 0, 1, 2, logits.
+    """Settings of a search. `layers` has one entry per search layer: block 0, 1, 2, logits.
 
-    The readings (noise … start) are what the paper leaves open; `docs/readings.md` says what each value means.
-    Raises ValueError, naming the field, for a value out of range.
+    crossover, mutation, smoothing, normalisation: a built-in operator (`OPERATORS`) or a function of one's own, as
+    `module:function`; it is not loaded here. The readings (R1 to R17) are what the paper leaves open;
+    `docs/readings.md` says what each value means. Raises ValueError, naming the field, for a value out of range.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -70,21 +111,25 @@ class Recipe:
     population: int = 240
     parents: int = 20
     explorers: int = 100  # the other population - parents - explorers children are refiners
-    initial_noise: float = 0.3  # R9: in units of the input's standard deviation by channel
-    noise: Literal["channel", "element"] = "channel"  # R1
+    initial_noise: float = 0.3  # R9: in units of the input's standard deviation per channel
+    crossover: str = "mean"
+    mutation: str = "channel"  # R1
+    smoothing: str = "average"
+    normalisation: str = "standard"
     smooth: Literal["child", "noise"] = "child"  # R2
     batch_norm: Literal["frozen", "frozen-unsmoothed", "batch"] = "frozen"  # R3
     count_padding: bool = True  # R10
     refine_from: Literal["parents+explorers", "parents"] = "parents+explorers"  # R11
     start: Literal["best", "population"] = "best"  # R16: the population that opens layers 1, 2, 3
-    normalise_start: bool = True  # R17: a layer's first population is normalised, as every child is
+    normalise_start: bool = True  # R17: a layer's first population is normalised as every child is
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _at_least(1, population=self.population, parents=self.parents)
         _at_least(0, explorers=self.explorers, initial_noise=self.initial_noise, seed=self.seed)
-        if len(self.layers) != len(SEARCH_LAYERS):
-            raise ValueError(f"layers must have {len(SEARCH_LAYERS)} entries (block 0, 1, 2, logits)")
+        if len(self.layers) != len(SEARCH_LAYERS) or not all(isinstance(layer, Layer) for layer in self.layers):
+            raise ValueError(f"layers must have {len(SEARCH_LAYERS)} entries (block 0, 1, 2, logits), each a Layer")
         if self.parents + self.explorers > self.population:
             raise ValueError(
                 f"parents ({self.parents}) and explorers ({self.explorers}) exceed the population ({self.population})"
@@ -97,20 +142,25 @@ class Recipe:
         return self.population - self.parents - self.explorers
 
     @property
+    def references(self) -> tuple[str, ...]:
+        """The operators that are code of one's own, as `module:function`."""
+        return tuple(name for field in OPERATORS if extensions.is_reference(name := getattr(self, field)))
+
+    @property
     def child_blur(self) -> tuple[int, int, int]:
-        """Passes of smoothing of a whole child of block 0, 1, 2: none where R2 smooths the noise alone."""
+        """Passes of smoothing of a whole child of blocks 0, 1, 2: none where R2 smooths the noise alone."""
         first, second, third, _ = (layer.blur if self.smooth == "child" else 0 for layer in self.layers)
         return first, second, third
 
     @property
     def frozen(self) -> bool:
-        """R3: whether the search's BatchNorm statistics were frozen before it, or are those of the batch."""
+        """R3: whether the BatchNorm statistics are frozen before the search, rather than those of the batch."""
         return self.batch_norm != "batch"
 
-    def calibration(self, images: int, noise: float) -> "Calibration":
+    def calibration(self, images: int, noise: float) -> Calibration:
         """R3: the candidates that freeze this recipe's BatchNorm statistics."""
         blur = (0, 0) if self.batch_norm == "frozen-unsmoothed" else self.child_blur[:2]
-        return Calibration(images, noise, blur, self.count_padding)
+        return Calibration(images, noise, blur, self.count_padding, self.smoothing, self.normalisation)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, as JSON would hold them."""

@@ -1,7 +1,8 @@
-"""The search, plainly: the paper's pseudocode (§3.1) and operators (A.4), line by line, in any precision.
+"""The search in plain words: the paper's pseudocode (§3.1) and operators (A.4), line by line, in any precision.
 
 Slow on purpose: every convolution, every pooling pass. `search` must agree with it (`tests/search`) and is measured
-against it (`repsearch bench`). It shares with the package the weights, the frozen statistics and the random numbers.
+against it (`repsearch bench`). It shares with the package the weights, the frozen statistics, the random numbers and
+those operators that are not a recipe's defaults.
 
 Populations are [images, candidates, …]: maps [B, n, C, H, W], logits [B, n, K].
 """
@@ -11,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from repsearch.network import ConvGroup, Network
-from repsearch.search.randomness import Stream
+from repsearch.search import operators as op
+from repsearch.search.randomness import Draws, Stream
 from repsearch.search.recipe import SEARCH_LAYERS, Recipe
 
 
@@ -33,7 +35,7 @@ class Reference:
             if layer > 0 and recipe.start == "population":  # R16
                 population = population + self.channel_noise(population[:, 0], layer)
             if layer < 3 and recipe.normalise_start:  # R17
-                population = normalise(population)
+                population = self.normalise(population)
             loss = self.evaluate(population, layer)
             history = [loss.min(1).values]
             for generation in range(1, recipe.layers[layer].generations + 1):
@@ -44,7 +46,9 @@ class Reference:
             if layer < 3:
                 population = self.next_layer(best, layer)
         untouched = self.first_block(x[:, None])
-        return targets, histories, self.evaluate(normalise(untouched) if recipe.normalise_start else untouched, 0)[:, 0]
+        if recipe.normalise_start:
+            untouched = self.normalise(untouched)
+        return targets, histories, self.evaluate(untouched, 0)[:, 0]
 
     def generation(self, population: Tensor, loss: Tensor, layer: int, number: int) -> tuple[Tensor, Tensor]:
         """The next population, parents ∪ explorers ∪ refiners, and its loss; parents keep theirs."""
@@ -53,39 +57,58 @@ class Reference:
         parents, parents_loss = select_top_k_per_image(population, loss, recipe.parents)
         high = settings.alpha * settings.boost
         explorers = self.reproduce(parents, layer, stream, range(recipe.explorers), high)
-        pool = torch.cat([parents, explorers], 1) if recipe.refine_from == "parents+explorers" else parents  # R11
+        mates = torch.cat([parents, explorers], 1) if recipe.refine_from == "parents+explorers" else parents  # R11
         slots = range(recipe.explorers, recipe.explorers + recipe.refiners)
-        refiners = self.reproduce(pool, layer, stream, slots, settings.alpha)
+        refiners = self.reproduce(mates, layer, stream, slots, settings.alpha)
         children = torch.cat([explorers, refiners], 1)
         return torch.cat([parents, children], 1), torch.cat([parents_loss, self.evaluate(children, layer)], 1)
 
-    def reproduce(self, pool: Tensor, layer: int, stream: Stream, slots: range, alpha: float) -> Tensor:
-        """A.4: crossover, mutation, smoothing and normalisation of one child a slot."""
-        pairs = stream.pairs(slots, pool.shape[1])
-        first, second = take(pool, pairs[..., 0]), take(pool, pairs[..., 1])
-        child = (first + second) / 2
+    def reproduce(self, mates: Tensor, layer: int, stream: Stream, slots: range, alpha: float) -> Tensor:
+        """A.4: crossover, mutation, smoothing and normalisation of one child per slot."""
+        recipe, pairs = self.recipe, stream.pairs(slots, mates.shape[1])
+        first, second = take(mates, pairs[..., 0]), take(mates, pairs[..., 1])
+        if recipe.crossover == "mean":
+            child = (first + second) / 2
+        else:
+            draws = Draws(stream, slots, mates.dtype, crossover=True)
+            child = op.find("crossover", recipe.crossover)(first, second, draws)
         if layer == 3:
             sigma = (spread(first, -1) + spread(second, -1)) / 2
             child = child + alpha * sigma * stream.normals(slots, child.shape[2])[..., 0, 0].to(child)
             return child - child.mean(-1, keepdim=True)
         channels, height, width = child.shape[2:]
         sigma = (spread(first, (-2, -1)) + spread(second, (-2, -1))) / 2
-        if self.recipe.noise == "channel":  # R1
-            noise = (alpha * sigma * stream.normals(slots, channels).to(child)).expand_as(child)
-        else:
+        if recipe.mutation == "channel":  # R1
+            noise = alpha * sigma * stream.normals(slots, channels).to(child)
+        elif recipe.mutation == "element":
             noise = alpha * sigma * stream.normals(slots, channels, height, width).to(child)
-        if self.recipe.smooth == "child":  # R2
-            return normalise(self.smooth(child + noise, layer))
-        return normalise(child + self.smooth(noise, layer))
+        else:
+            draws = Draws(stream, slots, mates.dtype)
+            noise = op.find("mutation", recipe.mutation)(draws, sigma, alpha, child.shape[2:])
+        noise = noise.expand_as(child)
+        if recipe.smooth == "child":  # R2
+            return self.normalise(self.smooth(child + noise, layer))
+        return self.normalise(child + self.smooth(noise, layer))
 
     def smooth(self, maps: Tensor, layer: int) -> Tensor:
+        passes, count_padding = self.recipe.layers[layer].blur, self.recipe.count_padding  # R10
+        if self.recipe.smoothing != "average":
+            return op.find("smoothing", self.recipe.smoothing)(maps, passes, count_padding) if passes else maps
         flat = maps.flatten(0, 1)
-        for _ in range(self.recipe.layers[layer].blur):
-            flat = F.avg_pool2d(flat, 3, stride=1, padding=1, count_include_pad=self.recipe.count_padding)  # R10
+        for _ in range(passes):
+            flat = F.avg_pool2d(flat, 3, stride=1, padding=1, count_include_pad=count_padding)
         return flat.view_as(maps)
 
+    def normalise(self, maps: Tensor) -> Tensor:
+        """A.4: each candidate by itself to zero mean and unit variance over channels and space."""
+        if self.recipe.normalisation != "standard":
+            return op.find("normalisation", self.recipe.normalisation)(maps)
+        mean = maps.mean((-3, -2, -1), keepdim=True)
+        variance = ((maps - mean) ** 2).mean((-3, -2, -1), keepdim=True)
+        return (maps - mean) / torch.sqrt(variance + 1e-5)
+
     def channel_noise(self, x: Tensor, layer: int) -> Tensor:
-        """[B, …] → [B, population, …]: noise of the initial population, in units of x's deviation by channel (R9)."""
+        """[B, …] → [B, population, …]: noise of the initial population, in units of x's deviation per channel (R9)."""
         normals = Stream(self.recipe.seed, self.indices, layer, 0).normals(range(self.recipe.population), x.shape[1])
         if layer == 3:
             return self.recipe.initial_noise * spread(x, -1)[:, None] * normals[..., 0, 0].to(x)
@@ -93,7 +116,7 @@ class Reference:
         return noise.expand(-1, -1, *x.shape[1:])
 
     def evaluate(self, population: Tensor, layer: int) -> Tensor:
-        """Cross-entropy [B, n] by the rest of the network; fitness is its negative."""
+        """Cross-entropy [B, n], the negative of the fitness (§3.1)."""
         logits = population if layer == 3 else self.run(population, range(layer + 1, 3), SEARCH_LAYERS[layer], True)
         return -logits.log_softmax(-1).gather(-1, self.labels[:, None, None].expand(*logits.shape[:2], 1))[..., 0]
 
@@ -107,7 +130,7 @@ class Reference:
         return self.run(population, range(layer + 1, layer + 2), SEARCH_LAYERS[layer])
 
     def run(self, population: Tensor, blocks: range, start: str, head: bool = False) -> Tensor:
-        """Some blocks, and perhaps the head. R3 `frozen`: with the statistics of a pass that starts at `start`."""
+        """Some blocks, then the head if asked for. R3 `frozen`: with the statistics of the pass from `start`."""
         x, frozen = population.flatten(0, 1), self.recipe.frozen
         statistics = iter(self.statistics[start]) if frozen and len(blocks) else iter(())
 
@@ -136,13 +159,6 @@ def select_top_k_per_image(population: Tensor, loss: Tensor, k: int) -> tuple[Te
 def take(population: Tensor, which: Tensor) -> Tensor:
     """[B, n, …] and [B, m] indices → [B, m, …]."""
     return torch.stack([candidates[chosen] for candidates, chosen in zip(population, which, strict=True)])
-
-
-def normalise(maps: Tensor) -> Tensor:
-    """A.4: each candidate by itself to zero mean and unit variance over channels and space."""
-    mean = maps.mean((-3, -2, -1), keepdim=True)
-    variance = ((maps - mean) ** 2).mean((-3, -2, -1), keepdim=True)
-    return (maps - mean) / torch.sqrt(variance + 1e-5)
 
 
 def spread(x: Tensor, axes: int | tuple[int, ...]) -> Tensor:

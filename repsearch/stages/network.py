@@ -11,7 +11,8 @@ from repsearch.data import prepared as datasets
 from repsearch.errors import UserError, reason
 from repsearch.jobs import NetworkJob
 from repsearch.network import Network, Shape
-from repsearch.search.network import SearchNetwork, Statistics, initialise
+from repsearch.search.network import SearchNetwork, Statistics
+from repsearch.search.statistics import initialise
 from repsearch.stages import cache
 from repsearch.storage.files import atomic, file_digest
 from repsearch.storage.manifest import verify, write_manifest
@@ -31,9 +32,7 @@ def make(job: NetworkJob, dataset: Path, out: Path) -> None:
     shape = Shape(channels, size, data.classes, job.width, head_bias=job.head_bias)
     images = torch.from_numpy(data.normalised(data.images[data.train]))
     calibration = job.calibration
-    network = initialise(
-        shape, images, job.seed, calibration.images, calibration.noise, calibration.blur, calibration.count_padding
-    )
+    network = initialise(shape, images, job.seed, calibration)
     content = {"shape": asdict(shape), "weights": network.network.state_dict(), "statistics": network.statistics}
     with atomic(out) as temporary, temporary.open("wb") as opened:  # torch would store a path's name
         torch.save(content, opened)

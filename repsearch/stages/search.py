@@ -18,7 +18,7 @@ from repsearch.errors import UserError
 from repsearch.jobs import SearchJob
 from repsearch.search import backends
 from repsearch.search.backends import SearchPath
-from repsearch.search.evolution import Found, search
+from repsearch.search.evolution import SearchResult, search
 from repsearch.search.network import SearchNetwork
 from repsearch.search.recipe import SEARCH_LAYERS, Recipe
 from repsearch.stages import cache
@@ -73,7 +73,7 @@ def make(
     log.info("%d images: cross-entropy %.3f → %.3f", len(indices), initial.mean(), final.mean())
 
 
-def _arrays(result: Found) -> dict[str, NDArray[Any]]:
+def _arrays(result: SearchResult) -> dict[str, NDArray[Any]]:
     """What a shard keeps of each image, by the names of its arrays."""
     arrays = {
         "initial_cross_entropy": result.initial.float().numpy(),
@@ -92,10 +92,10 @@ def search_images(
     recipe: Recipe,
     path: SearchPath,
     title: str,
-) -> Iterator[Found]:
+) -> Iterator[SearchResult]:
     """Search images of a data set on the network's device; the results come back on the CPU, batch by batch."""
 
-    def work(images: Tensor, labels: Tensor, numbers: Tensor) -> Found:
+    def work(images: Tensor, labels: Tensor, numbers: Tensor) -> SearchResult:
         return search(network, images, labels, recipe, numbers, path).cpu()
 
     return over_images(network, data, indices, recipe, path, work, title=title)

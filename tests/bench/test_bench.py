@@ -51,7 +51,7 @@ def test_the_roofline_counts_a_child_of_the_paper_s_first_block() -> None:
     after = 256 * (6 * 6 + 3 * 3) * (3 + 2 * 32)
     assert cost.operations == pytest.approx(made + after + 2 * 2304 * 10)
     assert cost.normals == 256 and cost.bytes == pytest.approx(4 * numbers * (2 + explorers))
-    element = child_cost(shape, replace(PAPER, noise="element"), 0, 4)
+    element = child_cost(shape, replace(PAPER, mutation="element"), 0, 4)
     assert element.normals == numbers and element.operations - cost.operations == pytest.approx(numbers * 2 * 2 * 11)
 
 

@@ -1,7 +1,7 @@
 """Every command and code block of the documentation, run in a copy of the repository at a tiny scale.
 
-A block that begins with a file's name (`# mine.yaml`) is that file. Blocks marked `text` are not run: listings, and what
-commands print. Every other block must be of a kind that is known here.
+A block that begins with a file's name (`# mine.yaml`) is that file. Blocks marked `text` are not run: listings, and
+what commands print. Every other block must be of a kind that is known here.
 """
 
 import os

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from repsearch.search.evolution import Found, search, search_one_layer, select
+from repsearch.search import operators as op
+from repsearch.search.backends import SearchPath
+from repsearch.search.evolution import SearchResult, search, search_one_layer
 from repsearch.search.network import SearchNetwork
 from repsearch.search.recipe import SEARCH_LAYERS, Layer
 from repsearch.search.reference import Reference
@@ -16,12 +18,13 @@ from tests import small
 
 READINGS = [
     {},
-    {"noise": "element"},
+    {"mutation": "element"},
     {"smooth": "noise"},
-    {"smooth": "noise", "noise": "element", "count_padding": False},
+    {"smooth": "noise", "mutation": "element", "count_padding": False},
     {"batch_norm": "batch"},
     {"batch_norm": "batch", "start": "population"},
     {"count_padding": False},
+    {"crossover": "uniform"},
     {"refine_from": "parents"},
     {"start": "population"},
     {"normalise_start": False},
@@ -48,7 +51,7 @@ def test_search_is_the_papers_pseudocode(reading: dict, dense: bool) -> None:
     _assert_equal(found, Reference(net.network, net.statistics, labels, recipe, indices).search(images), 1e-9)
 
 
-def _assert_equal(found: Found, expected: tuple[dict, dict, Tensor], tolerance: float) -> None:
+def _assert_equal(found: SearchResult, expected: tuple[dict, dict, Tensor], tolerance: float) -> None:
     targets, history, initial = expected
     assert list(found.targets) == list(found.history) == list(SEARCH_LAYERS)
     for name in SEARCH_LAYERS:
@@ -65,12 +68,12 @@ def test_each_reading_changes_the_targets(net: SearchNetwork, reading: dict) -> 
     assert not torch.allclose(default.targets["logits"], other.targets["logits"])
 
 
-def _run(net: SearchNetwork, which: list[int], reading: dict) -> Found:
+def _run(net: SearchNetwork, which: list[int], reading: dict) -> SearchResult:
     members = torch.tensor(which)
     return search(net, small.images(9)[members], small.labels(9)[members], small.recipe(**reading), 100 + members)
 
 
-FROZEN = [{}, {"noise": "element"}, {"smooth": "noise"}, {"start": "population"}, {"count_padding": False}]
+FROZEN = [{}, {"mutation": "element"}, {"smooth": "noise"}, {"start": "population"}, {"count_padding": False}]
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -190,13 +193,13 @@ def test_a_larger_population_s_start_holds_the_smaller_s(net: SearchNetwork) -> 
 def test_select_is_by_image_best_first_with_earlier_ties_first() -> None:
     population = torch.arange(8.0).reshape(2, 4, 1)
     loss = torch.tensor([[3.0, 1.0, 1.0, 2.0], [0.0, 5.0, -1.0, 4.0]])
-    chosen, kept = select(population, loss, 3)
+    chosen, kept = op.select(population, loss, 3)
     assert chosen[..., 0].tolist() == [[1.0, 2.0, 3.0], [6.0, 4.0, 7.0]]
     assert kept.tolist() == [[1.0, 1.0, 2.0], [-1.0, 0.0, 4.0]]
 
 
 def test_select_repeats_a_population_that_is_too_small() -> None:
-    chosen, kept = select(torch.tensor([[[1.0], [2.0]]]), torch.tensor([[0.5, 0.1]]), 5)
+    chosen, kept = op.select(torch.tensor([[[1.0], [2.0]]]), torch.tensor([[0.5, 0.1]]), 5)
     assert chosen[0, :, 0].tolist() == [2.0, 1.0, 2.0, 1.0, 2.0]
     torch.testing.assert_close(kept, torch.tensor([[0.1, 0.5, 0.1, 0.5, 0.1]]))
 
@@ -208,3 +211,49 @@ def test_search_leaves_no_gradient_and_no_global_state(net: SearchNetwork) -> No
     assert not any(target.requires_grad for target in found.targets.values())
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(value, weights[name]) for name, value in net.network.state_dict().items())
+
+
+@pytest.mark.parametrize("path", ["fused", "dense"])
+def test_progress_is_reported(net: SearchNetwork, path: SearchPath) -> None:
+    """Generations of 3, 2, 2 and 2: each on the dense path, a block's last on the fused one."""
+    reported: list[tuple[str, int, int]] = []
+    images, labels = small.images(2), small.labels(2)
+    search(net, images, labels, small.recipe(), torch.arange(2), path, lambda *report: reported.append(report))
+    every = [
+        (name, generation, layer.generations)
+        for name, layer in zip(SEARCH_LAYERS, small.recipe().layers, strict=True)
+        for generation in range(1, layer.generations + 1)
+    ]
+    assert reported == [(*x,) for x in every if path == "dense" or x[0] == "logits" or x[1] == x[2]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"images": small.images(2, 18)},
+            r"images must be \[B, 3, 17, 17\] as .* not \[2, 3, 18, 18\]",
+        ),
+        ({"images": small.images(2)[:, :1]}, r"images must be .* not \[2, 1, 17, 17\]"),
+        ({"images": small.images(2)[0]}, r"images must be .* not \[3, 17, 17\]"),
+        ({"images": small.images(0), "labels": torch.arange(0), "indices": torch.arange(0)}, "images must be .* B ≥ 1"),
+        ({"images": small.images(2).double()}, "images must be torch.float32"),
+        ({"images": small.images(2).to("meta")}, "images must be on the network's device, cpu, not on meta"),
+        ({"labels": torch.arange(3)}, r"labels must be one int64 per image, \[2\], not \[3\] torch.int64"),
+        ({"labels": torch.arange(2.0)}, r"labels must be one int64 per image, \[2\], not \[2\] torch.float32"),
+        ({"labels": torch.tensor([0, 4])}, "labels must be from 0 to 3, not 4"),
+        ({"labels": torch.tensor([-1, 3])}, "labels must be from 0 to 3, not -1"),
+        ({"indices": torch.arange(1)}, "indices must be one int64 per image"),
+        ({"indices": torch.tensor([0, 2**32])}, "indices must be from 0 to 4294967295, not 4294967296"),
+        ({"path": "turbo"}, "path must be 'auto', 'dense', 'fused', not 'turbo'"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(net: SearchNetwork, change: dict, message: str) -> None:
+    good = {"images": small.images(2), "labels": small.labels(2), "indices": torch.arange(2), "recipe": small.recipe()}
+    search(net, **good)
+    with pytest.raises(ValueError, match=message):
+        search(net, **{**good, **change})
+    with pytest.raises(ValueError, match=message):
+        search_one_layer(net, **{**good, **change}, layer=0)
+    with pytest.raises(ValueError, match="layer must be from 0 to 2, not 3"):
+        search_one_layer(net, **good, layer=3)

@@ -1,16 +1,8 @@
 import pytest
 import torch
-from torch import Tensor
 
-from repsearch.network import Network
-from repsearch.search.network import SearchNetwork, initialise, max_pool
-from repsearch.search.operators import normalise, smooth
+from repsearch.search.network import SearchNetwork, max_pool
 from tests import small
-from tests.search import calibration
-
-
-def _noisy(count: int) -> Tensor:
-    return calibration.noisy_inputs(small.images(count), seed=0, noise=small.NOISE)
 
 
 @pytest.fixture
@@ -50,55 +42,6 @@ def test_batch_statistics_make_it_the_network_that_learns(net: SearchNetwork) ->
     torch.testing.assert_close(net.next_map(first[:, None], 0, False)[:, 0], out.maps[1])
     torch.testing.assert_close(net.logits(first[:, None], 0, False)[:, 0], out.logits)
     torch.testing.assert_close(net.logits(out.maps[2][:, None], 2, False)[:, 0], out.logits)
-
-
-def test_frozen_statistics_are_those_of_the_reference() -> None:
-    net = small.search_network().to("cpu", torch.float64)
-    expected = calibration.calibrate(net.network, _noisy(20).double(), small.BLUR)
-    assert {name: kept.shape for name, kept in net.statistics.items()} == {
-        "input": (2, 2, 6),
-        "block0": (4, 2, 6),
-        "block1": (2, 2, 6),
-    }
-    for name, kept in net.statistics.items():
-        torch.testing.assert_close(kept, expected[name], rtol=1e-4, atol=1e-5)  # taken in float32
-
-
-@pytest.mark.parametrize("layer", [0, 1])
-def test_on_the_calibration_set_each_batchnorm_gives_mean_0_and_variance_1(
-    net: SearchNetwork, layer: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For candidates of the layer's own kind, smoothed and normalised; shown by what enters each GELU."""
-    maps = smooth(net.first_map(_noisy(20)[:, None], True)[:, 0], small.BLUR[0])
-    if layer == 1:
-        maps = smooth(net.next_map(normalise(maps)[:, None], 0, True)[:, 0], small.BLUR[1])
-    seen, gelu = [], torch.nn.functional.gelu
-    monkeypatch.setattr(torch.nn.functional, "gelu", lambda x: seen.append(x) or gelu(x))
-    net.logits(normalise(maps)[:, None], layer, True)
-    assert len(seen) == 2 * (2 - layer)
-    for x in seen:
-        torch.testing.assert_close(x.mean((0, 2, 3)), torch.zeros(6), rtol=0, atol=1e-4)
-        torch.testing.assert_close(x.var((0, 2, 3), correction=0), torch.ones(6), rtol=0, atol=1e-2)
-
-
-def test_only_the_calibration_images_calibrate() -> None:
-    shape, images = small.network().shape, small.images(20)
-    some = initialise(shape, images, seed=0, calibration=10, noise=small.NOISE, blur=small.BLUR)
-    network = Network(shape, some.network.whiten.weight, 0)
-    expected = calibration.calibrate(network, calibration.noisy_inputs(images[:10], 0, small.NOISE), small.BLUR)
-    for name, kept in some.statistics.items():
-        torch.testing.assert_close(kept, expected[name], rtol=1e-4, atol=1e-5)
-
-
-def test_a_channel_that_is_blank_in_every_image_is_calibrated_on_noise() -> None:
-    """Without the noise its variance would be 0, and a candidate's divided by nearly nothing."""
-    shape, images = small.network().shape, small.images(20).clone()
-    images[:, 1:] = 0.3 * images[:, :1]  # three channels that say the same: two blank directions
-    least = [
-        min(float(kept[:, 1].min()) for kept in initialise(shape, images, 0, 20, noise).statistics.values())
-        for noise in (0.0, small.NOISE)
-    ]
-    assert least[1] > 1e-4 and least[1] > least[0]
 
 
 def test_it_does_not_learn(net: SearchNetwork) -> None:

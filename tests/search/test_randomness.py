@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repsearch.search.randomness import Stream, philox
+from repsearch.search.randomness import Draws, Stream, philox
 
 # Random123's kat_vectors, philox4x32 with 10 rounds: counter, key, result (the key's first word is the seed's low one).
 KNOWN = [
@@ -48,14 +48,14 @@ def test_normals_of_one_block_are_uncorrelated() -> None:
 
 
 def test_pairs_are_uniform_independent_and_in_range() -> None:
-    pool = 7
-    pairs = Stream(1, torch.arange(100), 0, 1).pairs(range(140), pool)
+    mates = 7
+    pairs = Stream(1, torch.arange(100), 0, 1).pairs(range(140), mates)
     assert pairs.shape == (100, 140, 2) and pairs.dtype == torch.int64
-    assert int(pairs.min()) == 0 and int(pairs.max()) == pool - 1
-    cells = torch.bincount((pairs[..., 0] * pool + pairs[..., 1]).flatten(), minlength=pool**2).double()
-    expected = cells.sum() / pool**2
+    assert int(pairs.min()) == 0 and int(pairs.max()) == mates - 1
+    cells = torch.bincount((pairs[..., 0] * mates + pairs[..., 1]).flatten(), minlength=mates**2).double()
+    expected = cells.sum() / mates**2
     chi_squared = float(((cells - expected) ** 2 / expected).sum())
-    freedom = pool**2 - 1
+    freedom = mates**2 - 1
     assert abs(chi_squared - freedom) < 4 * math.sqrt(2 * freedom)
 
 
@@ -95,3 +95,39 @@ def test_noise_and_pairs_are_drawn_from_separate_streams() -> None:
     stream = Stream(0, torch.arange(3000), 0, 1)
     x = torch.cat([stream.normals(range(1), 1, 1, 4).flatten(1), stream.pairs(range(1), 1000)[:, 0].float()], 1)
     assert float((torch.corrcoef(x.T) - torch.eye(6)).abs().max()) < 5 / math.sqrt(3000)
+
+
+def test_uniforms_are_uniform() -> None:
+    x = Stream(3, torch.arange(20), 1, 2).uniforms(range(50), 3, 5, 7).double()
+    assert x.shape == (20, 50, 3, 5, 7) and float(x.min()) > 0 and float(x.max()) <= 1
+    n, ordered = x.numel(), x.flatten().sort().values
+    assert float((ordered - (torch.arange(n) + 0.5) / n).abs().max()) < 2 / math.sqrt(n)  # Kolmogorov–Smirnov
+
+
+def test_an_operator_draws_new_numbers_with_each_call() -> None:
+    """A mutation's first are the stream's own; a crossover's are others."""
+    stream, children = Stream(0, torch.arange(3000), 0, 1), range(2, 3)
+    mutation, crossover = (Draws(stream, children, torch.float64, crossover) for crossover in (False, True))
+    drawn = [
+        mutation.normals(2),
+        mutation.normals(2),
+        mutation.uniforms(2),
+        crossover.normals(2),
+        crossover.uniforms(2),
+    ]
+    assert all(x.dtype == torch.float64 for x in drawn)
+    assert torch.equal(drawn[0], stream.normals(children, 2).double())
+    correlations = torch.corrcoef(torch.cat(drawn, 2).flatten(1).T) - torch.eye(10)
+    assert float(correlations.abs().max()) < 5 / math.sqrt(3000)
+    with pytest.raises(ValueError, match="32 times at most"):
+        for _ in range(32):
+            mutation.uniforms(1)
+
+
+def test_draws_do_not_depend_on_the_batch() -> None:
+    def draw(images: list[int], children: range) -> list[torch.Tensor]:
+        random = Draws(Stream(4, torch.tensor(images), 1, 3), children, torch.float32, crossover=True)
+        return [random.uniforms(3), random.normals(2, 4, 5)]
+
+    for alone, together in zip(draw([5], range(7, 9)), draw([2, 5], range(4, 12)), strict=True):
+        assert torch.equal(alone[0], together[1, 3:5])

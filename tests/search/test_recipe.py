@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from repsearch.search.recipe import Layer, Recipe, scaled_generations, scaled_population
+from repsearch.search.recipe import Calibration, Layer, Recipe, scaled_generations, scaled_population
 
 LAYERS = (Layer(300, 0.3, 5.0, 5), Layer(100, 0.2, 3.0, 1), Layer(100, 0.1, 3.0, 1), Layer(10, 0.1, 1.0, 0))
 PAPER = Recipe(LAYERS)
@@ -52,6 +52,19 @@ def test_scaled_generations_leaves_out_what_was_left_out() -> None:
         ({"seed": -1}, "seed"),
         ({"seed": 2**64}, "seed"),
         ({"layers": LAYERS[:3]}, "layers"),
+        ({"layers": ({"generations": 1},) * 4}, "layers"),
+        ({"crossover": "median"}, "crossover must be 'mean', 'uniform' or your own 'module:function', not 'median'"),
+        ({"mutation": "pixel"}, "mutation must be 'channel', 'element' or your own"),
+        ({"smoothing": "my.module:"}, "smoothing must be 'average' or your own"),
+        ({"normalisation": 3}, "normalisation must be 'standard' or your own"),
+        ({"smooth": "parents"}, "smooth must be 'child' or 'noise', not 'parents'"),
+        ({"batch_norm": "freezing"}, "batch_norm must be 'frozen' or 'frozen-unsmoothed' or 'batch'"),
+        ({"refine_from": "explorers"}, "refine_from must be"),
+        ({"start": None}, "start must be"),
+        ({"count_padding": 1}, "count_padding must be True or False, not 1"),
+        ({"population": 240.0}, "population must be an integer"),
+        ({"parents": True}, "parents must be an integer"),
+        ({"initial_noise": "0.3"}, "initial_noise must be a number"),
     ],
 )
 def test_a_recipe_s_mistakes_are_named(changes: dict, field: str) -> None:
@@ -71,3 +84,27 @@ def test_a_layer_s_mistakes_are_named(field: str) -> None:
 def test_plain_form_is_a_round_trip() -> None:
     plain = PAPER.to_dict()
     assert Recipe(**{**plain, "layers": tuple(Layer(**layer) for layer in plain["layers"])}) == PAPER
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"images": 0}, "images"),
+        ({"noise": -1.0}, "noise"),
+        ({"blur": (1, -1)}, "blur of block 1"),
+        ({"blur": (1,)}, "blur"),
+        ({"blur": (1.5, 0)}, "blur"),
+        ({"smoothing": "gauss"}, "smoothing"),
+    ],
+)
+def test_a_calibration_s_mistakes_are_named(changes: dict, field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} must be"):
+        Calibration(**{"images": 20, "noise": 0.3, "blur": (5, 1), **changes})
+
+
+def test_a_calibration_is_named_by_what_differs_between_recipes() -> None:
+    changes = {"count_padding": False, "smoothing": "my.filters:median", "normalisation": "own:unit"}
+    own = Recipe(LAYERS, **changes).calibration(2000, 0.3)
+    assert PAPER.calibration(2000, 0.3).name == "blur-5-1"
+    assert (own.smoothing, own.normalisation) == ("my.filters:median", "own:unit")
+    assert own.name == "blur-5-1-unpadded-smoothing-my.filters.median-normalisation-own.unit"

@@ -1,6 +1,6 @@
 """Arithmetic for the compiled CPU path: loops over channels, the last axis, that LLVM turns into vector instructions.
 
-Each agrees with its torch counterpart (`randomness`, `F.gelu`, `operators`) to float32 rounding; tests hold them to it.
+Each agrees with its torch counterpart (`randomness`, `F.gelu`, `operators`) up to float32 rounding, as tests check.
 """
 
 import hashlib
@@ -13,20 +13,21 @@ from typing import Any
 import numpy as np
 from numba import config, njit
 
-# Whatever is compiled, or frozen into what is compiled.
+# The files that are compiled, or whose constants are.
 _SEARCH = Path(__file__).parents[1]
 SOURCES = [_SEARCH / name for name in ("cpu/kernels.py", "cpu/evolve.py", "operators.py", "randomness.py")]
 
 
-def cache_folder(sources: Sequence[Path], wanted: str = "") -> Path:
-    """Where compiled functions are kept: a folder for this state of the sources, in `wanted`, beside them, or aside.
+def cache_folder(sources: Sequence[Path], parent: str = "") -> Path:
+    """Where compiled functions are stored: a folder for this state of the sources.
 
-    Numba itself watches only the file that a function stands in, not those of the functions that it calls.
+    It is in `parent` if given, else next to the sources, in the user's cache or in a temporary folder: the first that
+    can be written to. Numba itself watches only the file of a function, not those of the functions that it calls.
     """
     state = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
-    beside, aside = sources[0].parent / "__pycache__", Path(os.path.expanduser("~")) / ".cache" / "repsearch"
-    for parent in (Path(wanted),) if wanted else (beside, aside):
-        folder = parent / f"numba-{state}"
+    near, user = sources[0].parent / "__pycache__", Path(os.path.expanduser("~")) / ".cache" / "repsearch"
+    for candidate in (Path(parent),) if parent else (near, user):
+        folder = candidate / f"numba-{state}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:
@@ -43,11 +44,13 @@ I = np.int32  # noqa: E741
 U = np.uint64
 _LOW = U(0xFFFFFFFF)
 
-# Fused multiply-add is allowed, reordering is not; `numpy` errors: a check for division by zero would prevent vectors.
+# Fused multiply-add is allowed, reordering is not. error_model: a check for division by zero would prevent vectors.
 _FAST = {"contract", "nsz", "nnan", "ninf"}
 compiled: Callable[..., Any] = njit(nogil=True, fastmath=_FAST, error_model="numpy", cache=True)
 inlined: Callable[..., Any] = njit(nogil=True, fastmath=_FAST, error_model="numpy", inline="always")
-exact: Callable[..., Any] = njit(nogil=True, fastmath=False, error_model="numpy", cache=True)  # False, or the caller's
+exact: Callable[..., Any] = njit(
+    nogil=True, fastmath=False, error_model="numpy", cache=True
+)  # not the caller's fastmath
 reordering: Callable[..., Any] = njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
 
 
@@ -111,7 +114,7 @@ def normals(out, height, width, slot, image, time, k0, k1):  # type: ignore[no-u
     blocks = (width + 3) // 4
     for h in range(height):
         for q in range(blocks):
-            s = h * width + 4 * q  # a row's surplus is overwritten by the next row
+            s = h * width + 4 * q  # the surplus of a row is overwritten by the next row
             for c in range(out.shape[1]):
                 w0, w1, w2, w3 = philox(U((c * height + h) * blocks + q), slot, image, time, k0, k1)
                 a, b = _box_muller(w0, w1)
@@ -121,7 +124,7 @@ def normals(out, height, width, slot, image, time, k0, k1):  # type: ignore[no-u
 
 @compiled
 def normals_by_row(out, drawn, counters, side, slot, image, time, k0, k1):  # type: ignore[no-untyped-def]
-    """As `normals`, a row of a narrow map at a time. out: [side, side · C]; drawn: [4, blocks · C], work space.
+    """As `normals`, one row of a narrow map at a time. out: [side, side · C]; drawn: [4, blocks · C], overwritten.
 
     counters: [blocks · C] uint64, the first row's counters in the order (block of four positions, channel).
     """
@@ -168,7 +171,7 @@ def copy(x, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def norm_gelu_twice(x, count, first_scale, first_shift, second_scale, second_shift):  # type: ignore[no-untyped-def]
-    """x[:count] ← GELU(BN₂(GELU(BN₁(x)))), in place, each BN one scale and shift a lane: a block without pooling."""
+    """x[:count] ← GELU(BN₂(GELU(BN₁(x)))), in place, each BN one scale and shift per lane: a block without pooling."""
     for s in range(count):
         for n in range(x.shape[1]):
             y = _gelu(x[s, n] * first_scale[n] + first_shift[n])
@@ -177,7 +180,7 @@ def norm_gelu_twice(x, count, first_scale, first_shift, second_scale, second_shi
 
 @compiled
 def max_pool(x, side, out, out_side):  # type: ignore[no-untyped-def]
-    """2 × 2 max-pooling of x [side², C] into out: its first out_side × out_side positions of side // 2 squared."""
+    """2 × 2 max-pooling of x [side², C] into out: the first out_side × out_side of its (side // 2)² positions."""
     for i in range(out_side):
         for j in range(out_side):
             s = 2 * i * side + 2 * j
@@ -215,18 +218,18 @@ def _smooth_axis(x, out, matrix, reach, lines, step, line):  # type: ignore[no-u
 
 @compiled
 def _smooth_along_rows(x, out, taps, reach, edge, channels):  # type: ignore[no-untyped-def]
-    """The other axis where a row of x is a row of a narrow map, [side · C]: a neighbour is `channels` lanes away.
+    """The other axis of a narrow map, where a row of x is [side · C]: a neighbour is `channels` lanes away.
 
     taps: [2 · n ≥ 2 · reach + 1, side · C], the weights of the neighbours -reach … reach, then zeros.
-    edge: [≥ side · C + len(taps) · C], work space for a row between zeros.
+    edge: [≥ side · C + len(taps) · C], overwritten by a row between zeros.
     """
     lanes = x.shape[1]
     for n in range(len(edge)):
         edge[n] = F(0)
     for h in range(x.shape[0]):
-        here = edge[reach * channels :]  # slices: an index that might be negative would prevent vectors
+        padded_row = edge[reach * channels :]  # slices: an index that might be negative would prevent vectors
         for n in range(lanes):
-            here[n] = x[h, n]
+            padded_row[n] = x[h, n]
         for d in range(0, len(taps), 2):
             first, second = edge[d * channels :], edge[(d + 1) * channels :]
             if d == 0:
@@ -241,7 +244,7 @@ def _smooth_along_rows(x, out, taps, reach, edge, channels):  # type: ignore[no-
 def smooth(x, out, between, matrix, reach, taps, edge):  # type: ignore[no-untyped-def]
     """`operators.smooth`: A X Aᵀ for the banded A = `matrix` [side, side], A_jt = 0 where |j - t| > reach.
 
-    x, out, between: [side², C], or [side, side · C] for narrow maps; x and out may be one array. taps, edge: of
+    x, out, between: [side², C], or [side, side · C] for narrow maps; x and out may be one array. taps, edge: see
     `_smooth_along_rows`, for narrow maps.
     """
     side = matrix.shape[0]
@@ -254,11 +257,11 @@ def smooth(x, out, between, matrix, reach, taps, edge):  # type: ignore[no-untyp
 
 
 @compiled
-def moments(x, mean, spread, centre, total, squares):  # type: ignore[no-untyped-def]
-    """Mean and variance of each channel over the map x, into mean and spread [C].
+def moments(x, mean, variance, centre, total, squares):  # type: ignore[no-untyped-def]
+    """Mean and variance of each channel over the map x, into mean and variance [C].
 
-    x: [rows, lanes], lane n holding channel n mod C; centre, total, squares: [lanes], work space. Sums are taken around
-    one of the channel's values, so that a small spread about a large mean keeps its digits.
+    x: [rows, lanes], lane n holding channel n mod C; centre, total, squares: [lanes], overwritten. Sums are taken
+    around one of the channel's values, so that a small variance around a large mean keeps its digits.
     """
     rows, lanes, channels = x.shape[0], x.shape[1], len(mean)
     middle = (rows // 2, lanes // channels // 2 * channels)
@@ -270,13 +273,13 @@ def moments(x, mean, spread, centre, total, squares):  # type: ignore[no-untyped
     for n in range(lanes):
         total[n] = F(0)
         squares[n] = F(0)
-    whole = rows // 3 * 3
-    for s in range(0, whole, 3):
+    threes = rows // 3 * 3
+    for s in range(0, threes, 3):
         for n in range(lanes):
             a, b, d = x[s, n] - centre[n], x[s + 1, n] - centre[n], x[s + 2, n] - centre[n]
             total[n] += a + b + d
             squares[n] += a * a + b * b + d * d
-    for s in range(whole, rows):
+    for s in range(threes, rows):
         for n in range(lanes):
             a = x[s, n] - centre[n]
             total[n] += a
@@ -289,8 +292,8 @@ def moments(x, mean, spread, centre, total, squares):  # type: ignore[no-untyped
     for c in range(channels):
         shift = total[c] * share
         mean[c] = centre[c] + shift
-        variance = squares[c] * share - shift * shift
-        spread[c] = variance if variance > F(0) else F(0)
+        square = squares[c] * share - shift * shift
+        variance[c] = square if square > F(0) else F(0)
 
 
 @reordering

@@ -36,8 +36,8 @@ from torch import Tensor
 
 from repsearch.network import Shape
 from repsearch.search import operators as op
-from repsearch.search.backends import Rest
 from repsearch.search.gpu import kernels
+from repsearch.search.network import Tail
 from repsearch.search.recipe import BLOCKS, Recipe
 
 PRECISION = "tf32x3"  # of the tensor cores' products: close to float32. Plain tf32 would round the smoothing's weights
@@ -47,7 +47,7 @@ _MASK = 0xFFFFFFFF
 
 
 def evolve(
-    rest: Rest, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int, parents: Tensor, loss: Tensor
+    tail: Tail, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int, parents: Tensor, loss: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The generations of one block: as `search.Evolution.generations`, which see.
 
@@ -58,7 +58,7 @@ def evolve(
     if not recipe.explorers + recipe.refiners:
         return parents[:, 0], loss[:, :1].expand(-1, generations)
     with torch.cuda.device(parents.device) if parents.is_cuda else nullcontext():
-        batch = _Batch(rest, labels, recipe, indices, layer, parents, loss)
+        batch = _Batch(tail, labels, recipe, indices, layer, parents, loss)
         _repeat(batch.generation, generations, parents.is_cuda)
     return batch.best.transpose(1, 2).unflatten(2, parents.shape[3:]), batch.history
 
@@ -84,7 +84,7 @@ def bytes_per_image(shape: Shape, recipe: Recipe) -> int:
 def keeps_twice(recipe: Recipe, layer: int) -> bool:
     """Whether explorers are smoothed by way of their parents."""
     smoothed = recipe.smooth == "child" and recipe.layers[layer].blur > 0
-    return recipe.noise == "channel" and smoothed and explorers_are_drawn(recipe)
+    return recipe.mutation == "channel" and smoothed and explorers_are_drawn(recipe)
 
 
 def explorers_are_drawn(recipe: Recipe) -> bool:
@@ -124,15 +124,15 @@ class _Batch:
     """The state of a batch on the device: `generation` moves it on, always by the same launches on the same memory."""
 
     def __init__(
-        self, rest: Rest, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int, parents: Tensor, loss: Tensor
+        self, tail: Tail, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int, parents: Tensor, loss: Tensor
     ) -> None:
         settings = recipe.layers[layer]
-        self.rest, self.recipe, self.settings = rest, recipe, settings
+        self.tail, self.recipe, self.settings = tail, recipe, settings
         batch, kept, channels, side = parents.shape[:4]
         self.batch, self.kept, self.channels, self.side = batch, kept, channels, side
         self.count, self.slots = recipe.explorers + recipe.refiners, 2 * kept + recipe.explorers
         count, slots = self.count, self.slots
-        self.residues = 2 ** len(rest.norms)  # R: the later blocks pool R × R positions
+        self.residues = 2 ** len(tail.norms)  # R: the later blocks pool R × R positions
         self.cells = (side // self.residues) ** 2
         windows = max(1, self.residues // 2) ** 2
         dtype = POOL or pool_dtype(recipe, layer, channels * side * side, channels)
@@ -161,7 +161,7 @@ class _Batch:
         self.clock = torch.tensor(stream, device=parents.device)
 
         self.padded = max(4, triton.next_power_of_2(side))  # T
-        matrix = op.pool_matrix(side, settings.blur, recipe.count_padding)
+        matrix = op.smoothing_matrix(side, settings.blur, recipe.count_padding)
         rows = matrix.sum(1), matrix @ matrix.sum(1)
         masks = [torch.outer(row, row).flatten() for row in rows]  # the map of ones (R10), smoothed and smoothed twice
         self.mask = torch.stack(masks).float().to(parents.device)
@@ -204,7 +204,7 @@ class _Batch:
     def _reproduce(self, start: int, each: int, pool: int, alpha: float, join: bool) -> None:
         """A.4: children start … start + each - 1 of every image, from `pool` members; join: they enter the pool."""
         grid, channels, whole = self.batch * each, self.channels, triton.next_power_of_2(self.channels)
-        element = self.recipe.noise == "element"
+        element = self.recipe.mutation == "element"
         kernels.draw[(grid,)](
             self.state, self.scale, self.shift, self.sigma, self.images, self.clock, self.pair, self.mix, self.noise,
             alpha, start, each, self.count, pool, self.kept, self.slots,
@@ -233,15 +233,15 @@ class _Batch:
 
     def _evaluate(self) -> None:
         """The children's losses, after the parents' in `losses`."""
-        rows, block, classes = 16, min(64, triton.next_power_of_2(self.channels)), len(self.rest.head)
+        rows, block, classes = 16, min(64, triton.next_power_of_2(self.channels)), len(self.tail.head)
         total = self.batch * self.count * self.cells
         kernels.score[(triton.cdiv(total, rows), triton.cdiv(self.channels, block))](
-            self.pooled, self.affine, self.rest.norms, self.features, total,
+            self.pooled, self.affine, self.tail.norms, self.features, total,
             C=self.channels, CELLS=self.cells, R=self.residues, ROWS=rows, BLOCK=block, num_warps=4,
         )  # fmt: skip
         rows = min(64, max(16, triton.next_power_of_2(self.count)))
         kernels.head[(self.batch, triton.cdiv(self.count, rows))](
-            self.features, self.rest.head, self.rest.bias, self.labels, self.losses, self.count, self.kept,
+            self.features, self.tail.head, self.tail.bias, self.labels, self.losses, self.count, self.kept,
             D=self.cells * self.channels, K=classes, ROWS=rows, TERMS=32,
             CLASSES=min(64, max(16, triton.next_power_of_2(classes))), PRECISION=PRECISION, num_warps=4,
         )  # fmt: skip
@@ -251,7 +251,7 @@ class _Batch:
 
     def _readings(self) -> dict[str, Any]:
         return {
-            "ELEMENT": self.recipe.noise == "element",  # R1
+            "ELEMENT": self.recipe.mutation == "element",  # R1
             "CHILD": self.recipe.smooth == "child",  # R2
             "BLUR": self.settings.blur > 0,
             "PRECISION": PRECISION,

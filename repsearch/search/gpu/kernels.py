@@ -252,7 +252,7 @@ def score(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """The rest of the network up to the head, of children normalised on the way. A row is a child's cell.
 
-    norms: `Rest.norms`. features: [B, n, cells, C] float32. Grid: (row blocks, channel blocks).
+    norms: `Tail.norms`. features: [B, n, cells, C] float32. Grid: (row blocks, channel blocks).
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

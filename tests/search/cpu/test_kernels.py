@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repsearch.search.backends import Rest
 from repsearch.search.cpu import evolve as evolve_cpu
 from repsearch.search.cpu import kernels as cpu_math
+from repsearch.search.network import Tail
 from repsearch.search.randomness import Purpose, Stream
 from repsearch.search.recipe import Layer, Recipe
 
@@ -63,8 +63,8 @@ def test_smooth_is_repeated_average_pooling(side: int, passes: int, count_paddin
         expected = F.avg_pool2d(expected, 3, 1, 1, count_include_pad=count_padding)
     layer = Layer(1, 0.3, 1.0, passes)
     recipe = Recipe((layer,) * 4, count_padding=count_padding)  # type: ignore[arg-type]
-    rest = Rest(torch.zeros(0, 2, 2, channels), torch.zeros(2, side * side, channels), torch.zeros(2))
-    plan = evolve_cpu.plan_for(rest, recipe, 0, channels, side)
+    tail = Tail(torch.zeros(0, 2, 2, channels), torch.zeros(2, side * side, channels), torch.zeros(2))
+    plan = evolve_cpu.plan_for(tail, recipe, 0, channels, side)
     x = maps.flatten(1).T.contiguous().numpy().reshape((side, -1) if plan.narrow else (-1, channels))
     edge = np.empty((side + len(plan.taps)) * channels, np.float32)
     cpu_math.smooth(x, x, np.empty_like(x), plan.matrix, plan.reach, plan.taps, edge)

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from repsearch.network import Shape
-from repsearch.search import backends as fused
 from repsearch.search.evolution import Evolution
-from repsearch.search.network import SearchNetwork, initialise
+from repsearch.search.network import SearchNetwork, Tail
 from repsearch.search.randomness import philox
 from repsearch.search.recipe import BLOCKS, Layer, Recipe
+from repsearch.search.statistics import initialise
 from tests import small
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -48,7 +48,7 @@ class Started(NamedTuple):
 
 def network(size: int = small.SIZE, width: int = 6, channels: int = 3) -> SearchNetwork:
     shape = Shape(channels=channels, size=size, classes=small.CLASSES, width=width, head_bias=True)
-    return initialise(shape, small.images(20, size, channels), seed=0, calibration=20, noise=small.NOISE)
+    return initialise(shape, small.images(20, size, channels), 0, small.UNSMOOTHED)
 
 
 def started(net: SearchNetwork, recipe: Recipe, layer: int, which: tuple[int, ...] = (0, 1)) -> Started:
@@ -60,7 +60,7 @@ def started(net: SearchNetwork, recipe: Recipe, layer: int, which: tuple[int, ..
     with torch.no_grad():
         parents, loss = evolution.open(images, layer)
     best, history = evolution.generations(parents, loss, layer)
-    arguments = (fused.rest(net, layer), labels, recipe, indices, layer, parents.float(), loss.float())
+    arguments = (net.tail(layer), labels, recipe, indices, layer, parents.float(), loss.float())
     return Started(arguments, best, history)
 
 
@@ -77,11 +77,11 @@ def check(case: Started, dtype: torch.dtype | None = torch.float32, maps: float 
 
 READINGS = [
     {},
-    {"noise": "element"},
+    {"mutation": "element"},
     {"smooth": "noise"},
-    {"smooth": "noise", "noise": "element", "count_padding": False},
+    {"smooth": "noise", "mutation": "element", "count_padding": False},
     {"count_padding": False, "refine_from": "parents"},
-    {"noise": "element", "explorers": 0},
+    {"mutation": "element", "explorers": 0},
     {"explorers": 6, "seed": 2**64 - 1},  # no refiners
     {"parents": 1, "explorers": 1, "population": 3},
 ]
@@ -99,7 +99,7 @@ class TestInterpreted:
     @pytest.mark.parametrize("noise", ["channel", "element"])
     def test_images_side_by_side(self, noise: str) -> None:
         """Some more generations."""
-        check(started(network(), small.recipe(layers=(Layer(3, 0.3, 3.0, 1),) * 4, noise=noise), 1, (0, 1)))
+        check(started(network(), small.recipe(layers=(Layer(3, 0.3, 3.0, 1),) * 4, mutation=noise), 1, (0, 1)))
 
     @pytest.mark.parametrize("layer", [0, 1, 2])
     @pytest.mark.parametrize(("size", "width", "channels"), [(28, 70, 1), (32, 6, 3), (9, 6, 3)])
@@ -107,19 +107,19 @@ class TestInterpreted:
         """MNIST's sides 13, 6, 3 and a width of more than one tile; CIFAR's 15, 7, 3; the least, 4, 2, 1."""
         layers = tuple(replace(each, generations=1) for each in small.recipe().layers)
         for noise in ("channel", "element"):
-            recipe = small.recipe(layers=layers, noise=noise, population=5, explorers=1)
+            recipe = small.recipe(layers=layers, mutation=noise, population=5, explorers=1)
             check(started(network(size, width, channels), recipe, layer, (0,)))
 
     @pytest.mark.parametrize("noise", ["channel", "element"])
     @pytest.mark.parametrize("alpha", [0.0, 0.3])
     def test_without_smoothing_or_mutation(self, noise: str, alpha: float) -> None:
         layers = (Layer(2, alpha, 2.0, 0),) * 4
-        check(started(network(), small.recipe(layers=layers, noise=noise), 1, (0,)))
+        check(started(network(), small.recipe(layers=layers, mutation=noise), 1, (0,)))
 
     @pytest.mark.parametrize("noise", ["channel", "element"])
     def test_a_pool_in_half_precision(self, noise: str) -> None:
         layers = (Layer(1, 0.3, 5.0, 2),) * 4  # later, near ties may go the other way
-        case = started(network(), small.recipe(layers=layers, noise=noise), 0, (0,))
+        case = started(network(), small.recipe(layers=layers, mutation=noise), 0, (0,))
         check(case, None, maps=2e-3, losses=5e-4)
         check(case, torch.bfloat16, maps=3e-2, losses=1e-2)
 
@@ -129,7 +129,7 @@ class TestInterpreted:
 
     @pytest.mark.parametrize("noise", ["channel", "element"])
     def test_targets_do_not_depend_on_the_batch(self, noise: str) -> None:
-        recipe = small.recipe(noise=noise, population=5, explorers=1)
+        recipe = small.recipe(mutation=noise, population=5, explorers=1)
         whole = evolve_gpu.evolve(*started(network(), recipe, 1, (0, 1, 2)).arguments)
         for which in [(1,), (2, 0)]:
             part = evolve_gpu.evolve(*started(network(), recipe, 1, which).arguments)
@@ -180,7 +180,7 @@ class TestInterpreted:
         """At a width where maps count."""
         shape = Shape(channels=3, size=32, classes=10, width=64)
         layers = (Layer(3, 0.3, 5.0, 1),) * 4
-        recipe = small.recipe(layers=layers, noise=noise, population=24, parents=4, explorers=10)
+        recipe = small.recipe(layers=layers, mutation=noise, population=24, parents=4, explorers=10)
         assert max(taken(recipe, shape, layer) for layer in range(len(BLOCKS))) == evolve_gpu.bytes_per_image(
             shape, recipe
         )
@@ -219,10 +219,10 @@ def empty(recipe: Recipe, shape: Shape, layer: int, batch: int = 2) -> tuple[Any
     """Arguments of the right shapes for `evolve`."""
     blocks, positions = len(BLOCKS) - 1 - layer, shape.map_sizes[-1] ** 2
     head = torch.zeros(shape.classes, positions, shape.width)
-    rest = fused.Rest(torch.zeros(blocks, 2, 2, shape.width), head, torch.zeros(shape.classes))
+    tail = Tail(torch.zeros(blocks, 2, 2, shape.width), head, torch.zeros(shape.classes))
     maps = torch.zeros(batch, recipe.parents, *shape.layer_shapes[BLOCKS[layer]])
     return (
-        rest,
+        tail,
         torch.zeros(batch, dtype=torch.int64),
         recipe,
         torch.arange(batch),
@@ -249,11 +249,11 @@ PAPER = (Layer(300, 0.3, 5.0, 5), Layer(100, 0.2, 3.0, 1), Layer(100, 0.1, 3.0, 
 COMPILED = [
     pytest.param(0, {}, 32, 10, id="paper"),
     *(
-        pytest.param(layer, {"noise": noise}, 32, classes, id=f"{noise}-{layer}", marks=pytest.mark.slow)
+        pytest.param(layer, {"mutation": noise}, 32, classes, id=f"{noise}-{layer}", marks=pytest.mark.slow)
         for noise, classes in (("channel", 100), ("element", 10))
         for layer in range(3)
     ),
-    pytest.param(0, {"smooth": "noise", "noise": "element"}, 28, 10, id="mnist", marks=pytest.mark.slow),
+    pytest.param(0, {"smooth": "noise", "mutation": "element"}, 28, 10, id="mnist", marks=pytest.mark.slow),
     pytest.param(1, {"population": 3, "parents": 1, "explorers": 1}, 32, 2, id="ones", marks=pytest.mark.slow),
 ]
 
@@ -271,7 +271,7 @@ def test_the_launches_compile_for_a_gpu(layer: int, reading: dict, size: int, cl
     found = re.findall(r"(\w+) registers (\d+) stack (\d+) shared (\d+)", done.stdout)
     assert {name for name, *_ in found} >= {
         *("enter", "draw", "settle", "score", "head", "select", "remake"),
-        "children" if reading.get("noise") == "element" else "lean_children",
+        "children" if reading.get("mutation") == "element" else "lean_children",
     }
     for name, registers, stack, shared in found:
         assert int(stack) == 0, f"{name} spills registers"
