@@ -184,7 +184,7 @@ def test_a_gpu_is_asked_for_only_where_there_is_one(tmp_path: Path, monkeypatch:
             ["prepare", "--settings", '{"source": "no", "validation_images": 1}', "--out", "x.npz"],
             "unknown source 'no'",
         ),
-        (["table", "1", "none.json", "--out", "t.csv"], "none.json is missing"),
+        (["table", "none.json", "--settings", '{"number": 1, "datasets": {}}', "--out", "t.csv"], "none.json is missing"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_no_traceback(tmp_path: Path, arguments: list[str], said: str) -> None:

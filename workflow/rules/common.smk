@@ -65,7 +65,7 @@ wildcard_constraints:
     calibration="|".join(PLAN.networks),
     augmentation="plain|augmented",
     figure="|".join(CONFIG.figures),
-    table="[12]",
+    number="[12]",
     layer="[012]",
     shard=r"\d{4}",
     population=r"\d+",
@@ -157,8 +157,8 @@ def summaries(runs):
     return [RUN.format(**run._asdict()) + "/summary.json" for run in runs]
 
 
-def table_inputs(table):
-    return summaries(PLAN.table_runs(table))
+def table_inputs(number):
+    return summaries(PLAN.table_runs(number))
 
 
 def figure_inputs(figure):

@@ -11,14 +11,14 @@ rule table:
     input:
         of_wildcards(table_inputs),
     output:
-        csv=report(f"{RESULTS}/tables/table{{table}}.csv", category="Tables"),
-        tried=f"{RESULTS}/tables/table{{table}}_tried.csv",
-        text=f"{RESULTS}/tables/table{{table}}.md",
-        png=report(f"{RESULTS}/tables/table{{table}}.png", category="Tables"),
+        csv=report(f"{RESULTS}/tables/table{{number}}.csv", category="Tables"),
+        tried=f"{RESULTS}/tables/table{{number}}_tried.csv",
+        text=f"{RESULTS}/tables/table{{number}}.md",
+        png=report(f"{RESULTS}/tables/table{{number}}.png", category="Tables"),
     log:
-        f"{RESULTS}/logs/tables/table{{table}}.log",
+        f"{RESULTS}/logs/tables/table{{number}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/tables/table{{table}}.tsv"
+        f"{RESULTS}/benchmarks/tables/table{{number}}.tsv"
     conda:
         "../../environment.yml"
     threads: 1
@@ -29,7 +29,7 @@ rule table:
         settings=settings(PLAN.table),
         code=code_version("results.tables"),
     message:
-        "Table {wildcards.table}"
+        "Table {wildcards.number}"
     shell:
         "python -m repsearch table {input:q} --settings {params.settings:q} --out {output.csv:q} --log {log:q}"
 
