@@ -40,7 +40,7 @@ def key(job: Any, *inputs: Path, backend: str = "dense") -> dict[str, Any]:
 
 
 def manifest_path(job: Any, out: Path) -> Path:
-    """The manifest of a job's output: beside a file, or within a training run's folder."""
+    """The manifest of a job's output: next to a file, or in a training run's folder."""
     if isinstance(job, jobs.TrainJob):
         return out / "summary.json"
     return out.with_name(out.name.removesuffix(".zarr.zip").removesuffix(out.suffix) + ".json")
