@@ -44,7 +44,7 @@ def code(job: Any, backend: str = "dense") -> str:
 
 
 def manifest_path(job: Any, out: Path) -> Path:
-    """The manifest of a job's output: beside a file, or within a training run's folder."""
+    """The manifest of a job's output: next to a file, or in a training run's folder."""
     if isinstance(job, jobs.TrainJob):
         return out / "summary.json"
     return out.with_name(out.name.removesuffix(".zarr.zip").removesuffix(out.suffix) + ".json")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from repsearch.data import prepared as datasets
+from repsearch.data.prepared import Prepared
 from repsearch.devices import computing_on
 from repsearch.errors import UserError
 from repsearch.jobs import DiversityJob, FitnessJob
@@ -123,12 +124,7 @@ def diversity_by_runs(candidates: Tensor, counts: Tensor) -> pd.DataFrame:
 
 
 def _runs(
-    job: DiversityJob,
-    data: datasets.Prepared,
-    network: SearchNetwork,
-    indices: NDArray[np.int64],
-    path: SearchPath,
-    done: int,
+    job: DiversityJob, data: Prepared, network: SearchNetwork, indices: NDArray[np.int64], path: SearchPath, done: int
 ) -> Iterator[Arrays]:
     """The searches after the first `done`, run by run: one row per run and image, candidates and final losses."""
     first, start = divmod(done, job.images)
@@ -140,7 +136,7 @@ def _runs(
             yield {block: result.targets[block].half().numpy() for block in BLOCKS} | loss
 
 
-def _random_images(data: datasets.Prepared, count: int, setting: str) -> NDArray[np.int64]:
+def _random_images(data: Prepared, count: int, setting: str) -> NDArray[np.int64]:
     """`count` of the training images, in order. setting: named by the UserError where there are too few."""
     if count > len(data.train):
         raise UserError(f"{setting}: {count} asked for, but there are {len(data.train)} training images")

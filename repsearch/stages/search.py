@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from repsearch.data import prepared as datasets
+from repsearch.data.prepared import Prepared
 from repsearch.devices import computing_on
 from repsearch.errors import UserError
 from repsearch.jobs import SearchJob
@@ -48,7 +49,8 @@ def make(
         raise UserError(f"images {job.start} … {job.stop} are not among the {len(data.images)} of {dataset}")
     net, network_digest = stage_network.read(network)
     net, indices = net.to(device), np.arange(job.start, job.stop)
-    key = cache.key(job, dataset, network, backend=backend(net, job.recipe, path))
+    computed_by = backend(net, job.recipe, path)
+    key = cache.key(job, dataset, network, backend=computed_by)
 
     def rest(done: int) -> Iterator[Arrays]:
         results = search_images(net, data, indices[done:], job.recipe, path, title=f"search {job.start}–{job.stop}")
@@ -64,7 +66,7 @@ def make(
         "network": network_digest,
         "code_version": key["code"],
         "device": device.type,
-        "path": "dense" if backend(net, job.recipe, path) == "dense" else "fused",
+        "path": "dense" if computed_by == "dense" else "fused",
     }
     shards.write(out, cache.manifest_path(job, out), arrays, attributes, key)
     forget(out)
@@ -86,12 +88,7 @@ def _arrays(result: SearchResult) -> dict[str, NDArray[Any]]:
 
 
 def search_images(
-    network: SearchNetwork,
-    data: datasets.Prepared,
-    indices: NDArray[np.int64],
-    recipe: Recipe,
-    path: SearchPath,
-    title: str,
+    network: SearchNetwork, data: Prepared, indices: NDArray[np.int64], recipe: Recipe, path: SearchPath, title: str
 ) -> Iterator[SearchResult]:
     """Search images of a data set on the network's device; the results come back on the CPU, batch by batch."""
 
@@ -103,7 +100,7 @@ def search_images(
 
 def over_images(
     network: SearchNetwork,
-    data: datasets.Prepared,
+    data: Prepared,
     indices: NDArray[np.int64],
     recipe: Recipe,
     path: SearchPath,

@@ -55,18 +55,14 @@ def make(
     channels, size, _ = data.manifest["shape"]
     shape = Shape(channels, size, data.classes, job.width, 2 * job.depth, job.head_bias)
     model = Network(shape, whitening_filters(images, seed=job.seed), job.seed)
-    test = Split(
-        torch.from_numpy(data.normalised(data.test_images)).to(device),
-        torch.from_numpy(data.test_labels).to(device),
-        {},
-    )
+    test_images = torch.from_numpy(data.normalised(data.test_images)).to(device)
     resume = Resume(out, {**key, **computing_on(device)})
     try:
         result = train(
             model,
             _split(data, data.train, targets, device),
             _split(data, data.validation, targets, device),
-            test,
+            Split(test_images, torch.from_numpy(data.test_labels).to(device), {}),
             job.training,
             job.variant,
             job.seed,

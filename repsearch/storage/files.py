@@ -74,7 +74,7 @@ def _sweep(path: Path) -> None:
 
 
 def hidden(output: Path, kind: str) -> Path:
-    """A hidden file or folder beside an output, used while it is made: its `lock`, its `partial` results."""
+    """A hidden file or folder next to an output, used while it is made: its `lock`, its `partial` results."""
     return output.with_name(f".{output.name}.{kind}")
 
 
@@ -117,7 +117,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def digest(value: Any) -> str:
-    """Twelve hex digits of the SHA-256 of plain data, whatever the order of its keys."""
+    """Twelve hex digits of the SHA-256 of plain data, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -1,7 +1,7 @@
-"""Manifests: a JSON file beside each output of a stage that says what it was made from and what its files hold.
+"""Manifests: a JSON file next to each output of a stage that says what it was made from and what its files hold.
 
 A manifest has the `key` (all that decides the output: the job, the digests of the inputs, the code version), `files`
-(names beside it, with their SHA-256), facts about the output, and a `checksum` of all this.
+(names in the same folder, with their SHA-256), facts about the output, and a `checksum` of all this.
 """
 
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def write_manifest(manifest: Path, key: dict[str, Any], files: Sequence[Path], facts: dict[str, Any]) -> None:
-    """Write the manifest of finished outputs: the last act of a stage. files: beside the manifest; may be empty."""
+    """Write the manifest of finished outputs: the last act of a stage. files: in its folder; may be empty."""
     value = {**facts, "key": key, "files": {path.name: file_digest(path) for path in files}}
     write_json(manifest, {**value, "checksum": digest(value)})
 

@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,7 @@ PLUMBING = {
     "storage.shards", "storage.untrusted",
 }  # fmt: skip
 # The compiled paths of the search, each with what it imports: a result depends on the one that computed it.
-BACKENDS = {"dense": None, "cpu": "search.cpu.evolve", "gpu": "search.gpu.evolve"}
-_COMPILED = ("search.cpu", "search.gpu")
+BACKENDS = {"dense": [], "cpu": ["search.cpu.evolve"], "gpu": ["search.gpu.evolve"]}
 
 
 def code_version(stage: str, backend: str = "dense", named: Mapping[str, str] | None = None) -> str:
@@ -30,7 +29,7 @@ def code_version(stage: str, backend: str = "dense", named: Mapping[str, str] | 
     Comments, docstrings, formatting, log lines, error messages and progress titles do not count, nor do the modules of
     `PLUMBING`. backend: a key of `BACKENDS`. named: of the code that the configuration names (`named_code`).
     """
-    meanings = {name: _meaning(_text(name), name in PLUMBING) for name in sorted(closure(stage, backend))}
+    meanings = {name: _meaning(text, name in PLUMBING) for name, text in closure(stage, backend).items()}
     return digest({**meanings, **(named or {})})
 
 
@@ -39,70 +38,63 @@ def code_versions(stage: str, named: Mapping[str, str] | None = None) -> list[st
     return [code_version(stage, backend, named) for backend in BACKENDS]
 
 
-def closure(stage: str, backend: str = "dense") -> set[str]:
-    """The modules of this package whose content decides what `stage` computes with a backend of the search."""
+def closure(stage: str, backend: str = "dense") -> dict[str, str]:
+    """The modules of this package that decide what `stage` computes with a backend of the search, with their texts."""
     start = BACKENDS[backend]
-    if start is None:
-        return _reachable([stage], lambda name: not name.startswith(_COMPILED))
-    folder = start.rpartition(".")[0]
-    return _reachable([stage, start], lambda name: name.startswith(folder) or not name.startswith(_COMPILED))
+    compiled = tuple(name.rpartition(".")[0] for name in start)
+    prefix = "repsearch."
+
+    def find(name: str) -> Path | None:
+        module = name.removeprefix(prefix)
+        counts = module.startswith(compiled) or not module.startswith(("search.cpu", "search.gpu"))
+        return _file(PACKAGE.parent, name) if name.startswith(prefix) and counts else None
+
+    texts = _sources([prefix + name for name in (stage, *start)], find, {prefix + name for name in PLUMBING})
+    if prefix + stage not in texts:
+        raise ValueError(f"there is no module {stage}")
+    return {name.removeprefix(prefix): text for name, text in texts.items()}
 
 
 def named_code(references: Iterable[str]) -> dict[str, str]:
-    """For each `module:function`, a digest of the module's file and of what it imports from beside it.
+    """For each `module:function`, a digest of the module's file and of the modules that it imports from the same tree.
 
-    That is: modules in the folder where the command runs, or in the same installed package. Nothing is imported or run.
+    The tree is the folder where the command runs, or an installed package. Nothing is imported or run.
     Raises UserError where there is no such module.
     """
-    return {reference: _digest_of_named(reference) for reference in references}
+    return {reference: _named(reference) for reference in references}
 
 
 def recipe_code(recipe: Any) -> dict[str, str]:
-    """`named_code` of the operators that a recipe (or another dataclass of settings) names in its own fields."""
+    """`named_code` of the operators that a recipe (or another dataclass of settings) names in its fields."""
     values = [value for value in vars(recipe).values() if isinstance(value, str)]
     return named_code(value for value in values if is_reference(value))
 
 
-def _digest_of_named(reference: str) -> str:
-    module = reference.partition(":")[0]
-    top = module.partition(".")[0]
-    file = source(reference)
+def _named(reference: str) -> str:
+    module, file = reference.partition(":")[0], source(reference)
     root = file.parents[module.count(".") + (file.name == "__init__.py")]
 
-    meanings: dict[str, str] = {}
-    waiting = [module]
+    def find(name: str) -> Path | None:
+        top = name.partition(".")[0]
+        local = root == Path.cwd() and top != "repsearch"  # whose code versions count
+        return _file(root, name) if local or top == module.partition(".")[0] else None
+
+    return digest({name: _meaning(text, False) for name, text in _sources([module], find).items()})
+
+
+def _sources(
+    waiting: list[str], find: Callable[[str], Path | None], ends: Collection[str] = frozenset()
+) -> dict[str, str]:
+    """The texts of modules and of what they import, as far as `find` has a file. ends: modules not to follow."""
+    texts: dict[str, str] = {}
     while waiting:
         name = waiting.pop()
-        first = name.partition(".")[0]
-        path = _file(root, name) if first == top or (root == Path.cwd() and first != "repsearch") else None
-        if path is not None and name not in meanings:
-            text = path.read_text(encoding="utf-8")
-            meanings[name] = _meaning(text, False)
-            waiting += _imports(text, name if path.name == "__init__.py" else name.rpartition(".")[0])
-    return digest(meanings)
-
-
-def _reachable(waiting: list[str], counts: Callable[[str], bool]) -> set[str]:
-    reached: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name not in reached and counts(name):
-            reached.add(name)
-            waiting += [] if name in PLUMBING else _package_imports(name)
-    return reached
-
-
-def _package_imports(module: str) -> list[str]:
-    prefix = "repsearch."
-    names = [name.removeprefix(prefix) for name in _imports(_text(module), "") if name.startswith(prefix)]
-    return [name for name in names if _file(PACKAGE, name)]
-
-
-def _text(module: str) -> str:
-    path = _file(PACKAGE, module)
-    if path is None:
-        raise ValueError(f"there is no module {module}")
-    return path.read_text(encoding="utf-8")
+        path = None if name in texts else find(name)
+        if path is not None:
+            texts[name] = path.read_text(encoding="utf-8")
+            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            waiting += [] if name in ends else _imports(texts[name], package)
+    return texts
 
 
 def _file(root: Path, module: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""What an unfinished job has computed, kept beside its output: a job that was cut short resumes from there.
+"""What an unfinished job has computed, kept next to its output: a job that was cut short resumes from there.
 
 Each part is one file in a hidden folder (`.NAME.partial`). Nothing in it is trusted: a part begins with a digest of its
 content and of the key, all that decides the result, so that one that is cut, altered or of another job counts as
@@ -15,6 +15,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,9 +56,7 @@ class Resume:
             parts.append(part)
             unsaved.append(part)
             if self._due():
-                file = io.BytesIO()
-                np.savez(file, **_joined(unsaved))  # type: ignore[arg-type]
-                self._write(number, file.getvalue())
+                self._write(number, partial(np.savez, **_joined(unsaved)))  # type: ignore[arg-type]
                 number, unsaved = number + 1, []
         return _joined(parts)
 
@@ -77,9 +76,7 @@ class Resume:
         import torch
 
         if self._due():
-            file = io.BytesIO()
-            torch.save(state, file)
-            self._write(0, file.getvalue())
+            self._write(0, partial(torch.save, state))
 
     def _due(self) -> bool:
         return time.monotonic() - self.saved >= SECONDS
@@ -87,8 +84,10 @@ class Resume:
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:04d}.part"
 
-    def _write(self, number: int, content: bytes) -> None:
-        seal(self._path(number), [self.key, number], content)
+    def _write(self, number: int, save: Callable[[io.BytesIO], Any]) -> None:
+        content = io.BytesIO()
+        save(content)
+        seal(self._path(number), [self.key, number], content.getvalue())
         self.saved = time.monotonic()
 
     def _read(self) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Run every test marked `fault`, slow ones included, and print what became of the faults and inputs (make faults)."""
+"""Run every test marked `fault`, slow ones included, and print the outcomes of the faults and inputs (make faults)."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Judges what becomes of untrusted inputs: accepted rightly, refused with one clear error, or crashed."""
+"""Judges the fate of untrusted inputs: correctly accepted, refused with a clear error, or crashed."""
 
 import os
 import random
@@ -35,9 +35,9 @@ def _hang(_: int, __: FrameType | None) -> None:
 def judge(
     inputs: Iterator[Any], work: Callable[[Any], Any], check: Callable[[Any, Any], None], clear: str, folder: Path
 ) -> tuple[int, int]:
-    """(accepted, refused) of `inputs`, recorded in the tally; fails where one crashed.
+    """(accepted, refused) of `inputs`, recorded in the tally; fails if one crashed.
 
-    work: what reads an input, in `folder`. check: raises AssertionError where what it gave for the input is not right.
+    work: what reads an input, in `folder`. check: raises AssertionError where the result for an input is wrong.
     clear: a regular expression that each line of a refusal must match.
     """
     accepted = refused = 0
@@ -45,24 +45,24 @@ def judge(
     before, home = signal.signal(signal.SIGPROF, _hang), Path.cwd()
     os.chdir(folder)
     try:
-        for one in inputs:
+        for candidate in inputs:
             signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("error")  # a warning is neither an acceptance nor a refusal
-                    result = work(one)
-                    check(one, result)
+                    result = work(candidate)
+                    check(candidate, result)
                 accepted += 1
             except UserError as error:
                 problem = _unclear(str(error), clear)
                 refused += problem is None
                 if problem is not None:
-                    crashes.append(f"{problem}: {str(error)[:500]!r} of {SHORT.repr(one)}")
+                    crashes.append(f"{problem}: {str(error)[:500]!r} of {SHORT.repr(candidate)}")
             except (Exception, Hang):
-                crashes.append(f"{traceback.format_exc(limit=-4)[-1500:]}\nof {SHORT.repr(one)}")
+                crashes.append(f"{traceback.format_exc(limit=-4)[-1500:]}\nof {SHORT.repr(candidate)}")
             if (folder / CANARY).exists():
                 (folder / CANARY).unlink()
-                crashes.append(f"executed: {SHORT.repr(one)}")
+                crashes.append(f"executed: {SHORT.repr(candidate)}")
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
@@ -85,7 +85,7 @@ def _unclear(message: str, clear: str) -> str | None:
 
 
 def mutated(content: bytes, chance: random.Random, times: int = 3) -> bytes:
-    """Bytes flipped, cut, moved, doubled or overwritten, up to `times` times."""
+    """The content with bytes flipped, cut, inserted, repeated or overwritten, up to `times` times."""
     for _ in range(chance.randint(1, times)):
         if not content:
             return content

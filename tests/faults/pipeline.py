@@ -25,12 +25,15 @@ MERGED: dict[str, Any] = _overlay(
     yaml.safe_load((ROOT / "config.yaml").read_text()), SCALE
 )  # what Snakemake makes of it
 CORES = "3"
-A_PART = (f"{RESULTS}/tables/table1.csv", f"{RESULTS}/figures/figure3.csv")  # eleven jobs, shards and trainings too
+A_PART = (
+    f"{RESULTS}/tables/table1.csv",
+    f"{RESULTS}/figures/figure3.csv",
+)  # eleven jobs, of all kinds
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 def checkout(folder: Path, **changes: Any) -> Path:
-    """`folder` as a checkout of the repository with the tiny scale and `changes` laid over it."""
+    """`folder` as a checkout of the repository with the tiny scale and `changes` on top."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("Snakefile", "config.yaml", "workflow", "profiles", "environment.yml"):
         if not (folder / name).exists():
@@ -44,7 +47,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """A driver in a process group of its own; what it says is added to printed.txt."""
+    """Start Snakemake in a new process group; its output is added to printed.txt."""
     with (folder / "printed.txt").open("ab") as printed:
         return subprocess.Popen(
             command(*arguments or ("all",)), cwd=folder, env=ENVIRONMENT, stdout=printed, stderr=printed,
@@ -53,7 +56,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A driver to its end. stdout has all it said."""
+    """Run Snakemake to its end; stdout has all its output."""
     return subprocess.run(
         command(*arguments or ("all",)), cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, timeout=7200,
@@ -61,7 +64,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def resume(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What the README says to do after a kill: unlock, and the same command again. Fails where that fails."""
+    """What the README says to do after a kill: unlock, then run the same command again."""
     unlocked = run(folder, "all", "--unlock")
     assert unlocked.returncode == 0, unlocked.stdout[-3000:]
     done = run(folder, *arguments)
@@ -90,47 +93,47 @@ def wait_for_group(group: int) -> None:
 
 def jobs(process: subprocess.Popen[bytes]) -> list[int]:
     """The processes below a driver that run a stage (`python -m repsearch …`), by process id."""
-    found = []
+    ids = []
     for pid in descendants(process.pid):
         try:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:  # it has just ended
             continue
         if words[1:3] == [b"-m", b"repsearch"]:
-            found.append(pid)
-    return found
+            ids.append(pid)
+    return ids
 
 
 def descendants(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for pid, _, parent, _ in _processes():
         children.setdefault(parent, []).append(pid)
-    found, waiting = [], [root]
+    ids, waiting = [], [root]
     while waiting:
         below = children.get(waiting.pop(), [])
-        found += below
+        ids += below
         waiting += below
-    return found
+    return ids
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
-    """What must be identical whatever happened: bytes of CSVs, tables, figures, report, weights and data; summaries;
-    targets by their manifests, which have the digest of their content (a zip file has times in it)."""
+    """What must be identical after any fault: bytes of CSVs, tables, figures, report, weights and data; summaries;
+    targets by their manifests, which have their digests."""
     results = folder / RESULTS
-    found = {}
+    contents = {}
     for path in sorted(results.rglob("*")):
         name = str(path.relative_to(results))
         if path.name.startswith("."):
             continue
         if path.suffix in (".csv", ".md", ".pt", ".npz", ".png"):
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+            contents[name] = hashlib.sha256(path.read_bytes()).hexdigest()
         elif path.suffix == ".json":
-            found[name] = json.dumps(json.loads(path.read_text()), sort_keys=True)
-    return found
+            contents[name] = json.dumps(json.loads(path.read_text()), sort_keys=True)
+    return contents
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Files that a killed writer left: hidden ones below the results, but for locks, which stay."""
+    """Files of killed writers: hidden ones in the results, other than locks, which stay."""
     hidden = (folder / RESULTS).rglob(".*")
     return [str(path.relative_to(folder)) for path in hidden if path.is_file() and path.suffix != ".lock"]
 

@@ -1,4 +1,4 @@
-"""Counts of what the tests really did: faults and what became of them, inputs and what became of them.
+"""Counts of the faults and the inputs that the tests tried, and of their outcomes.
 
 Each record is a line of JSON, added to the file that the environment variable REPSEARCH_TALLY names; without it nothing
 is recorded. `python tests/faults` (make faults) runs the tests that are marked `fault`, then adds the records up.
@@ -34,7 +34,7 @@ class Missed(Exception):
 
 
 def inputs(*, tried: int, accepted: int, refused: int, crashed: int) -> None:
-    """Inputs of one test. crashed: neither accepted rightly nor refused with one clear error."""
+    """Inputs of one test. crashed: neither correctly accepted nor refused with a clear error."""
     assert tried == accepted + refused + crashed
     _record(tried=tried, accepted=accepted, refused=refused, crashed=crashed)
 
@@ -42,5 +42,5 @@ def inputs(*, tried: int, accepted: int, refused: int, crashed: int) -> None:
 def _record(**values: Any) -> None:
     path = os.environ.get("REPSEARCH_TALLY")
     if path:
-        with open(path, "a", encoding="utf-8") as opened:  # a line is one write: processes may record side by side
+        with open(path, "a", encoding="utf-8") as opened:  # a line is one write: processes may record at once
             opened.write(json.dumps(values) + "\n")

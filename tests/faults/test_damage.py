@@ -1,4 +1,4 @@
-"""Each byte of a store and each field of a manifest altered: noticed, or without any meaning."""
+"""Each byte of a store and each field of a manifest altered: it is noticed, or has no effect."""
 
 import json
 import random
@@ -35,14 +35,14 @@ def regions(store: Path) -> dict[str, tuple[int, int]]:
         entries = archive.infolist()
         directory = archive.start_dir
     content = store.read_bytes()
-    found = {"the end of the directory": (content.rfind(b"PK\x05\x06"), len(content))}
-    found["the directory"] = directory, found["the end of the directory"][0]
+    places = {"the end of the directory": (content.rfind(b"PK\x05\x06"), len(content))}
+    places["the directory"] = directory, places["the end of the directory"][0]
     for kind, chosen in (("metadata", "targets/block0/zarr.json"), ("a chunk", "targets/block0/c/0/0/0/0")):
         entry = next(entry for entry in entries if entry.filename == chosen)
         data = entry.header_offset + 30 + len(entry.filename)
-        found[f"the header of {kind}"] = entry.header_offset, data
-        found[kind] = data, data + entry.file_size
-    return found
+        places[f"the header of {kind}"] = entry.header_offset, data
+        places[kind] = data, data + entry.file_size
+    return places
 
 
 @pytest.mark.parametrize("step", [40, pytest.param(1, marks=pytest.mark.slow)])
@@ -63,7 +63,7 @@ def test_a_byte_of_a_store_altered(step: int, shard: Files) -> None:
                 except UserError as error:
                     assert "whole.zarr.zip" in str(error) and "delete it" in str(error) and "\n" not in str(error)
                     refused += 1
-                else:  # a byte that means nothing, such as the date of a zip entry
+                else:  # a byte without effect, such as one of the date of a zip entry
                     assert part not in ("metadata", "a chunk"), at
                     assert stated == attributes and read.keys() == wanted.keys()
                     assert all(np.array_equal(read[name], wanted[name]) for name in wanted)
@@ -71,7 +71,7 @@ def test_a_byte_of_a_store_altered(step: int, shard: Files) -> None:
 
 
 def altered(value: Any) -> list[Any]:
-    """Other values that a field may be given, and its like with something in it changed."""
+    """Other values for a field, and copies of its value with something changed."""
     others: list[Any] = [None, "x", 7]
     if isinstance(value, str):
         others.append(value[:-1] + ("0" if value[-1:] != "0" else "1"))
@@ -81,7 +81,7 @@ def altered(value: Any) -> list[Any]:
         others += [value[:-1], [*value, value[-1]]]
     if isinstance(value, dict) and value:
         name = next(iter(value))
-        others += [{**value, name: None}, {other: each for other, each in value.items() if other != name}]
+        others += [{**value, name: None}, {key: item for key, item in value.items() if key != name}]
     return others
 
 
@@ -100,7 +100,7 @@ def test_each_field_of_each_manifest_altered(tmp_path: Path) -> None:
         stated = json.loads(text)
         for field, value in stated.items():
             others = [{**stated, field: other} for other in altered(value) if other != value]
-            for changed in [*others, {each: stated[each] for each in stated if each != field}]:
+            for changed in [*others, {key: value for key, value in stated.items() if key != field}]:
                 with tally.fault("a field of a manifest altered"):
                     manifest.write_text(json.dumps(changed))
                     with pytest.raises(
@@ -112,7 +112,7 @@ def test_each_field_of_each_manifest_altered(tmp_path: Path) -> None:
         read()
 
 
-def test_a_file_that_a_manifest_vouches_for_altered(tmp_path: Path) -> None:
+def test_a_file_of_a_manifest_altered(tmp_path: Path) -> None:
     datasets.prepare("sklearn:digits", tmp_path, tmp_path / "digits.npz", 10, 40, 20, key={})
     path = tmp_path / "digits.npz"
     content = path.read_bytes()

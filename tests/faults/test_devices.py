@@ -1,4 +1,4 @@
-"""One job a GPU, as many as there are: with devices that are names, and with a torch that has them."""
+"""One job per GPU, on as many as there are: with devices that are names, and with a torch that has them."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ from tests.faults.fault import PATIENCE, wait
 from tests.faults.made import ROOT
 from tests.workflow.test_workflow import snakemake
 
-# A job: takes a GPU, says so, waits for the file `go`, says that it is done.
+# A job: takes a GPU, records it in the journal, waits for the file `go`, records the end.
 JOB = """
 import logging, os, sys, time
 from pathlib import Path
@@ -61,7 +61,7 @@ def start(folder: Path, names: Sequence[str] = NAMES, user: int = 0) -> "subproc
 
 
 def waits(folder: Path) -> list[str]:
-    """What the jobs that wait, or waited, said."""
+    """The logs of the jobs that wait or waited."""
     return [text for path in folder.glob("*.log") if "waiting" in (text := path.read_text())]
 
 
@@ -70,7 +70,7 @@ def journal(folder: Path) -> list[list[str]]:
 
 
 def overlaps(lines: list[list[str]]) -> int:
-    """How often a job came to a GPU that another had."""
+    """How often a job got a GPU while another job had it."""
     at: dict[str, str] = {}
     wrong = 0
     for sign, name, job in lines:
@@ -108,8 +108,8 @@ def test_a_killed_job_leaves_its_gpu(folder: Path) -> None:
     assert first.wait() == -signal.SIGKILL and second.wait(timeout=PATIENCE) == 0
 
 
-def test_jobs_that_see_different_gpus_take_their_own(folder: Path) -> None:
-    """As with Slurm: each sees one, that each calls number 0."""
+def test_jobs_that_see_different_gpus_do_not_wait(folder: Path) -> None:
+    """As with Slurm: each job sees one GPU, as number 0."""
     jobs = [start(folder, [name]) for name in NAMES]
     wait(lambda: len(journal(folder)) == 3, *jobs)
     (folder / "go").touch()
@@ -117,7 +117,7 @@ def test_jobs_that_see_different_gpus_take_their_own(folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be several users")
-def test_users_share_the_locks_whatever_their_umask(folder: Path) -> None:
+def test_users_share_the_locks_with_any_umask(folder: Path) -> None:
     first = start(folder, ["gpu-a"], user=12345)
     wait(lambda: len(journal(folder)) == 1, first)
     second = start(folder, ["gpu-a"], user=54321)
@@ -142,7 +142,7 @@ def test_a_lock_that_was_removed_is_made_again(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "gpu").exists()
 
 
-def test_what_is_no_lock_is_named(tmp_path: Path) -> None:
+def test_a_symbolic_link_in_a_locks_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "gpu").symlink_to(tmp_path)
     with pytest.raises(UserError, match=r"/gpu can't be locked"):
         locks.hold_one(["gpu"], tmp_path)
@@ -244,9 +244,9 @@ def checkout(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def limit(run: "subprocess.CompletedProcess[str]") -> int:
     """GPU jobs at a time, as Snakemake says."""
     assert run.returncode == 0, run.stderr[-3000:]
-    said = re.search(r"Provided resources:.*gpu\b\D*(\d+)", run.stdout + run.stderr)
-    assert said is not None
-    return int(said[1])
+    match = re.search(r"Provided resources:.*gpu\b\D*(\d+)", run.stdout + run.stderr)
+    assert match is not None
+    return int(match[1])
 
 
 def test_the_limit_is_the_number_of_gpus(checkout: Path) -> None:

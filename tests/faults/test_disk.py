@@ -1,4 +1,4 @@
-"""A disk that is full, and a results folder that can't be written: one line says so; mended, the work goes on."""
+"""A full disk, and a results folder that can't be written: one line says so; once fixed, the work continues."""
 
 import contextlib
 import os
@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kib", [200, 400])
 def test_the_pipeline_on_a_disk_that_fills(kib: int, undisturbed: Undisturbed, tmp_path: Path) -> None:
-    """Wherever it is full; results, logs and benchmarks are on it."""
+    """Results, logs and benchmarks are on it."""
     folder = pipeline.checkout(tmp_path / "run")
     with disk(folder / "results", kib * 1024), tally.fault("the disk full while the pipeline runs"):
         run = pipeline.run(folder, *pipeline.A_PART)
@@ -118,8 +118,8 @@ def test_the_pipeline_in_a_results_folder_that_cannot_be_written(undisturbed: Un
     with disk(folder / "results", 64 * MIB), tally.fault("a results folder that can't be written"):
         remount(folder / "results", "ro")
         run = pipeline.run(folder, *pipeline.A_PART)
-        said = [line for line in run.stdout.splitlines() if line.startswith("error: ")]
-        assert run.returncode != 0 and len(said) == 1 and "not a folder that can be written" in said[0], run.stdout
+        errors = [line for line in run.stdout.splitlines() if line.startswith("error: ")]
+        assert run.returncode != 0 and len(errors) == 1 and "not a folder that can be written" in errors[0], run.stdout
         assert "Traceback" not in run.stdout
         remount(folder / "results", "rw")
         done = pipeline.run(folder, *pipeline.A_PART)

@@ -46,7 +46,7 @@ def field_altered(name: str) -> Damage:
 
 
 def last_digit_altered(path: Path) -> None:
-    """A number of a CSV, such as an editor may change."""
+    """A number in a CSV, as someone may edit it."""
     text = path.read_text()
     place = max(match.start() for match in re.finditer(r"\d\.\d*(?=\d,)", text))
     digit = (int(text[place]) + 1) % 10
@@ -54,7 +54,7 @@ def last_digit_altered(path: Path) -> None:
 
 
 def other_recipe(with_manifest: bool) -> Damage:
-    """A whole shard of another recipe in a shard's place."""
+    """An intact shard of another recipe in a shard's place."""
 
     def damage(manifest: Path) -> None:
         store, _ = targets.paths(manifest)
@@ -75,7 +75,7 @@ def other_shard(manifest: Path) -> None:
 
 
 def forged(path: Path) -> None:
-    """A manifest that is whole, but of something else."""
+    """An intact manifest of something else."""
     write_manifest(path, {}, [], {"sha256": "0" * 64})
 
 

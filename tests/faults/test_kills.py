@@ -23,13 +23,13 @@ def driver_and_jobs(process: subprocess.Popen[bytes], _: random.Random) -> None:
 
 
 def driver_alone(process: subprocess.Popen[bytes], _: random.Random) -> None:
-    """Its jobs run on, while it is started again and starts the same jobs."""
+    """Its jobs continue while it is started again and starts the same jobs."""
     process.kill()
     process.wait()
 
 
 def a_job(process: subprocess.Popen[bytes], chance: random.Random) -> None:
-    """Kill one, if one runs. The driver is left to end by itself, as it does when a job has failed."""
+    """Kill a running job, if there is one. The driver then ends by itself, as after any failed job."""
     running = pipeline.jobs(process)
     if not running:
         raise tally.Missed
@@ -82,8 +82,8 @@ def test_killed_at_random_moments(
 ) -> None:
     """Several pipelines one after another, each killed over and over until it is done, until there are enough kills.
 
-    The times between a start and its kill are up to a third of an undisturbed run's: so the kills lie all over the
-    work, which goes on between them, and in the planning at each start.
+    The times between a start and its kill are up to a third of an undisturbed run's: so the kills are spread over the
+    work, which progresses between them, and over the planning at each start.
     """
     chance = random.Random(SEED)
     seconds = undisturbed_seconds(tmp_path / "undisturbed")
@@ -109,9 +109,9 @@ def undisturbed_seconds(folder: Path) -> float:
 
 
 def compare(folder: Path, undisturbed: Undisturbed) -> None:
-    found = pipeline.fingerprint(folder)
-    assert {f"{name}.csv" for name in ("tables/table1", "figures/figure3", "probes/diversity")} <= found.keys()
-    different = [name for name, value in found.items() if value != undisturbed.fingerprint[name]]
+    contents = pipeline.fingerprint(folder)
+    assert {f"{name}.csv" for name in ("tables/table1", "figures/figure3", "probes/diversity")} <= contents.keys()
+    different = [name for name, value in contents.items() if value != undisturbed.fingerprint[name]]
     assert not different, different
     assert not pipeline.leftovers(folder)
     again = pipeline.run(folder, *pipeline.A_PART, "-n")

@@ -1,4 +1,4 @@
-"""Two processes never write one output: the second waits, and finds it made or goes on with it."""
+"""Two processes never write one output: the second waits, and finds it made or resumes it."""
 
 import errno
 import fcntl
@@ -37,19 +37,19 @@ def test_the_second_of_two_waits_for_the_first(folder: Path, tmp_path: Path, end
     name = end.replace(" ", "-")
     logs = [tmp_path / "first.log", tmp_path / "second.log"]
     first, second = ([*made.search_command(folder, name), "--log", str(log)] for log in logs)
-    one = made.start("pause stages.search:search 3", first, tmp_path)
-    wait((tmp_path / "reached").exists, one)
-    two = made.start("none", second)
-    wait(lambda: logs[1].exists() and "waiting" in logs[1].read_text(), one, two)
+    holder = made.start("pause stages.search:search 3", first, tmp_path)
+    wait((tmp_path / "reached").exists, holder)
+    waiter = made.start("none", second)
+    wait(lambda: logs[1].exists() and "waiting" in logs[1].read_text(), holder, waiter)
     if end == "is killed":
-        os.kill(one.pid, signal.SIGKILL)
+        os.kill(holder.pid, signal.SIGKILL)
     else:
         (tmp_path / "go").touch()
-    errors = one.communicate(timeout=PATIENCE)[1], two.communicate(timeout=PATIENCE)[1]
-    assert (one.returncode == 0) == (end == "finishes") and two.returncode == 0, errors
+    errors = holder.communicate(timeout=PATIENCE)[1], waiter.communicate(timeout=PATIENCE)[1]
+    assert (holder.returncode == 0) == (end == "finishes") and waiter.returncode == 0, errors
     assert sha256(folder / f"{name}.json") == sha256(folder / "whole.json")
     (line,) = (line for line in logs[1].read_text().splitlines() if "waiting" in line)
-    assert re.search(rf"waiting for process {one.pid} on \S+, which works on .*/{name}\.zarr\.zip$", line)
+    assert re.search(rf"waiting for process {holder.pid} on \S+, which works on .*/{name}\.zarr\.zip$", line)
     after = "is up to date" if end == "finishes" else r"resuming after \d+ finished searches"
     assert re.search(after, logs[1].read_text())
 
@@ -67,15 +67,15 @@ def test_every_command_that_writes_locks_its_output_first(tmp_path: Path, monkey
     assert len(callbacks) >= 9
     for callback in callbacks:
         assert callback is not None
-        given: dict[str, Any] = {name: None for name in inspect.signature(callback).parameters}
+        arguments: dict[str, Any] = {name: None for name in inspect.signature(callback).parameters}
         if callback is cli.check:  # writes nothing
             continue
         with pytest.raises(Locked):
-            callback(**{**given, "out": tmp_path / "out"})
+            callback(**{**arguments, "out": tmp_path / "out"})
 
 
 def test_a_lock_ends_with_its_process_alone(tmp_path: Path) -> None:
-    """The file stays, free; what it says of the last holder is no lock."""
+    """The file stays and is free; naming the last holder locks nothing."""
     path = tmp_path / ".x.lock"
     for _ in range(2):
         if (child := os.fork()) == 0:

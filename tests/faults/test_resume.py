@@ -1,4 +1,4 @@
-"""Searches and training runs that are killed go on from what they finished, to the same bytes."""
+"""Searches and training runs that are killed resume from what they finished, to the same bytes."""
 
 import json
 import logging
@@ -123,13 +123,13 @@ def _truncate(path: Path) -> None:
 
 
 def _alter(path: Path) -> None:
-    whole = bytearray(path.read_bytes())
-    whole[len(whole) // 2] ^= 1
-    path.write_bytes(whole)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def _swap(path: Path) -> None:
-    """Whole, but in another's place."""
+    """An intact part in the place of another."""
     other = path.with_name("0000.part")
     path.write_bytes(other.read_bytes())
 
@@ -204,12 +204,12 @@ def test_a_sealed_file_opens_with_its_key_alone(tmp_path: Path) -> None:
     path = tmp_path / "file"
     seal(path, {"a": 1, "b": [2]}, b"content")
     assert unseal(path, {"b": [2], "a": 1}) == b"content"
-    whole = path.read_bytes()
-    for place in range(len(whole)):
-        for altered in (whole[:place], whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]):
+    sealed = path.read_bytes()
+    for place in range(len(sealed)):
+        for altered in (sealed[:place], sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :]):
             path.write_bytes(altered)
             assert unseal(path, {"a": 1, "b": [2]}) is None
-    path.write_bytes(whole)
+    path.write_bytes(sealed)
     assert unseal(path, {"a": 1, "b": [3]}) is None and unseal(tmp_path / "none", {}) is None
     assert unseal(tmp_path, {}) is None
 
@@ -218,7 +218,7 @@ def test_a_sealed_file_opens_with_its_key_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, MIXED])
-def test_probes_go_on_too(
+def test_probes_resume_too(
     folder: Path, small_batches: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recipe: Recipe
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -249,7 +249,7 @@ SITE = "import os\nfrom tests.faults import fault\nfault.install(os.environ['FAU
 
 
 @pytest.mark.slow
-def test_what_was_searched_outlives_failed_jobs_and_a_killed_driver(tmp_path: Path) -> None:
+def test_finished_searches_survive_failed_jobs_and_a_killed_driver(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(SITE)
     checkout = tmp_path / "checkout"
@@ -266,11 +266,11 @@ def test_what_was_searched_outlives_failed_jobs_and_a_killed_driver(tmp_path: Pa
         return run.returncode
 
     def resumed(shard: int) -> int:
-        """After how many of the 30 images the last job went on: Snakemake deletes the log of a job that it retries."""
+        """After how many of the 30 images the last job resumed: Snakemake deletes the log of a job that it retries."""
         log = (checkout / f"results/tiny/logs/search/digits/tiny/{shard:04d}.log").read_text()
         return int(re.findall(r"resuming after (\d+) finished", log)[-1])
 
-    assert snakemake(0, "kill storage.resume:seal 2", "--retries", "9") == 0  # each job keeps one file more, and dies
+    assert snakemake(0, "kill storage.resume:seal 2", "--retries", "9") == 0  # each job saves one more part and dies
     assert 20 <= resumed(0) < 30  # of at least three jobs
     assert snakemake(1, "killgroup storage.resume:seal 2") == KILLED  # the driver as well
     assert snakemake(1, "none", "--unlock") == 0
@@ -323,15 +323,15 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(folder: Path) -
         ("targets", {"evaluation": "recalibrated", "precision": "float32", "whitening_bias_epochs": 2}),
     ],
 )
-def test_every_kind_of_run_goes_on_after_every_epoch(
+def test_every_kind_of_run_resumes_after_every_epoch(
     folder: Path, monkeypatch: pytest.MonkeyPatch, learns: str, training_settings: dict[str, Any]
 ) -> None:
     job = made.train_job(learns, **training_settings)
     name = f"{learns}-{training_settings.get('evaluation', 'batch')}"
     undisturbed = train(folder, f"{name}-undisturbed", job, save_seconds=1e9)
-    for _ in range(job.training.epochs - 1):  # each goes on for one epoch and saves
+    for _ in range(job.training.epochs - 1):  # each resumes for one epoch and saves
         cut(monkeypatch, training, "_prepare_evaluation", 2, lambda: train(folder, name, job))
-    cut(monkeypatch, training, "_predict", 1, lambda: train(folder, name, job))  # with at most one left
+    cut(monkeypatch, training, "_predict", 1, lambda: train(folder, name, job))  # with at most one epoch to go
     assert train(folder, name, job) == undisturbed
 
 

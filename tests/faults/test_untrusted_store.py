@@ -1,4 +1,4 @@
-"""Mutated targets, prepared data and networks: each is read rightly or refused by its name; no codec but Blosc runs."""
+"""Mutated targets, prepared data and networks: read correctly or refused, naming the file; no codec but Blosc runs."""
 
 import io
 import json
@@ -97,7 +97,7 @@ def shards(count: int, chance: random.Random, whole: Shard) -> Iterator[Shard]:
 
 
 def repacked(entries: list[tuple[str, bytes]], chance: random.Random) -> list[tuple[str, bytes]]:
-    """A store whose entries are whole zip entries, but altered."""
+    """The entries of a store, one of them altered, as intact zip entries."""
     entries = list(entries)
     place = chance.randrange(len(entries))
     name, content = entries[place]
@@ -138,7 +138,7 @@ def repacked(entries: list[tuple[str, bytes]], chance: random.Random) -> list[tu
 
 
 def odd(node: Any, chance: random.Random) -> None:
-    """Something below a node of JSON replaced, deleted or doubled."""
+    """Replace, delete or repeat something below a node of JSON."""
     keys = list(node) if isinstance(node, dict) else range(len(node))
     key = chance.choice(list(keys))
     if isinstance(node[key], dict | list) and node[key] and chance.random() < 0.7:
@@ -158,7 +158,7 @@ def odd(node: Any, chance: random.Random) -> None:
 @pytest.mark.parametrize("count", [QUICK, MANY])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_mutated_shards(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unpickling is allowed to numcodecs, so that it is not its refusal, but the store's, that is tested."""
+    """Unpickling is allowed to numcodecs, so that the refusal of the store is tested, not that of numcodecs."""
     monkeypatch.setattr(pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
     store, manifest = targets.paths(tmp_path / f"{SHARD}.json")
 
@@ -183,20 +183,20 @@ def test_mutated_shards(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("count", [QUICK // 3, pytest.param(500, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_mutated_prepared_data(count: int, tmp_path: Path) -> None:
-    """With a manifest that vouches for them."""
+    """With a manifest that agrees with them."""
     out, chance = tmp_path / "data.npz", random.Random(count)
     datasets.prepare("sklearn:digits", tmp_path, out, 10, 40, 20, key={})
     manifest = json.loads(out.with_suffix(".json").read_text())
     with np.load(out) as held:
-        whole = [(f"{name}.npy", npy(held[name])) for name in held.files]
+        members_before = [(f"{name}.npy", npy(held[name])) for name in held.files]
 
     def files() -> Iterator[bytes]:
         for _ in range(count):
-            members = list(whole)
+            members = list(members_before)
             place = chance.randrange(len(members))
             content = mutated(members[place][1], chance) if chance.random() < 0.5 else npy(chance.choice(EVIL))
             members[place] = chance.choice([members[place][0], "x.npy"]), content
-            yield zipped(members) if chance.random() < 0.7 else mutated(zipped(whole), chance)
+            yield zipped(members) if chance.random() < 0.7 else mutated(zipped(members_before), chance)
 
     def work(content: bytes) -> datasets.Prepared:
         out.write_bytes(content)
@@ -213,17 +213,17 @@ def test_mutated_prepared_data(count: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [QUICK // 3, pytest.param(500, marks=pytest.mark.slow)])
 def test_mutated_networks(count: int, tmp_path: Path) -> None:
-    """With a manifest that vouches for them."""
+    """With a manifest that agrees with them."""
     out, chance = tmp_path / "net.pt", random.Random(count)
     datasets.prepare("sklearn:digits", tmp_path, tmp_path / "d.npz", 10, 40, 20, key={})
     stage_network.make(replace(NETWORK, width=4), tmp_path / "d.npz", out)
-    whole = out.read_bytes()
-    saved = torch.load(io.BytesIO(whole), weights_only=True)
+    intact = out.read_bytes()
+    saved = torch.load(io.BytesIO(intact), weights_only=True)
 
     def files() -> Iterator[bytes]:
         for _ in range(count):
             if chance.random() < 0.4:
-                yield mutated(whole, chance)
+                yield mutated(intact, chance)
                 continue
             altered = {name: dict(part) for name, part in saved.items()}
             part = chance.choice(list(altered))

@@ -12,7 +12,7 @@ from tests.faults.conftest import Undisturbed
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 KILLER = Path(__file__).parent / "killer"
-STAGES = ("prepare", "network", "search", "fitness", "diversity", "train", "table", "figure", "report")  # at the least
+STAGES = ("prepare", "network", "search", "fitness", "diversity", "train", "table", "figure", "report")  # at least
 
 
 def test_every_stage_killed_at_each_of_its_writes(undisturbed: Undisturbed, tmp_path: Path) -> None:
@@ -46,11 +46,11 @@ def test_two_drivers_at_once(seconds: float, undisturbed: Undisturbed, tmp_path:
         time.sleep(seconds)
         drivers.append(pipeline.start(folder, *pipeline.A_PART))
         statuses = [driver.wait(7200) for driver in drivers]
-        said = (folder / "printed.txt").read_text(errors="replace")
-        refused = [line for line in said.splitlines() if "Directory cannot be locked" in line]
-        assert 0 in statuses, said[-6000:]
-        assert len(refused) == sum(status != 0 for status in statuses), said[-6000:]
-        assert "Traceback" not in said
+        printed = (folder / "printed.txt").read_text(errors="replace")
+        refused = [line for line in printed.splitlines() if "Directory cannot be locked" in line]
+        assert 0 in statuses, printed[-6000:]
+        assert len(refused) == sum(status != 0 for status in statuses), printed[-6000:]
+        assert "Traceback" not in printed
         done = pipeline.run(folder, *pipeline.A_PART)
         assert done.returncode == 0, done.stdout[-6000:]
         assert pipeline.fingerprint(folder).items() <= undisturbed.fingerprint.items()

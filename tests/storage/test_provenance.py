@@ -118,20 +118,23 @@ def test_plumbing_exists_and_computes_nothing() -> None:
 
 def test_a_stage_depends_on_what_it_runs_alone() -> None:
     closure = provenance.closure("stages.search")
-    assert {"search.evolution", "search.operators", "search.randomness", "search.recipe", "storage.shards"} <= closure
+    assert {"search.evolution", "search.operators", "search.recipe", "storage.shards"} <= closure.keys()
     assert not any(name.startswith(("search.cpu", "search.gpu")) for name in closure)  # backends count apart
     assert not any(name.startswith(("results", "learning", "config", "cli")) for name in closure)
-    assert {"search.gpu.evolve", "search.gpu.math"} <= provenance.closure("stages.search", "gpu")
+    assert {"search.gpu.evolve", "search.gpu.math"} <= provenance.closure("stages.search", "gpu").keys()
 
 
 def test_a_package_counts_with_its_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "__init__.py").write_text("from repsearch.figures.style import blue\n")
-    (tmp_path / "figures" / "style.py").write_text("blue = 1\n")
-    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "repsearch")
+    folder = tmp_path / "repsearch" / "figures"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("from repsearch.figures.style import blue\n")
+    (folder / "style.py").write_text("blue = 1\n")
     before = provenance.code_version("figures")
-    (tmp_path / "figures" / "style.py").write_text("blue = 2\n")
+    (folder / "style.py").write_text("blue = 2\n")
     assert provenance.code_version("figures") != before
+    with pytest.raises(ValueError, match="there is no module pictures"):
+        provenance.code_version("pictures")
 
 
 # Code that a configuration names

@@ -1,4 +1,4 @@
-"""Shards of targets: what was written is read, and what is damaged, foreign or missing is refused by name."""
+"""Shards of targets: what was written is read, and what is damaged, foreign or missing is refused, naming the file."""
 
 import json
 import zipfile
@@ -72,8 +72,8 @@ def test_one_altered_byte_is_refused(manifests: list[Path], at: float) -> None:
 
 def test_truncated_missing_or_no_zip_at_all_is_refused(manifests: list[Path]) -> None:
     store, _ = targets.paths(manifests[1])
-    whole = store.read_bytes()
-    for content in (whole[: len(whole) // 2], b"", b"not a zip"):
+    intact = store.read_bytes()
+    for content in (intact[: len(intact) // 2], b"", b"not a zip"):
         store.write_bytes(content)
         with pytest.raises(UserError, match=r"shard-0001\.zarr\.zip is not a readable Zarr store"):
             targets.Targets(manifests, 90, EXPECTED)
@@ -89,8 +89,8 @@ def test_equal_arrays_are_equal_bytes(manifests: list[Path]) -> None:
     assert (store.read_bytes(), manifest.read_bytes()) == before
 
 
-def test_a_lost_chunk_is_no_zeros(manifests: list[Path]) -> None:
-    """Zarr reads a missing chunk as the fill value, silently."""
+def test_a_missing_chunk_is_not_read_as_zeros(manifests: list[Path]) -> None:
+    """Zarr silently reads a missing chunk as the fill value."""
     store, _ = targets.paths(manifests[0])
     with zipfile.ZipFile(store) as old:
         entries = {name: old.read(name) for name in old.namelist()}

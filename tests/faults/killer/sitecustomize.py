@@ -1,6 +1,6 @@
 """On PYTHONPATH, kills each stage once at each of its writes: when the file is complete, but not yet in its place.
 
-Python imports this by itself. The folder that REPSEARCH_KILLED names keeps what was killed already, a file a kill.
+Python imports this by itself. The folder that REPSEARCH_KILLED names keeps one file per kill, so that none is repeated.
 """
 
 import os
