@@ -7,7 +7,7 @@ Markdown file per part into OUT; where a part fails, its error, and the others a
     search      candidates per second, and how they scale
     dense       candidates per second of a trained network, which takes the dense path
     train       training images per second
-    whole       the paper's whole search of images of a real data set (npz: x_train, y_train)
+    full        the paper's full search of images of a real data set (npz: x_train, y_train)
 
 --small: widths and counts for a CPU and a minute, to check that the script runs.
 """
@@ -82,8 +82,8 @@ def agreement(device: torch.device, width: int) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def whole(device: torch.device, path: Path, images: int, batch: int, width: int) -> dict[str, Any]:
-    """The time of whole searches with the paper's recipe; mean cross-entropies of the start and of each layer's end."""
+def full_search(device: torch.device, path: Path, images: int, batch: int, width: int) -> dict[str, Any]:
+    """The time of full searches with the paper's recipe; mean cross-entropies of the start and of each layer's end."""
     with np.load(path, allow_pickle=False) as arrays:
         x = torch.from_numpy(arrays["x_train"][: max(images, 2000)]).float() / 255
         y = torch.from_numpy(arrays["y_train"][:images].astype(np.int64)).flatten().to(device)
@@ -122,7 +122,7 @@ def main() -> None:
         "train": lambda: bench_train(device, width, classes, 20_000 if at_scale else 200, [1, 3], "bfloat16"),
     }
     if arguments.images:
-        parts["whole"] = lambda: whole(device, arguments.images, 5120 if at_scale else 2, batch, width)
+        parts["full"] = lambda: full_search(device, arguments.images, 5120 if at_scale else 2, batch, width)
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, part in parts.items():
         started = time.perf_counter()

@@ -112,7 +112,7 @@ def bench_search(
     scaling: bool,
     trained: bool = False,
 ) -> dict[str, Any]:
-    """Candidates per second by layer and noise, and the hours that a whole data set would take.
+    """Candidates per second by layer and noise, and the hours that a data set would take.
 
     images: searched at once. generations: run per measurement. scaling: also vary images, generations, population and
     width. trained: with a network whose convolutions must be computed.

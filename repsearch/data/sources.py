@@ -137,7 +137,7 @@ def _npz(path: Path) -> Raw:
 
 
 def _code(reference: str) -> Raw:
-    """What the user's function returns, checked as an npz file is. Raises UserError for whatever it raises."""
+    """What the user's function returns, checked as an npz file is. Raises UserError for any error in it."""
     function = extensions.load(reference)
     try:
         arrays = [np.asarray(array) for array in function()]
@@ -182,7 +182,7 @@ def open_npz(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
-                raise UserError(f"{path} can't be read: it is not a whole npz file, such as numpy.savez writes")
+                raise UserError(f"{path} can't be read: it is not a complete npz file, as numpy.savez writes it")
             with zipfile.ZipFile(file) as archive:
                 yield archive
     except UserError:

@@ -73,8 +73,8 @@ def train(
     Where `validation` has targets, every epoch is compared with them (§4.5), and those of all blocks must be there.
     seed: draws the composition of the batches, which are the same in every epoch, and the augmentation.
     flip, pad: augmentation of the training images (`augment`). progress: wraps the epochs' numbers.
-    save: gets the state of the whole run after each epoch; `state`, one that it got, goes on from there, to the same
-    result. The network is trained in place.
+    save: is called with the run's complete state after each epoch; a run that is given one of these as `state` resumes
+    there, with the same result. The network is trained in place.
     Raises ValueError, naming the argument, where the arguments don't fit together, and FloatingPointError when the loss
     is no longer finite.
     """

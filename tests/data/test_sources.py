@@ -137,7 +137,7 @@ def test_the_stated_number_of_training_images_is_right(tmp_path: Path) -> None:
 
 def test_planning_reads_the_header_of_the_labels_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = npz(tmp_path)
-    monkeypatch.setattr(sources.np, "load", lambda *_, **__: pytest.fail("read whole"))
+    monkeypatch.setattr(sources.np, "load", lambda *_, **__: pytest.fail("the arrays were read"))
     assert sources.training_images(source) == 30
     (tmp_path / "data.npz").unlink()
     assert sources.training_images(source) == 30  # from a cache
@@ -145,7 +145,7 @@ def test_planning_reads_the_header_of_the_labels_alone(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"x,y\n1,2\n", "not a whole npz file"), (b"", "not a whole npz file"), (None, "no array x_tr")],
+    [(b"x,y\n1,2\n", "not a complete npz file"), (b"", "not a complete npz file"), (None, "no array x_tr")],
 )
 def test_what_is_no_npz_file_is_one_line_at_planning(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "data.npz"
