@@ -1,28 +1,30 @@
-"""The evolution of one block on a GPU, in Triton: all images of a batch side by side, no child written unless needed.
+"""The evolution of one block on a GPU, in Triton: all images of a batch side by side; only children that become mates
+are written.
 
-The algebra is `evolve_cpu`'s. The pool of an image is `base` [slots, positions, C] with a scale and a shift by slot:
-2k slots for parents (of this and of the next generation, told apart by `state`), one for each explorer. A member is
-kept as it was before normalisation, so that nothing waits for its mean and variance, and smoothed (R2 `child`); with
-R1 `channel` parents are also kept `twice` smoothed, since an explorer's smoothed map is then a sum of two of those.
-Per generation:
+The algebra is that of `cpu.evolve`. The mates of an image are `base` [slots, positions, C] with a scale and a shift per
+slot: 2k slots for parents (of this and of the next generation, told apart by `state`), one per explorer. A mate is
+stored as it was before normalisation, so that nothing waits for its mean and variance, and smoothed (R2 `child`); with
+R1 `channel` parents are also stored smoothed twice, since an explorer's smoothed map is then a weighted sum of two of
+those. Per generation:
 
-    draw, children, settle   the explorers: parents and noise; pooled positions and sums; mean and 1 / √variance
+    draw, children, settle   the explorers: parents and noise; max-pooled positions and sums; mean and 1 / √variance
     draw, children, settle   the refiners
     score, head, select      fitness and the next parents' numbers
     remake                   the selected children, from the same parents and noise
 
-The pool and the pooled positions are float16: as many bytes as bfloat16, eight times as fine, and a normalised map
-can't overflow it (|h| ≤ √(positions · C)). What is kept in the end, the best map, is float32 all along. No kernel's
-arithmetic depends on the batch, so the same image gives the same target bit by bit; no step waits for the host, so a
-generation is captured once as a CUDA graph and replayed.
+Mates and max-pooled positions are float16: as many bytes as bfloat16, eight times as fine, and a normalised map can't
+overflow it (|h| ≤ √(positions · C)). The result, the best map, is float32 throughout. No kernel's arithmetic depends on
+the batch, so the same image gives the same target bit by bit; no step waits for the host, so a generation is captured
+once as a CUDA graph and replayed.
 
-The floor a child at block 0 (15 × 15 × 256 = 57,600 numbers of 2 bytes), a mean of 100 explorers and 120 refiners.
-Bytes: from the L2 cache 335 kB (four maps an explorer, two a refiner). To and from memory 186 kB: the pool, written by
-explorers and read once, 52 + 73; pooled positions 18 + 18; features 9 + 9; noise and moments 3 + 3. Operations: 12 a
-number (conversions 4 or 2, multiply-adds 6 or 3, moments 3, maximum 1, conversion back 1 or 0), 0.7 million; 23,000
-times BatchNorm and GELU at 22, 0.5 million; the head 2,304 × classes: 1.2 million. On 132 multiprocessors of 128 lanes
-at 1.755 GHz these take 40 ns, the bytes 56 ns at 3.35 TB/s and 39 ns at 4.8 TB/s. R1 `element` adds 45 operations a
-number for the normal numbers, and its smoothing 2 × 16 multiply-adds on the tensor cores.
+The roofline per child at block 0 (15 × 15 × 256 = 57,600 numbers of 2 bytes), averaged over 100 explorers and 120
+refiners. Bytes: from the L2 cache 335 kB (four maps per explorer, two per refiner). To and from memory 186 kB: mates,
+written by explorers and read once, 52 + 73; max-pooled positions 18 + 18; features 9 + 9; noise and moments 3 + 3.
+Operations: 12 per number (conversions 4 or 2, multiply-adds 6 or 3, moments 3, maximum 1, conversion back 1 or 0), 0.7
+million; 23,000 times BatchNorm and GELU at 22, 0.5 million; the head 2,304 × classes: 1.2 million. On 132
+multiprocessors of 128 lanes at 1.755 GHz these take 40 ns, the bytes 56 ns at 3.35 TB/s and 39 ns at 4.8 TB/s. R1
+`element` adds 45 operations per number for the normal numbers, and its smoothing 2 × 16 multiply-adds on the tensor
+cores.
 """
 
 import math
@@ -41,15 +43,15 @@ from repsearch.search.network import Tail
 from repsearch.search.recipe import BLOCKS, Recipe
 
 PRECISION = "tf32x3"  # of the tensor cores' products: close to float32. Plain tf32 would round the smoothing's weights
-POOL: torch.dtype | None = None  # the pool's type, rather than `pool_dtype`'s choice
-SQUARE, LEAN = 4096, 4096  # numbers of a square tile; of all residues' first rows of a lean one
+MATES_DTYPE: torch.dtype | None = None  # instead of the choice of `mates_dtype`
+SQUARE, LEAN = 4096, 4096  # numbers in a square tile; in the first rows of all residues of a lean one
 _MASK = 0xFFFFFFFF
 
 
 def evolve(
     tail: Tail, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int, parents: Tensor, loss: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The generations of one block: as `search.Evolution.generations`, which see.
+    """The generations of one block, as `search.evolution.Evolution.generations` computes them.
 
     parents: [B, k, C, H, W] float32, best first; loss: [B, k]. Returns the best candidate [B, C, H, W] and its
     cross-entropy after each generation [B, generations].
@@ -64,9 +66,10 @@ def evolve(
 
 
 def bytes_per_image(shape: Shape, recipe: Recipe) -> int:
-    """Device memory that an image takes in `evolve`, at the layer that takes most; twice its float32 parents included:
+    """Device memory that an image takes in `evolve`, in the layer that takes most.
 
-    as they come and as they enter the pool. What the caller holds besides, such as the first population, is not.
+    It includes the float32 parents twice, as given and in the order of the mates, but nothing else that the caller
+    holds, such as the first population.
     """
     count, channels = recipe.explorers + recipe.refiners, shape.width
     slots, cells = 2 * recipe.parents + recipe.explorers, shape.map_sizes[-1] ** 2
@@ -74,161 +77,195 @@ def bytes_per_image(shape: Shape, recipe: Recipe) -> int:
     for layer in range(len(BLOCKS)):
         positions, windows = shape.layer_shapes[BLOCKS[layer]][1] ** 2, 4 if layer == 0 else 1
         twice = 2 * recipe.parents if keeps_twice(recipe, layer) else 0
-        maps = 2 * (slots + twice) * positions + 4 * (2 * recipe.parents + 1) * positions  # pool; float32 parents, best
-        children = count * (2 * cells * windows + 4 * cells + 4 * 3)  # pooled, features, noise and moments
+        maps = 2 * (slots + twice) * positions + 4 * (2 * recipe.parents + 1) * positions  # mates; parents, best
+        children = count * (2 * cells * windows + 4 * cells + 4 * 3)  # max-pooled, features, noise and moments
         words = slots * (channels + 2) + 8 * count + 7 * recipe.parents + recipe.layers[layer].generations + 4
         largest = max(largest, channels * (maps + children) + 4 * words)
     return largest
 
 
 def keeps_twice(recipe: Recipe, layer: int) -> bool:
-    """Whether explorers are smoothed by way of their parents."""
+    """Whether explorers are smoothed by way of their parents, which are then stored smoothed twice."""
     smoothed = recipe.smooth == "child" and recipe.layers[layer].blur > 0
     return recipe.mutation == "channel" and smoothed and explorers_are_drawn(recipe)
 
 
 def explorers_are_drawn(recipe: Recipe) -> bool:
-    """Whether refiners may have explorers as parents (R11), so that explorers must be written."""
+    """Whether refiners may have explorers as parents (R11), so that explorers must be written as mates."""
     return recipe.refine_from == "parents+explorers" and recipe.explorers > 0 and recipe.refiners > 0
 
 
-def pool_dtype(recipe: Recipe, layer: int, numbers: int, channels: int) -> torch.dtype:
-    """float16 where no child of normalised parents, `numbers` each, can exceed it (|normal| < 6); else bfloat16."""
+def mates_dtype(recipe: Recipe, layer: int, numbers: int, channels: int) -> torch.dtype:
+    """float16 if no child of normalised parents of `numbers` numbers can exceed it (|normal| < 6); else bfloat16."""
     settings = recipe.layers[layer]
     highest = math.sqrt(numbers) + 6 * settings.alpha * max(1.0, settings.boost) * math.sqrt(channels)
     return torch.float16 if highest < torch.finfo(torch.float16).max / 2 else torch.bfloat16
 
 
 def _repeat(step: Callable[[], None], times: int, cuda: bool) -> None:
-    """step(), `times` times: on a GPU captured after the first time (which compiles) and replayed."""
+    """step(), `times` times: on a GPU captured after the first (which compiles) and replayed."""
     if not cuda or times < 3:
         for _ in range(times):
             step()
         return
     step()
-    graph, here, aside = torch.cuda.CUDAGraph(), torch.cuda.current_stream(), torch.cuda.Stream()
-    aside.wait_stream(here)
-    with torch.cuda.stream(aside):  # not `torch.cuda.graph`, which empties the allocator's cache
+    graph, stream, capturing = torch.cuda.CUDAGraph(), torch.cuda.current_stream(), torch.cuda.Stream()
+    capturing.wait_stream(stream)
+    with torch.cuda.stream(capturing):  # not `torch.cuda.graph`, which empties the allocator's cache
         graph.capture_begin(capture_error_mode="thread_local")
         try:
             step()
         finally:
             graph.capture_end()
-    here.wait_stream(aside)
+    stream.wait_stream(capturing)
     for _ in range(times - 1):
         graph.replay()
-    here.synchronize()  # the graph must outlive its replays
+    stream.synchronize()  # the graph must outlive its replays
 
 
 class _Batch:
-    """The state of a batch on the device: `generation` moves it on, always by the same launches on the same memory."""
+    """The state of a batch on the device. `generation` advances it, always by the same launches on the same memory.
+
+    B images, each with k parents and n children, C channels, P positions. `half` is float16 (`mates_dtype`). S is the
+    smoothing, 1 the map of ones: S H = scale · base - shift · S 1 is the smoothed map of a mate H with R2 `child`; with
+    `noise` the same without S.
+
+    ============  =============================  =======  ==========================================================
+    labels        [B]                            int64    the images' classes
+    images        [B]                            int64    their indices, which choose their random numbers
+    base          [B, 2k + explorers, P, C]      half     mates; the slots of parents come first
+    twice         [B, 2k, P, C]                  half     parents smoothed twice; `base` itself where none is needed
+    scale, shift  [B, 2k + explorers]            float32  of each mate, see above
+    sigma         [B, 2k + explorers, C]         float32  standard deviation per channel of each mate, normalised
+    pair          [B, n, 2]                      int32    the slots of each child's two parents
+    mix           [B, n, 3]                      float32  the weights in a child of its parents' bases and of S 1
+    noise         [B, n, C]                      float32  its mutation (R1 `channel`) or that one's standard deviation
+    moments       [B, n, 2, C]                   float32  its mean and variance per channel
+    affine        [B, n, 2]                      float32  its mean and 1 / √(variance + ε)
+    pooled        [B, n, cells, windows, C]      half     max-pooled child; the next max-pooling joins a cell's windows
+    features      [B, n, cells, C]               float32  what the head reads
+    losses        [B, k + n]                     float32  cross-entropies of parents, then children
+    chosen        [B, k]                         int32    the next parents by rank: a child's number, -1 for a parent
+    chosen_loss   [B, k]                         float32  their cross-entropies
+    state         [B, 2k]                        int32    slots of the parents by rank, then the spare slots
+    next_state    [B, 2k]                        int32    the same for the next generation
+    best          [B, P, C]                      float32  the best candidate so far
+    history       [B, generations]               float32  the best cross-entropy after each generation
+    clock         [3]                            int64    layer and generation, low and high word of the seed
+    mask          [2, P]                         float32  S 1 and S S 1 (R10: less than 1 near the border)
+    matrix        [G · T, G · T]                 float32  one axis of the smoothing (`math.smoothed`)
+    ============  =============================  =======  ==========================================================
+    """
 
     def __init__(
         self, tail: Tail, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int, parents: Tensor, loss: Tensor
     ) -> None:
-        settings = recipe.layers[layer]
+        settings, device = recipe.layers[layer], parents.device
         self.tail, self.recipe, self.settings = tail, recipe, settings
-        batch, kept, channels, side = parents.shape[:4]
-        self.batch, self.kept, self.channels, self.side = batch, kept, channels, side
-        self.count, self.slots = recipe.explorers + recipe.refiners, 2 * kept + recipe.explorers
-        count, slots = self.count, self.slots
-        self.residues = 2 ** len(tail.norms)  # R: the later blocks pool R × R positions
+        batch, k, channels, side = parents.shape[:4]
+        positions, count, slots = side * side, recipe.explorers + recipe.refiners, 2 * k + recipe.explorers
+        self.batch, self.parents, self.channels, self.side = batch, k, channels, side
+        self.count, self.slots = count, slots
+        self.residues = 2 ** len(tail.norms)  # R: the later blocks max-pool R × R positions
         self.cells = (side // self.residues) ** 2
         windows = max(1, self.residues // 2) ** 2
-        dtype = POOL or pool_dtype(recipe, layer, channels * side * side, channels)
-
-        def new(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-            return torch.zeros(shape, dtype=dtype, device=parents.device)
-
-        self.labels, self.images = labels.contiguous(), indices.contiguous()
-        self.base = new(batch, slots, side * side, channels, dtype=dtype)
+        half = MATES_DTYPE or mates_dtype(recipe, layer, channels * positions, channels)
         smooth = recipe.smooth == "child" and settings.blur > 0
         self.smooth_twice = keeps_twice(recipe, layer)
-        self.twice = new(batch, 2 * kept, side * side, channels, dtype=dtype) if self.smooth_twice else self.base
-        self.scale, self.shift, self.sigma = new(batch, slots).fill_(1), new(batch, slots), new(batch, slots, channels)
-        self.pair = new(batch, count, 2, dtype=torch.int32)
-        self.mix, self.noise = new(batch, count, 3), new(batch, count, channels)
-        self.moments, self.affine = new(batch, count, 2, channels), new(batch, count, 2)
-        self.pooled = new(batch, count, self.cells, windows, channels, dtype=dtype)
-        self.features = new(batch, count, self.cells, channels)
-        self.losses = torch.cat([loss.float(), new(batch, count)], 1)
-        self.chosen, self.chosen_loss = new(batch, kept, dtype=torch.int32), new(batch, kept)
-        self.state = torch.arange(2 * kept, dtype=torch.int32, device=parents.device).repeat(batch, 1)
+
+        def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device=device)
+
+        self.labels, self.images = labels.contiguous(), indices.contiguous()
+        self.base = zeros(batch, slots, positions, channels, dtype=half)
+        self.twice = zeros(batch, 2 * k, positions, channels, dtype=half) if self.smooth_twice else self.base
+        self.scale = zeros(batch, slots).fill_(1)
+        self.shift = zeros(batch, slots)
+        self.sigma = zeros(batch, slots, channels)
+        self.pair = zeros(batch, count, 2, dtype=torch.int32)
+        self.mix = zeros(batch, count, 3)
+        self.noise = zeros(batch, count, channels)
+        self.moments = zeros(batch, count, 2, channels)
+        self.affine = zeros(batch, count, 2)
+        self.pooled = zeros(batch, count, self.cells, windows, channels, dtype=half)
+        self.features = zeros(batch, count, self.cells, channels)
+        self.losses = torch.cat([loss.float(), zeros(batch, count)], 1)
+        self.chosen = zeros(batch, k, dtype=torch.int32)
+        self.chosen_loss = zeros(batch, k)
+        self.state = torch.arange(2 * k, dtype=torch.int32, device=device).repeat(batch, 1)
         self.next_state = self.state.clone()
-        self.history = new(batch, settings.generations)
-        # Read by the kernels, so that their launches are the same in every generation. int64: (time, key, key).
-        stream = [(layer << 24) | 1, recipe.seed & _MASK, recipe.seed >> 32]
-        self.clock = torch.tensor(stream, device=parents.device)
+        self.history = zeros(batch, settings.generations)
+        # Read by the kernels, so that their launches are the same in every generation.
+        self.clock = torch.tensor([(layer << 24) | 1, recipe.seed & _MASK, recipe.seed >> 32], device=device)
 
         self.padded = max(4, triton.next_power_of_2(side))  # T
         matrix = op.smoothing_matrix(side, settings.blur, recipe.count_padding)
         rows = matrix.sum(1), matrix @ matrix.sum(1)
-        masks = [torch.outer(row, row).flatten() for row in rows]  # the map of ones (R10), smoothed and smoothed twice
-        self.mask = torch.stack(masks).float().to(parents.device)
+        self.mask = torch.stack([torch.outer(row, row).flatten() for row in rows]).float().to(device)
         matrix = torch.nn.functional.pad(matrix, (0, self.padded - side) * 2)
         copies = torch.eye(max(1, 16 // self.padded), dtype=matrix.dtype)
-        self.matrix = torch.kron(copies, matrix).float().to(parents.device)
+        self.matrix = torch.kron(copies, matrix).float().to(device)
 
         maps = parents.float().flatten(3).transpose(2, 3).contiguous()  # [B, k, positions, C]
         self.best = maps[:, 0].clone()
         block, blocks, warps = self._square()
-        kernels.enter[(batch * kept, blocks)](
-            maps, self.base, self.twice, self.sigma, self.matrix, kept, slots, C=channels, SIDE=side, T=self.padded,
+        kernels.enter[(batch * k, blocks)](
+            maps, self.base, self.twice, self.sigma, self.matrix, k, slots, C=channels, SIDE=side, T=self.padded,
             BLOCK=block, SMOOTH=smooth, TWICE=self.smooth_twice, PRECISION=PRECISION, num_warps=warps,
         )  # fmt: skip
 
     def generation(self) -> None:
-        recipe, kept = self.recipe, self.kept
+        recipe, k = self.recipe, self.parents
         explorers, alpha = recipe.explorers, self.settings.alpha
-        pool = kept + (explorers if recipe.refine_from == "parents+explorers" else 0)  # R11
+        mates = k + (explorers if recipe.refine_from == "parents+explorers" else 0)  # R11
         if explorers:
-            self._reproduce(0, explorers, kept, float(alpha * self.settings.boost), explorers_are_drawn(recipe))
+            self._reproduce(0, explorers, k, float(alpha * self.settings.boost), explorers_are_drawn(recipe))
         if recipe.refiners:
-            self._reproduce(explorers, recipe.refiners, pool, float(alpha), False)
+            self._reproduce(explorers, recipe.refiners, mates, float(alpha), False)
         self._evaluate()
         kernels.select[(self.batch,)](
             self.losses, self.state, self.next_state, self.chosen, self.chosen_loss, self.history, self.clock,
-            self.settings.generations, self.count, kept,
-            BLOCK=triton.next_power_of_2(kept + self.count), KEPT=triton.next_power_of_2(kept), CHUNK=16, num_warps=4,
+            self.settings.generations, self.count, k,
+            BLOCK=triton.next_power_of_2(k + self.count), PARENTS=triton.next_power_of_2(k), CHUNK=16, num_warps=4,
         )  # fmt: skip
         block, blocks, warps = self._square()
-        kernels.remake[(self.batch * kept, blocks)](
+        kernels.remake[(self.batch * k, blocks)](
             *self._child(), self.moments, self.affine, self.scale, self.shift, self.sigma, self.next_state, self.chosen,
-            self.best, self.twice, self.count, kept, self.slots, C=self.channels, SIDE=self.side, T=self.padded,
+            self.best, self.twice, self.count, k, self.slots, C=self.channels, SIDE=self.side, T=self.padded,
             BLOCK=block, **self._readings(), TWICE=self.smooth_twice, num_warps=warps,
         )  # fmt: skip
         self.state.copy_(self.next_state)
-        self.losses[:, :kept].copy_(self.chosen_loss)
+        self.losses[:, :k].copy_(self.chosen_loss)
         self.clock[:1].add_(1)
 
-    def _reproduce(self, start: int, each: int, pool: int, alpha: float, join: bool) -> None:
-        """A.4: children start … start + each - 1 of every image, from `pool` members; join: they enter the pool."""
-        grid, channels, whole = self.batch * each, self.channels, triton.next_power_of_2(self.channels)
+    def _reproduce(self, start: int, made: int, mates: int, alpha: float, join: bool) -> None:
+        """A.4: children start … start + made - 1 of every image, from so many mates; join: they become mates."""
+        grid, channels, padded = self.batch * made, self.channels, triton.next_power_of_2(self.channels)
         element = self.recipe.mutation == "element"
         kernels.draw[(grid,)](
             self.state, self.scale, self.shift, self.sigma, self.images, self.clock, self.pair, self.mix, self.noise,
-            alpha, start, each, self.count, pool, self.kept, self.slots,
-            C=channels, BLOCK=whole, ELEMENT=element, num_warps=1 if whole <= 256 else 4,
+            alpha, start, made, self.count, mates, self.parents, self.slots,
+            C=channels, BLOCK=padded, ELEMENT=element, num_warps=1 if padded <= 256 else 4,
         )  # fmt: skip
         if element:
             block, blocks, warps = self._square()
             kernels.children[(grid, blocks)](
-                *self._child(), self.moments, self.pooled, start, each, self.count, self.kept, self.slots,
+                *self._child(), self.moments, self.pooled, start, made, self.count, self.parents, self.slots,
                 C=channels, SIDE=self.side, T=self.padded, R=self.residues, BLOCK=block,
                 **self._readings(), WRITE=join, num_warps=warps,
             )  # fmt: skip
         else:
             edge = max(2, triton.next_power_of_2(-(-self.side // self.residues)))
-            block = min(whole, max(16, LEAN // (self.residues * edge**2)))
+            block = min(padded, max(16, LEAN // (self.residues * edge**2)))
             kernels.lean_children[(grid, triton.cdiv(channels, block))](
                 self.base, self.twice, self.pair, self.mix, self.noise, self.mask, self.moments, self.pooled,
-                start, each, self.count, self.kept, self.slots, C=channels, SIDE=self.side, EDGE=edge, R=self.residues,
-                BLOCK=block, CHILD=self.recipe.smooth == "child", WRITE=join,
+                start, made, self.count, self.parents, self.slots, C=channels, SIDE=self.side, EDGE=edge,
+                R=self.residues, BLOCK=block, CHILD=self.recipe.smooth == "child", WRITE=join,
                 TWICE=join and self.smooth_twice, num_warps=4,
             )  # fmt: skip
         kernels.settle[(grid,)](
-            self.moments, self.affine, self.scale, self.shift, self.sigma, start, each, self.count, self.kept,
-            self.slots, op.EPSILON, C=channels, BLOCK=whole, WRITE=join, num_warps=1 if whole <= 256 else 4,
+            self.moments, self.affine, self.scale, self.shift, self.sigma, start, made, self.count, self.parents,
+            self.slots, op.EPSILON, C=channels, BLOCK=padded, WRITE=join, num_warps=1 if padded <= 256 else 4,
         )  # fmt: skip
 
     def _evaluate(self) -> None:
@@ -241,7 +278,7 @@ class _Batch:
         )  # fmt: skip
         rows = min(64, max(16, triton.next_power_of_2(self.count)))
         kernels.head[(self.batch, triton.cdiv(self.count, rows))](
-            self.features, self.tail.head, self.tail.bias, self.labels, self.losses, self.count, self.kept,
+            self.features, self.tail.head, self.tail.bias, self.labels, self.losses, self.count, self.parents,
             D=self.cells * self.channels, K=classes, ROWS=rows, TERMS=32,
             CLASSES=min(64, max(16, triton.next_power_of_2(classes))), PRECISION=PRECISION, num_warps=4,
         )  # fmt: skip
@@ -258,6 +295,6 @@ class _Batch:
         }
 
     def _square(self) -> tuple[int, int, int]:
-        """Channels of a square tile, tiles a map, warps."""
+        """Channels of a square tile, tiles per map, warps."""
         block = max(16, min(SQUARE // self.padded**2, triton.next_power_of_2(self.channels)))
         return block, triton.cdiv(self.channels, block), 8

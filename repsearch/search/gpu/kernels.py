@@ -1,8 +1,10 @@
-"""The Triton kernels of `evolve_gpu`, which says what they share. A program takes one child (or row) and some channels.
+"""The Triton kernels of `evolve`, where the arrays that they share are listed (`_Batch`).
 
-Tiles have two forms. `square`: [T · T, channels] for a map padded to T × T, T a power of two ≥ 4, as smoothing and
-element noise need it. `residues`: positions of equal (h mod R, w mod R), R = 1, 2 or 4 the later blocks' pooling: one
-[cells, channels] tile each, so that pooling is a maximum of tiles, without any exchange between threads.
+A program works on one child (or row) and some channels. `parents` is their number k, `count` the children per image,
+of which a launch takes `made`, from number `start` on. Tiles have two forms. `square`: [T · T, channels] for a map
+padded to T × T, T a power of two ≥ 4, as smoothing and element noise need it. `residues`: positions of equal (h mod R,
+w mod R), where the later blocks max-pool R × R positions, R = 1, 2 or 4: one [cells, channels] tile per residue. So
+max-pooling is a maximum of tiles, without any exchange between threads.
 """
 
 import triton
@@ -45,12 +47,12 @@ def square_child(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def enter(  # type: ignore[no-untyped-def]
-    maps, base, twice, sigma, matrix, kept, slots,
+    maps, base, twice, sigma, matrix, parents, slots,
     C: tl.constexpr, SIDE: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr,
     SMOOTH: tl.constexpr, TWICE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The first parents enter the pool. maps: [B, k, positions, C] float32. Grid: (B · k, channel blocks)."""
-    b, r = tl.program_id(0) // kept, tl.program_id(0) % kept
+    """Makes mates of the first parents. maps: [B, k, positions, C] float32. Grid: (B · k, channel blocks)."""
+    b, r = tl.program_id(0) // parents, tl.program_id(0) % parents
     c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     p = tl.arange(0, T * T)
     inside = (p // T < SIDE) & (p % T < SIDE)
@@ -66,31 +68,27 @@ def enter(  # type: ignore[no-untyped-def]
     tl.store(base + slot * (SIDE * SIDE * C) + at, x.to(base.dtype.element_ty), mask=real)
     if TWICE:
         x = smoothed(x, matrix, T, BLOCK, PRECISION)
-        slot = (b * 2 * kept + r).to(tl.int64)
+        slot = (b * 2 * parents + r).to(tl.int64)
         tl.store(twice + slot * (SIDE * SIDE * C) + at, x.to(base.dtype.element_ty), mask=real)
 
 
 @triton.jit
 def draw(  # type: ignore[no-untyped-def]
-    state, scale, shift, sigma, images, clock, pair, mix, noise, alpha, start, each, count, pool, kept, slots,
+    state, scale, shift, sigma, images, clock, pair, mix, noise, alpha, start, made, count, mates, parents, slots,
     C: tl.constexpr, BLOCK: tl.constexpr, ELEMENT: tl.constexpr,
 ):  # fmt: skip
-    """The parents of a child and its mutation by channel. Grid: (B · each,), children start … start + each - 1.
-
-    pair: [B, n, 2], slots. mix: [B, n, 3], weights of the parents' bases and of minus the mask. noise: [B, n, C], the
-    mutation (R1 `channel`) or its standard deviation (`element`).
-    """
-    b, n = tl.program_id(0) // each, start + tl.program_id(0) % each
+    """The parents of a child and its mutation per channel: fills pair, mix, noise. Grid: (B · made,)."""
+    b, n = tl.program_id(0) // made, start + tl.program_id(0) % made
     child = b * count + n
     image = tl.load(images + b).to(tl.uint32)
     time = tl.load(clock).to(tl.uint32)
     key0, key1 = tl.load(clock + 1).to(tl.uint32), tl.load(clock + 2).to(tl.uint32)
     u0, u1, _u2, _u3 = philox_impl((n * 0).to(tl.uint32), (n * 2 + 1).to(tl.uint32), image, time, key0, key1)
-    size = (n * 0 + pool).to(tl.uint32)
+    size = (n * 0 + mates).to(tl.uint32)
     i, j = tl.umulhi(u0, size).to(tl.int32), tl.umulhi(u1, size).to(tl.int32)
-    # An explorer's slot is its number in the pool plus `kept`; `state` holds the parents'.
-    i = tl.where(i < kept, tl.load(state + b * 2 * kept + i, mask=i < kept, other=0), i + kept)
-    j = tl.where(j < kept, tl.load(state + b * 2 * kept + j, mask=j < kept, other=0), j + kept)
+    # The slot of an explorer is its number among the mates plus `parents`; `state` holds those of the parents.
+    i = tl.where(i < parents, tl.load(state + b * 2 * parents + i, mask=i < parents, other=0), i + parents)
+    j = tl.where(j < parents, tl.load(state + b * 2 * parents + j, mask=j < parents, other=0), j + parents)
     tl.store(pair + child * 2, i)
     tl.store(pair + child * 2 + 1, j)
     i, j = b * slots + i, b * slots + j
@@ -110,16 +108,15 @@ def draw(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def children(  # type: ignore[no-untyped-def]
-    base, pair, mix, noise, images, clock, mask, matrix, moments, pooled, start, each, count, kept, slots,
+    base, pair, mix, noise, images, clock, mask, matrix, moments, pooled, start, made, count, parents, slots,
     C: tl.constexpr, SIDE: tl.constexpr, T: tl.constexpr, R: tl.constexpr, BLOCK: tl.constexpr,
     ELEMENT: tl.constexpr, CHILD: tl.constexpr, BLUR: tl.constexpr, WRITE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Children as square tiles, any reading. Grid: (B · each, channel blocks).
+    """Children as square tiles, any reading: fills moments and pooled. Grid: (B · made, channel blocks).
 
-    moments: [B, n, 2, C], mean and variance by channel. pooled: [B, n, cells, (R / 2)² or 1, C], max-pooled positions
-    that the next pooling takes together side by side. With WRITE (explorers) the child enters the pool, too.
+    With WRITE (explorers) the child becomes a mate, too.
     """
-    b, n = tl.program_id(0) // each, start + tl.program_id(0) % each
+    b, n = tl.program_id(0) // made, start + tl.program_id(0) % made
     c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     x = square_child(base, pair, mix, noise, images, clock, mask, matrix, b, n, count, slots, c,
                      C, SIDE, T, BLOCK, ELEMENT, CHILD, BLUR, PRECISION)  # fmt: skip
@@ -131,7 +128,7 @@ def children(  # type: ignore[no-untyped-def]
     tl.store(moments + child * 2 * C + c, mean, mask=c < C)
     tl.store(moments + child * 2 * C + C + c, tl.sum(d * d, 0) / (SIDE * SIDE), mask=c < C)
     LAST: tl.constexpr = SIDE // R
-    Q: tl.constexpr = (R + 1) // 2  # positions of a row that the next pooling takes together
+    Q: tl.constexpr = (R + 1) // 2  # positions of a row that the next max-pooling takes together
     U: tl.constexpr = T if R == 1 else T // 2
     top = x if R == 1 else tl.max(tl.max(tl.reshape(x, (U, 2, U, 2, BLOCK)), 3), 1)
     top = tl.reshape(top, (U * U, BLOCK))
@@ -144,32 +141,32 @@ def children(  # type: ignore[no-untyped-def]
     if WRITE:
         if BLUR and CHILD:
             x = smoothed(x, matrix, T, BLOCK, PRECISION)
-        to = base + (b * slots + 2 * kept + n).to(tl.int64) * (SIDE * SIDE * C)
+        to = base + (b * slots + 2 * parents + n).to(tl.int64) * (SIDE * SIDE * C)
         to += (p // T * SIDE + p % T)[:, None] * C + c[None, :]
         tl.store(to, x.to(base.dtype.element_ty), mask=inside[:, None] & (c < C)[None, :])
 
 
 @triton.jit
 def lean_children(  # type: ignore[no-untyped-def]
-    base, twice, pair, mix, noise, mask, moments, pooled, start, each, count, kept, slots,
+    base, twice, pair, mix, noise, mask, moments, pooled, start, made, count, parents, slots,
     C: tl.constexpr, SIDE: tl.constexpr, EDGE: tl.constexpr, R: tl.constexpr, BLOCK: tl.constexpr,
     CHILD: tl.constexpr, WRITE: tl.constexpr, TWICE: tl.constexpr,
 ):  # fmt: skip
-    """`children` for R1 `channel`, by residues, EDGE² cells, a power of two: nothing is exchanged but the sums.
+    """`children` for R1 `channel`, by residues, EDGE² cells, a power of two: only the sums are exchanged.
 
-    These are taken around one of the channel's values, so that a small spread about a large mean keeps its digits. An
-    explorer's smoothed map is a sum of its parents' smoothed `twice`: [B, 2k, positions, C].
+    Sums are taken around one of the channel's values, so that a small variance around a large mean keeps its digits. An
+    explorer's smoothed map is a weighted sum of its parents' in `twice`.
     """
-    b, n = tl.program_id(0) // each, start + tl.program_id(0) % each
+    b, n = tl.program_id(0) // made, start + tl.program_id(0) % made
     c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     child = b * count + n
     N: tl.constexpr = SIDE * SIDE
     i, j = tl.load(pair + child * 2), tl.load(pair + child * 2 + 1)
     first = base + (b * slots + i).to(tl.int64) * (N * C)
     second = base + (b * slots + j).to(tl.int64) * (N * C)
-    first_twice = twice + (b * 2 * kept + i).to(tl.int64) * (N * C)
-    second_twice = twice + (b * 2 * kept + j).to(tl.int64) * (N * C)
-    written = base + (b * slots + 2 * kept + n).to(tl.int64) * (N * C)
+    first_twice = twice + (b * 2 * parents + i).to(tl.int64) * (N * C)
+    second_twice = twice + (b * 2 * parents + j).to(tl.int64) * (N * C)
+    written = base + (b * slots + 2 * parents + n).to(tl.int64) * (N * C)
     f, g, move = tl.load(mix + child * 3), tl.load(mix + child * 3 + 1), tl.load(mix + child * 3 + 2)
     child = child.to(tl.int64)
     strength = tl.load(noise + child * C + c, mask=c < C, other=0.0)
@@ -181,7 +178,7 @@ def lean_children(  # type: ignore[no-untyped-def]
 
     LAST: tl.constexpr = SIDE // R
     Q: tl.constexpr = (R + 1) // 2
-    W: tl.constexpr = 1 if R == 1 else 2  # side of a pooling window
+    W: tl.constexpr = 1 if R == 1 else 2  # side of a max-pooling window
     cell = tl.arange(0, EDGE * EDGE)
     i, j = cell // EDGE, cell % EDGE
     total = tl.zeros((EDGE * EDGE, BLOCK), tl.float32)
@@ -223,11 +220,11 @@ def lean_children(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def settle(  # type: ignore[no-untyped-def]
-    moments, affine, scale, shift, sigma, start, each, count, kept, slots, epsilon,
+    moments, affine, scale, shift, sigma, start, made, count, parents, slots, epsilon,
     C: tl.constexpr, BLOCK: tl.constexpr, WRITE: tl.constexpr,
 ):  # fmt: skip
-    """affine: [B, n, 2], a child's mean and 1 / √(variance + ε); with WRITE also its pool entry. Grid: (B · each,)."""
-    b, n = tl.program_id(0) // each, start + tl.program_id(0) % each
+    """Fills affine; with WRITE (explorers) also scale, shift and sigma of the child as a mate. Grid: (B · made,)."""
+    b, n = tl.program_id(0) // made, start + tl.program_id(0) % made
     c = tl.arange(0, BLOCK)
     child = b * count + n
     at = moments + child.to(tl.int64) * 2 * C + c
@@ -239,7 +236,7 @@ def settle(  # type: ignore[no-untyped-def]
     tl.store(affine + child * 2, mean)
     tl.store(affine + child * 2 + 1, rate)
     if WRITE:
-        slot = b * slots + 2 * kept + n
+        slot = b * slots + 2 * parents + n
         tl.store(scale + slot, rate)
         tl.store(shift + slot, rate * mean)
         tl.store(sigma + slot.to(tl.int64) * C + c, rate * tl.sqrt(spread), mask=c < C)
@@ -250,9 +247,9 @@ def score(  # type: ignore[no-untyped-def]
     pooled, affine, norms, features, rows,
     C: tl.constexpr, CELLS: tl.constexpr, R: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The rest of the network up to the head, of children normalised on the way. A row is a child's cell.
+    """Fills features: the tail of the network up to the head, applied to children that are normalised on the way.
 
-    norms: `Tail.norms`. features: [B, n, cells, C] float32. Grid: (row blocks, channel blocks).
+    norms: `Tail.norms`. A row is a cell of a child, `rows` their number. Grid: (row blocks, channel blocks).
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -281,13 +278,14 @@ def score(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def head(  # type: ignore[no-untyped-def]
-    features, weight, bias, labels, losses, count, kept,
+    features, weight, bias, labels, losses, count, parents,
     D: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr, TERMS: tl.constexpr, CLASSES: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """losses[b, k + n]: cross-entropy of child n. weight: [K, D]. Grid: (B, row blocks): a tile has one image's rows,
+    """losses[b, k + n] ← cross-entropy of child n. weight: [K, D]. Grid: (B, row blocks).
 
-    so that its rounding does not depend on the batch. The logarithm of the sum is taken in double precision.
+    A tile has the rows of one image only, so that its rounding does not depend on the batch. The logarithm of the sum
+    is taken in double precision.
     """
     b = tl.program_id(0)
     n = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
@@ -295,7 +293,7 @@ def head(  # type: ignore[no-untyped-def]
     label = tl.load(labels + b).to(tl.int32)
     high = tl.full((ROWS,), float("-inf"), tl.float64)
     total = tl.zeros((ROWS,), tl.float64)
-    own = tl.zeros((ROWS,), tl.float64)
+    label_logit = tl.zeros((ROWS,), tl.float64)
     for k0 in range(0, K, CLASSES):
         k = k0 + tl.arange(0, CLASSES)
         logits = tl.zeros((ROWS, CLASSES), tl.float32)
@@ -310,24 +308,24 @@ def head(  # type: ignore[no-untyped-def]
         z = tl.where((k < K)[None, :], z, float("-inf"))
         higher = tl.maximum(high, tl.max(z, 1))
         total = total * tl.exp(high - higher) + tl.sum(tl.exp(z - higher[:, None]), 1)
-        own += tl.sum(tl.where((k == label)[None, :], z, 0.0), 1)
+        label_logit += tl.sum(tl.where((k == label)[None, :], z, 0.0), 1)
         high = higher
-    loss = (high + tl.log(total) - own).to(tl.float32)
-    tl.store(losses + b * (kept + count) + kept + n, loss, mask=n < count)
+    loss = (high + tl.log(total) - label_logit).to(tl.float32)
+    tl.store(losses + b * (parents + count) + parents + n, loss, mask=n < count)
 
 
 @triton.jit
 def select(  # type: ignore[no-untyped-def]
-    losses, state, next_state, chosen, best_losses, history, clock, generations, count, kept,
-    BLOCK: tl.constexpr, KEPT: tl.constexpr, CHUNK: tl.constexpr,
+    losses, state, next_state, chosen, best_losses, history, clock, generations, count, parents,
+    BLOCK: tl.constexpr, PARENTS: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """§3.1: the next parents of an image, best first; ties go to the earlier candidate. Grid: (B,).
 
-    state: [B, 2k], the parents' slots and the spare ones. Rank r is a child, chosen[b, r] its number, or a parent (-1)
-    that keeps its slot. Children take spare slots, and those of the parents that go become spare.
+    A parent that is selected again keeps its slot. Children take spare slots; those of parents that are not selected
+    become spare.
     """
     b = tl.program_id(0)
-    size = kept + count
+    size = parents + count
     i = tl.arange(0, BLOCK)
     mine = tl.load(losses + b * size + i, mask=i < size, other=float("inf"))
     mine = tl.where(mine == mine, mine, float("inf"))  # not a number: last
@@ -339,22 +337,22 @@ def select(  # type: ignore[no-untyped-def]
         before = (other[None, :] == mine[:, None]) & (j[None, :] < i[:, None])
         before = (before | (other[None, :] < mine[:, None])) & (j < size)[None, :]
         rank += tl.sum(before.to(tl.int32), 1)
-    wins = (rank < kept) & (i < size)
-    parent = i < kept
-    born = (wins & (i >= kept)).to(tl.int32)
-    gone = (parent & (rank >= kept)).to(tl.int32)
+    wins = (rank < parents) & (i < size)
+    parent = i < parents
+    born = (wins & (i >= parents)).to(tl.int32)
+    gone = (parent & (rank >= parents)).to(tl.int32)
     birth, death = tl.cumsum(born, 0) - 1, tl.cumsum(gone, 0) - 1
-    state += b * 2 * kept
-    next_state += b * 2 * kept
+    state += b * 2 * parents
+    next_state += b * 2 * parents
     slot = tl.load(state + i, mask=parent, other=0)
-    spare = tl.load(state + kept + birth, mask=born != 0, other=0)
+    spare = tl.load(state + parents + birth, mask=born != 0, other=0)
     tl.store(next_state + rank, tl.where(parent, slot, spare), mask=wins)
-    tl.store(next_state + kept + death, slot, mask=gone != 0)
-    s = tl.arange(0, KEPT)
-    still = (s >= tl.sum(born, 0)) & (s < kept)
-    tl.store(next_state + kept + s, tl.load(state + kept + s, mask=still, other=0), mask=still)
-    tl.store(chosen + b * kept + rank, tl.where(parent, -1, i - kept), mask=wins)
-    tl.store(best_losses + b * kept + rank, mine, mask=wins)
+    tl.store(next_state + parents + death, slot, mask=gone != 0)
+    s = tl.arange(0, PARENTS)
+    still = (s >= tl.sum(born, 0)) & (s < parents)
+    tl.store(next_state + parents + s, tl.load(state + parents + s, mask=still, other=0), mask=still)
+    tl.store(chosen + b * parents + rank, tl.where(parent, -1, i - parents), mask=wins)
+    tl.store(best_losses + b * parents + rank, mine, mask=wins)
     generation = (tl.load(clock) & 0xFFFFFF).to(tl.int32)
     tl.store(history + b * generations + generation - 1 + i * 0, mine, mask=rank == 0)
 
@@ -362,17 +360,14 @@ def select(  # type: ignore[no-untyped-def]
 @triton.jit
 def remake(  # type: ignore[no-untyped-def]
     base, pair, mix, noise, images, clock, mask, matrix, moments, affine, scale, shift, sigma, next_state, chosen, best,
-    twice, count, kept, slots,
+    twice, count, parents, slots,
     C: tl.constexpr, SIDE: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr,
     ELEMENT: tl.constexpr, CHILD: tl.constexpr, BLUR: tl.constexpr, PRECISION: tl.constexpr,
     TWICE: tl.constexpr,
 ):  # fmt: skip
-    """Selected children are made again and enter the pool; best: [B, positions, C] float32, if rank 0 is new.
-
-    Grid: (B · k, channel blocks).
-    """
-    b, r = tl.program_id(0) // kept, tl.program_id(0) % kept
-    n = tl.load(chosen + b * kept + r)
+    """Makes selected children again, as mates; a new one of rank 0 fills best. Grid: (B · k, channel blocks)."""
+    b, r = tl.program_id(0) // parents, tl.program_id(0) % parents
+    n = tl.load(chosen + b * parents + r)
     if n >= 0:
         c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
         x = square_child(base, pair, mix, noise, images, clock, mask, matrix, b, n, count, slots, c,
@@ -384,7 +379,7 @@ def remake(  # type: ignore[no-untyped-def]
         mean, rate = tl.load(affine + child * 2), tl.load(affine + child * 2 + 1)
         to = best + b.to(tl.int64) * (SIDE * SIDE * C)
         tl.store(to + at, rate * (x - mean), mask=real & (r == 0))
-        parent = tl.load(next_state + b * 2 * kept + r)
+        parent = tl.load(next_state + b * 2 * parents + r)
         slot = b * slots + parent
         spread = tl.load(moments + child.to(tl.int64) * 2 * C + C + c, mask=c < C, other=0.0)
         tl.store(sigma + slot.to(tl.int64) * C + c, rate * tl.sqrt(spread), mask=c < C)
@@ -395,5 +390,5 @@ def remake(  # type: ignore[no-untyped-def]
         tl.store(base + slot.to(tl.int64) * (SIDE * SIDE * C) + at, x.to(base.dtype.element_ty), mask=real)
         if TWICE:
             x = smoothed(x, matrix, T, BLOCK, PRECISION)
-            to = twice + (b * 2 * kept + parent).to(tl.int64) * (SIDE * SIDE * C)
+            to = twice + (b * 2 * parents + parent).to(tl.int64) * (SIDE * SIDE * C)
             tl.store(to + at, x.to(base.dtype.element_ty), mask=real)

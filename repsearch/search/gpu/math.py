@@ -1,4 +1,4 @@
-"""Arithmetic for the Triton kernels: normal numbers, GELU and smoothing, as `cpu_math` has them for the CPU."""
+"""Arithmetic for the Triton kernels: normal numbers, GELU and smoothing, as `cpu.kernels` has them for the CPU."""
 
 import triton
 import triton.language as tl
@@ -48,7 +48,7 @@ def gelu(x):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def smoothed(x, matrix, T: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr):  # type: ignore[no-untyped-def]
-    """A X Aᵀ by channel, X a padded map: x is [T · T, BLOCK], rows of X after one another.
+    """A X Aᵀ per channel, X a padded map: x is [T · T, BLOCK], the rows of X one after the other.
 
     A product of the tensor cores has at least 16 terms: below that, G = 16 / T parts of an axis stand side by side.
     matrix: [G · T, G · T], A padded with zeros to [T, T], G times on the diagonal.
@@ -67,7 +67,7 @@ def smoothed(x, matrix, T: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.cons
 
 @triton.jit
 def element_normals(n, image, clock, c, SIDE: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """`randomness.Stream.normals` of child n, height = width = SIDE, as a square tile: four neighbours a counter."""
+    """`randomness.Stream.normals` of child n, height = width = SIDE, as a square tile: four neighbours per counter."""
     q = tl.arange(0, T * T // 4)
     row = (c[None, :] * SIDE + (q // (T // 4))[:, None]) * ((SIDE + 3) // 4) + (q % (T // 4))[:, None]
     time, key0, key1 = tl.load(clock), tl.load(clock + 1), tl.load(clock + 2)

@@ -65,11 +65,11 @@ def started(net: SearchNetwork, recipe: Recipe, layer: int, which: tuple[int, ..
 
 
 def check(case: Started, dtype: torch.dtype | None = torch.float32, maps: float = 2e-5, losses: float = 2e-6) -> None:
-    evolve_gpu.POOL = dtype
+    evolve_gpu.MATES_DTYPE = dtype
     try:
         best, history = evolve_gpu.evolve(*case.arguments)
     finally:
-        evolve_gpu.POOL = None
+        evolve_gpu.MATES_DTYPE = None
     assert best.dtype == history.dtype == torch.float32
     torch.testing.assert_close(best.double(), case.best, rtol=0, atol=maps)
     torch.testing.assert_close(history.double(), case.history, rtol=0, atol=losses)
@@ -165,7 +165,7 @@ class TestInterpreted:
         following, chosen, best = torch.zeros_like(state), state[:, :kept].clone(), losses[:, :kept].clone()
         history, clock = torch.zeros(images, 4), torch.tensor([(2 << 24) | 3])
         evolve_gpu.kernels.select[(images,)](
-            losses, state, following, chosen, best, history, clock, 4, count, kept, BLOCK=64, KEPT=4, CHUNK=16
+            losses, state, following, chosen, best, history, clock, 4, count, kept, BLOCK=64, PARENTS=4, CHUNK=16
         )
         order = torch.argsort(losses, dim=1, stable=True)[:, :kept]
         assert torch.equal(chosen, torch.where(order < kept, -1, order - kept).int())
@@ -187,8 +187,8 @@ class TestInterpreted:
 
     def test_a_mutation_that_float16_cannot_hold(self) -> None:
         recipe = small.recipe(layers=(Layer(1, 200.0, 5.0, 2),) * 4)
-        assert evolve_gpu.pool_dtype(small.recipe(), 0, 57_600, 256) == torch.float16
-        assert evolve_gpu.pool_dtype(recipe, 0, 57_600, 256) == torch.bfloat16
+        assert evolve_gpu.mates_dtype(small.recipe(), 0, 57_600, 256) == torch.float16
+        assert evolve_gpu.mates_dtype(recipe, 0, 57_600, 256) == torch.bfloat16
 
 
 if INTERPRETED and find_spec("triton"):
