@@ -193,7 +193,10 @@ def test_a_gpu_is_asked_for_only_where_there_is_one(tmp_path: Path, monkeypatch:
             ["prepare", "--settings", '{"source": "no", "validation_images": 1}', "--out", "x.npz"],
             "unknown source 'no'",
         ),
-        (["table", "none.json", "--settings", '{"number": 1, "datasets": {}}', "--out", "t.csv"], "none.json is missing"),
+        (
+            ["table", "none.json", "--settings", '{"number": 1, "datasets": {}}', "--out", "t.csv"],
+            "none.json is missing",
+        ),
     ],
 )
 def test_a_users_mistake_is_one_line_without_a_traceback(tmp_path: Path, arguments: list[str], message: str) -> None:
