@@ -59,7 +59,7 @@ def parse(kind: type[T], raw: Any, where: str) -> T:
         return adapter.validate_json(_json(raw), strict=True)
     except ValidationError as error:
         mistakes = [_in_words(mistake, where) for mistake in error.errors()]
-        more = [f"… and {len(mistakes) - 20} more mistakes: mend these first"] if len(mistakes) > 20 else []
+        more = [f"… and {len(mistakes) - 20} more mistakes: fix these first"] if len(mistakes) > 20 else []
         raise UserError("configuration: " + "\n".join(mistakes[:20] + more)) from None
 
 

@@ -7,12 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from repsearch.data.sources import check_members, checked, load, open_npz
+from repsearch.data.arrays import check_members, checked, open_npz
 from repsearch.errors import UserError
-from repsearch.storage.files import atomic, file_digest
-from repsearch.storage.manifest import verify, write_manifest
-
-SPLIT_SEED = 0
+from repsearch.storage.manifest import verify
 
 
 @dataclass
@@ -44,71 +41,8 @@ class Prepared:
         return np.asarray((scaled - self.mean[:, None, None]) / self.std[:, None, None], np.float32)
 
 
-def prepare(
-    source: str,
-    folder: Path,
-    out: Path,
-    validation_images: int,
-    images: int | None = None,
-    test_images: int | None = None,
-    key: dict[str, Any] | None = None,
-) -> None:
-    """Write a source's data set to `out` (npz) and its manifest to the file of that name with the suffix `.json`.
-
-    folder: where downloads go. images, test_images: how many to use, drawn with a fixed seed (None: all);
-    validation_images of the training images used are held out (A.3: 4000 of 50,000). key: what the manifest is to say
-    that the file was made from. Raises UserError for a source that is unknown, malformed or too small.
-    """
-    raw = load(source, folder)
-    random = np.random.default_rng(SPLIT_SEED)
-    chosen = _sample(random, len(raw.x_train), images, "images", source)
-    chosen_test = _sample(random, len(raw.x_test), test_images, "test_images", source)
-    if validation_images >= len(chosen):
-        raise UserError(
-            f"validation_images ({validation_images}) leaves none of {source}'s {len(chosen)} images to train on"
-        )
-    order = random.permutation(len(chosen))
-    validation, train = np.sort(order[:validation_images]), np.sort(order[validation_images:])
-    x = raw.x_train[chosen]
-    pixels = x[train].astype(np.float64) / 255
-    mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
-    if not (std > 0).all():
-        raise UserError(f"{source}: a channel is constant over all training images")
-    with atomic(out) as temporary, temporary.open("wb") as opened:
-        np.savez(
-            opened,
-            images=x,
-            labels=raw.y_train[chosen],
-            train=train,
-            validation=validation,
-            test_images=raw.x_test[chosen_test],
-            test_labels=raw.y_test[chosen_test],
-            mean=mean.astype(np.float32),
-            std=std.astype(np.float32),
-        )
-    manifest = {
-        "source": source,
-        "classes": raw.classes,
-        "shape": list(x.shape[1:]),
-        "train_images": len(train),
-        "validation_images": len(validation),
-        "test_images": len(chosen_test),
-        "sha256": file_digest(out),
-    }
-    write_manifest(out.with_suffix(".json"), key or {}, [out], manifest)
-
-
-def _sample(random: np.random.Generator, count: int, wanted: int | None, key: str, source: str) -> NDArray[np.int64]:
-    """Sorted indices of `wanted` of `count` images."""
-    if wanted is None:
-        return np.arange(count)
-    if wanted > count:
-        raise UserError(f"{key}: {wanted} asked for, but {source} has {count}")
-    return np.sort(random.permutation(count)[:wanted])
-
-
 def read(path: Path) -> Prepared:
-    """A file that `prepare` wrote. Raises UserError where it is missing, truncated or not what its manifest says."""
+    """A file that `stages.dataset` wrote. Raises UserError, naming it, if missing, truncated or altered."""
     manifest = verify(path.with_suffix(".json"))
     names = [field.name for field in fields(Prepared) if field.name != "manifest"]
     with open_npz(path) as archive, np.load(path, allow_pickle=False) as arrays:
@@ -119,7 +53,7 @@ def read(path: Path) -> Prepared:
 
 
 def _check_prepared(data: Prepared, path: str) -> None:
-    """Raise an error where a data set can't be what `prepare` wrote, though its digest is the manifest's."""
+    """Raise an error where a data set can't be what the stage wrote, though its digest is the manifest's."""
     checked(data.images, data.labels, data.test_images, data.test_labels, path, data.manifest["classes"])
     split = np.sort(np.concatenate([data.train, data.validation]))
     channels = data.images.shape[1:2]

@@ -7,11 +7,13 @@ import pytest
 
 from repsearch.data import prepared
 from repsearch.errors import UserError
+from repsearch.jobs import PrepareJob
+from repsearch.stages import dataset
 
 
 def test_the_split_is_fixed_whole_and_disjoint(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        prepared.prepare("sklearn:digits", tmp_path, tmp_path / f"{name}.npz", validation_images=100, images=400)
+        dataset.make(PrepareJob("sklearn:digits", 100, 400), tmp_path, tmp_path / f"{name}.npz")
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
     data = prepared.read(tmp_path / "one.npz")
     assert data.images.shape == (400, 1, 28, 28) and data.test_images.shape == (297, 1, 28, 28)
@@ -23,15 +25,15 @@ def test_the_split_is_fixed_whole_and_disjoint(tmp_path: Path) -> None:
 
 def test_more_images_than_there_are_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="images: 1501 asked for, but sklearn:digits has 1500"):
-        prepared.prepare("sklearn:digits", tmp_path, tmp_path / "x.npz", validation_images=100, images=1501)
+        dataset.make(PrepareJob("sklearn:digits", 100, 1501), tmp_path, tmp_path / "x.npz")
     with pytest.raises(UserError, match="leaves none"):
-        prepared.prepare("sklearn:digits", tmp_path, tmp_path / "x.npz", validation_images=1500)
+        dataset.make(PrepareJob("sklearn:digits", 1500), tmp_path, tmp_path / "x.npz")
     assert not list(tmp_path.glob("*"))
 
 
 def test_a_prepared_file_that_was_altered_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "digits.npz"
-    prepared.prepare("sklearn:digits", tmp_path, out, validation_images=100)
+    dataset.make(PrepareJob("sklearn:digits", 100), tmp_path, out)
     out.write_bytes(out.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"digits\.npz is missing or not what"):
         prepared.read(out)

@@ -96,6 +96,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     digits = load_digits()
     images, labels = digits.images.astype(np.uint8).repeat(2, 1).repeat(2, 2), digits.target
+    (folder / "theirs.yaml").write_text("seeds: 2")
     (folder / "data").mkdir()
     np.savez(
         folder / "data/mine.npz", x_train=images[:300], y_train=labels[:300], x_test=images[300:], y_test=labels[300:]

@@ -12,6 +12,8 @@ import pytest
 
 from repsearch.data import prepared as datasets
 from repsearch.errors import UserError
+from repsearch.jobs import PrepareJob
+from repsearch.stages import dataset as stage_dataset
 from repsearch.stages import network as stage_network
 from repsearch.storage import targets
 from repsearch.storage.manifest import verify
@@ -86,7 +88,7 @@ def altered(value: Any) -> list[Any]:
 
 
 def test_each_field_of_each_manifest_altered(tmp_path: Path) -> None:
-    datasets.prepare("sklearn:digits", tmp_path, tmp_path / "digits.npz", 10, 40, 20, key={"a": [1]})
+    stage_dataset.make(PrepareJob("sklearn:digits", 10, 40, 20), tmp_path, tmp_path / "digits.npz")
     stage_network.make(replace(NETWORK, width=4), tmp_path / "digits.npz", tmp_path / "network.pt")
     written(tmp_path)
     readers = {
@@ -113,7 +115,7 @@ def test_each_field_of_each_manifest_altered(tmp_path: Path) -> None:
 
 
 def test_a_file_of_a_manifest_altered(tmp_path: Path) -> None:
-    datasets.prepare("sklearn:digits", tmp_path, tmp_path / "digits.npz", 10, 40, 20, key={})
+    stage_dataset.make(PrepareJob("sklearn:digits", 10, 40, 20), tmp_path, tmp_path / "digits.npz")
     path = tmp_path / "digits.npz"
     content = path.read_bytes()
     for other in (content[:-1], b"", content + b"x", content[:100] + bytes([content[100] ^ 1]) + content[101:]):

@@ -17,6 +17,8 @@ from numcodecs import pickles
 from numpy.typing import NDArray
 
 from repsearch.data import prepared as datasets
+from repsearch.jobs import PrepareJob
+from repsearch.stages import dataset as stage_dataset
 from repsearch.stages import network as stage_network
 from repsearch.storage import shards as shard_files
 from repsearch.storage import targets
@@ -185,7 +187,7 @@ def test_mutated_shards(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_mutated_prepared_data(count: int, tmp_path: Path) -> None:
     """With a manifest that agrees with them."""
     out, chance = tmp_path / "data.npz", random.Random(count)
-    datasets.prepare("sklearn:digits", tmp_path, out, 10, 40, 20, key={})
+    stage_dataset.make(PrepareJob("sklearn:digits", 10, 40, 20), tmp_path, out)
     manifest = json.loads(out.with_suffix(".json").read_text())
     with np.load(out) as held:
         members_before = [(f"{name}.npy", npy(held[name])) for name in held.files]
@@ -215,7 +217,7 @@ def test_mutated_prepared_data(count: int, tmp_path: Path) -> None:
 def test_mutated_networks(count: int, tmp_path: Path) -> None:
     """With a manifest that agrees with them."""
     out, chance = tmp_path / "net.pt", random.Random(count)
-    datasets.prepare("sklearn:digits", tmp_path, tmp_path / "d.npz", 10, 40, 20, key={})
+    stage_dataset.make(PrepareJob("sklearn:digits", 10, 40, 20), tmp_path, tmp_path / "d.npz")
     stage_network.make(replace(NETWORK, width=4), tmp_path / "d.npz", out)
     intact = out.read_bytes()
     saved = torch.load(io.BytesIO(intact), weights_only=True)
