@@ -104,7 +104,11 @@ def code(make, backend="dense"):
 
 
 def figure_code(figure):
-    return code_version(f"results.figures.{figure}")
+    return code_version("results.figures") + code_version(f"results.figures.{figure}")
+
+
+def reproduction_code():
+    return "".join([code_version("results.reproduction"), *map(figure_code, CONFIG.figures)])
 
 
 # Input files
