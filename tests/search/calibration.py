@@ -1,4 +1,4 @@
-"""How a search network's statistics are frozen (R3), written once more, literally."""
+"""How the statistics of a search network are frozen (R3): a second, literal version."""
 
 from collections.abc import Callable, Iterator
 
@@ -58,17 +58,17 @@ def noisy_inputs(images: Tensor, seed: int, noise: float) -> Tensor:
 
 def calibrate(network: Network, images: Tensor, blur: tuple[int, int]) -> dict[str, Tensor]:
     """R3: each layer's statistics, from its own maps of the (noisy) calibration images, smoothed and normalised."""
-    found: dict[str, list[Tensor]] = {"input": [], "block0": [], "block1": []}
-    maps = block(network, 0, stem(network, images), lambda x: norm_of_batch(x, found["input"]))
+    statistics: dict[str, list[Tensor]] = {"input": [], "block0": [], "block1": []}
+    maps = block(network, 0, stem(network, images), lambda x: norm_of_batch(x, statistics["input"]))
     for layer in (0, 1):
         name = NAMES[layer]
         for _ in range(blur[layer]):
             maps = F.avg_pool2d(maps, 3, 1, 1)
-        maps = x = torch.stack([normalise(one) for one in maps])
+        maps = x = torch.stack([normalise(candidate) for candidate in maps])
         for index in range(layer + 1, 3):
-            x = block(network, index, x, lambda x, name=name: norm_of_batch(x, found[name]))
-        maps = block(network, layer + 1, maps, norm_frozen(torch.stack(found[name])))
-    return {name: torch.stack(kept) for name, kept in found.items()}
+            x = block(network, index, x, lambda x, name=name: norm_of_batch(x, statistics[name]))
+        maps = block(network, layer + 1, maps, norm_frozen(torch.stack(statistics[name])))
+    return {start: torch.stack(records) for start, records in statistics.items()}
 
 
 def normalise(candidate: Tensor) -> Tensor:

@@ -107,6 +107,21 @@ def test_an_operator_that_returns_another_shape_is_refused(tmp_path: Path, monke
         targets(small.recipe(normalisation="wrong_shape:first_channel", normalise_start=False))
 
 
+def test_code_of_one_s_own_runs_when_a_search_starts_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_operators.py").write_text("raise RuntimeError('it ran')\n")
+    monkeypatch.chdir(tmp_path)
+    for name, message in (
+        ("broken_operators:f", r"broken_operators can't be imported \(RuntimeError: it ran\)"),
+        ("missing_operators:f", "there is no missing_operators.py in"),
+        ("math:no_such_function", "math has no function no_such_function|there is no math.py"),
+    ):
+        recipe = small.recipe(mutation=name)
+        with pytest.raises(UserError, match=message):
+            targets(recipe)
+
+
 EDITS = {  # of each operator: a piece of its source, and what replaces it
     "mean": ("0.5", "0.4"),
     "uniform": ("< 0.5", "< 0.4"),

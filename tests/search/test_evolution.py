@@ -47,25 +47,25 @@ def test_search_is_the_papers_pseudocode(reading: dict, dense: bool) -> None:
     net = (small.shaken(net) if dense else net).to("cpu", torch.float64)
     images, labels, indices = small.images(2).double(), torch.tensor([1, 3]), torch.tensor([7, 40_000])
     recipe = small.recipe(**reading)
-    found = search(net, images, labels, recipe, indices)
-    _assert_equal(found, Reference(net.network, net.statistics, labels, recipe, indices).search(images), 1e-9)
+    result = search(net, images, labels, recipe, indices)
+    _assert_equal(result, Reference(net.network, net.statistics, labels, recipe, indices).search(images), 1e-9)
 
 
-def _assert_equal(found: SearchResult, expected: tuple[dict, dict, Tensor], tolerance: float) -> None:
+def _assert_equal(result: SearchResult, expected: tuple[dict, dict, Tensor], tolerance: float) -> None:
     targets, history, initial = expected
-    assert list(found.targets) == list(found.history) == list(SEARCH_LAYERS)
+    assert list(result.targets) == list(result.history) == list(SEARCH_LAYERS)
     for name in SEARCH_LAYERS:
-        torch.testing.assert_close(found.targets[name].double(), targets[name], rtol=0, atol=tolerance)
-        torch.testing.assert_close(found.history[name].double(), history[name], rtol=0, atol=tolerance)
-    torch.testing.assert_close(found.initial.double(), initial, rtol=0, atol=tolerance)
-    torch.testing.assert_close(found.final.double(), history["logits"][:, -1], rtol=0, atol=tolerance)
+        torch.testing.assert_close(result.targets[name].double(), targets[name], rtol=0, atol=tolerance)
+        torch.testing.assert_close(result.history[name].double(), history[name], rtol=0, atol=tolerance)
+    torch.testing.assert_close(result.initial.double(), initial, rtol=0, atol=tolerance)
+    torch.testing.assert_close(result.final.double(), history["logits"][:, -1], rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("reading", READINGS[1:], ids=str)
 def test_each_reading_changes_the_targets(net: SearchNetwork, reading: dict) -> None:
     images, labels, indices = small.images(2), torch.tensor([1, 3]), torch.arange(2)
-    default, other = (search(net, images, labels, small.recipe(**r), indices) for r in ({}, reading))
-    assert not torch.allclose(default.targets["logits"], other.targets["logits"])
+    default, changed = (search(net, images, labels, small.recipe(**r), indices) for r in ({}, reading))
+    assert not torch.allclose(default.targets["logits"], changed.targets["logits"])
 
 
 def _run(net: SearchNetwork, which: list[int], reading: dict) -> SearchResult:
@@ -83,27 +83,27 @@ FROZEN = [{}, {"mutation": "element"}, {"smooth": "noise"}, {"start": "populatio
     wide=st.booleans(),
 )
 def test_targets_do_not_depend_on_the_batch(which: list[int], reading: dict, wide: bool) -> None:
-    """Design, §3: the same image gives the same target, bit by bit, whatever its batch's size, order and neighbours."""
+    """Design, §3: the same image gives the same target, bit by bit, in a batch of any size and order."""
     net = small.search_network(32 if wide else 5)
-    whole, part = _run(net, list(range(9)), reading), _run(net, which, reading)
+    together, part = _run(net, list(range(9)), reading), _run(net, which, reading)
     for name in SEARCH_LAYERS:
-        assert torch.equal(part.targets[name], whole.targets[name][which]), name
-        assert torch.equal(part.history[name], whole.history[name][which]), name
-    if len(which) > 1:  # one image alone: below
-        assert torch.equal(part.initial, whole.initial[which])
+        assert torch.equal(part.targets[name], together.targets[name][which]), name
+        assert torch.equal(part.history[name], together.history[name][which]), name
+    if len(which) > 1:  # a single image: see the next test
+        assert torch.equal(part.initial, together.initial[which])
 
 
 @pytest.mark.parametrize("dense", [False, True], ids=["identities", "dense"])
 def test_one_image_alone_is_searched_as_in_company(dense: bool) -> None:
-    """A convolution may round otherwise where its batch is one map (the untouched image, the kept candidate)."""
+    """A convolution may round differently if its batch is one map (the untouched image, the best candidate)."""
     net = small.search_network()
     net = small.shaken(net) if dense else net
-    whole = _run(net, list(range(9)), {})
+    together = _run(net, list(range(9)), {})
     for which in range(9):
         part = _run(net, [which], {})
         for name in SEARCH_LAYERS:
-            assert torch.equal(part.targets[name][0], whole.targets[name][which]), name
-        assert torch.equal(part.initial[0], whole.initial[which]), "initial"
+            assert torch.equal(part.targets[name][0], together.targets[name][which]), name
+        assert torch.equal(part.initial[0], together.initial[which]), "initial"
 
 
 def test_batch_statistics_do_depend_on_the_batch(net: SearchNetwork) -> None:
@@ -114,33 +114,33 @@ def test_batch_statistics_do_depend_on_the_batch(net: SearchNetwork) -> None:
 @pytest.mark.parametrize("change", [{"seed": 1}, {"index": 1}])
 def test_seed_and_index_choose_the_random_numbers(net: SearchNetwork, change: dict) -> None:
     images, labels = small.images(1), torch.tensor([2])
-    one = search(net, images, labels, small.recipe(), torch.tensor([0]))
-    other = search(
+    default = search(net, images, labels, small.recipe(), torch.tensor([0]))
+    changed = search(
         net, images, labels, small.recipe(seed=change.get("seed", 0)), torch.tensor([change.get("index", 0)])
     )
-    assert not torch.equal(one.targets["block0"], other.targets["block0"])
+    assert not torch.equal(default.targets["block0"], changed.targets["block0"])
 
 
 @pytest.mark.parametrize("reading", READINGS, ids=str)
 def test_history_never_rises(net: SearchNetwork, reading: dict) -> None:
     """Parents are retained, with their loss."""
-    found = _run(net, [0, 1, 2], reading)
+    result = _run(net, [0, 1, 2], reading)
     recipe = small.recipe()
     for layer, name in enumerate(SEARCH_LAYERS):
-        assert found.history[name].shape == (3, recipe.layers[layer].generations + 1)
-        assert (found.history[name].diff(dim=1) <= 0).all(), name
-    assert (found.final < found.initial).all()
+        assert result.history[name].shape == (3, recipe.layers[layer].generations + 1)
+        assert (result.history[name].diff(dim=1) <= 0).all(), name
+    assert (result.final < result.initial).all()
 
 
 def test_the_kept_logits_have_the_loss_that_history_ends_with(net: SearchNetwork) -> None:
-    found = _run(net, [0, 1, 2], {})
-    loss = torch.nn.functional.cross_entropy(found.targets["logits"], small.labels(3), reduction="none")
-    torch.testing.assert_close(found.final, loss)
+    result = _run(net, [0, 1, 2], {})
+    loss = torch.nn.functional.cross_entropy(result.targets["logits"], small.labels(3), reduction="none")
+    torch.testing.assert_close(result.final, loss)
     for name in SEARCH_LAYERS[:2]:
         layer = int(name[-1])
-        logits = net.logits(found.targets[name][:, None], layer, True)[:, 0]
+        logits = net.logits(result.targets[name][:, None], layer, True)[:, 0]
         loss = torch.nn.functional.cross_entropy(logits, small.labels(3), reduction="none")
-        torch.testing.assert_close(found.history[name][:, -1], loss)
+        torch.testing.assert_close(result.history[name][:, -1], loss)
 
 
 def test_targets_have_the_paper_s_form(net: SearchNetwork) -> None:
@@ -193,29 +193,29 @@ def test_a_larger_population_s_start_holds_the_smaller_s(net: SearchNetwork) -> 
 def test_select_is_by_image_best_first_with_earlier_ties_first() -> None:
     population = torch.arange(8.0).reshape(2, 4, 1)
     loss = torch.tensor([[3.0, 1.0, 1.0, 2.0], [0.0, 5.0, -1.0, 4.0]])
-    chosen, kept = op.select(population, loss, 3)
+    chosen, best_loss = op.select(population, loss, 3)
     assert chosen[..., 0].tolist() == [[1.0, 2.0, 3.0], [6.0, 4.0, 7.0]]
-    assert kept.tolist() == [[1.0, 1.0, 2.0], [-1.0, 0.0, 4.0]]
+    assert best_loss.tolist() == [[1.0, 1.0, 2.0], [-1.0, 0.0, 4.0]]
 
 
 def test_select_repeats_a_population_that_is_too_small() -> None:
-    chosen, kept = op.select(torch.tensor([[[1.0], [2.0]]]), torch.tensor([[0.5, 0.1]]), 5)
+    chosen, best_loss = op.select(torch.tensor([[[1.0], [2.0]]]), torch.tensor([[0.5, 0.1]]), 5)
     assert chosen[0, :, 0].tolist() == [2.0, 1.0, 2.0, 1.0, 2.0]
-    torch.testing.assert_close(kept, torch.tensor([[0.1, 0.5, 0.1, 0.5, 0.1]]))
+    torch.testing.assert_close(best_loss, torch.tensor([[0.1, 0.5, 0.1, 0.5, 0.1]]))
 
 
 def test_search_leaves_no_gradient_and_no_global_state(net: SearchNetwork) -> None:
     before = torch.random.get_rng_state()
     weights = {name: value.clone() for name, value in net.network.state_dict().items()}
-    found = _run(net, [0], {})
-    assert not any(target.requires_grad for target in found.targets.values())
+    result = _run(net, [0], {})
+    assert not any(target.requires_grad for target in result.targets.values())
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(value, weights[name]) for name, value in net.network.state_dict().items())
 
 
 @pytest.mark.parametrize("path", ["fused", "dense"])
 def test_progress_is_reported(net: SearchNetwork, path: SearchPath) -> None:
-    """Generations of 3, 2, 2 and 2: each on the dense path, a block's last on the fused one."""
+    """After every generation (there are 3, 2, 2 and 2) on the dense path, after a block's last on the fused one."""
     reported: list[tuple[str, int, int]] = []
     images, labels = small.images(2), small.labels(2)
     search(net, images, labels, small.recipe(), torch.arange(2), path, lambda *report: reported.append(report))

@@ -17,12 +17,12 @@ def test_all_convolutions_but_the_first_are_skipped(net: SearchNetwork, monkeypa
     monkeypatch.setattr(net, "_identities", set())
     monkeypatch.setattr(net, "_folded", {})
     dense = net.logits(maps, 0, True), net.next_map(maps, 0, True)
-    for one, other in zip(skipped, dense, strict=True):
-        torch.testing.assert_close(one, other)
+    for without, convolved in zip(skipped, dense, strict=True):
+        torch.testing.assert_close(without, convolved)
 
     fresh, calls, convolve = small.search_network(), [], torch.nn.functional.conv2d
     monkeypatch.setattr(
-        torch.nn.functional, "conv2d", lambda x, *rest, **more: calls.append(x) or convolve(x, *rest, **more)
+        torch.nn.functional, "conv2d", lambda x, *more, **named: calls.append(x) or convolve(x, *more, **named)
     )
     fresh.logits(fresh.first_map(small.images(2)[None], True), 0, True)
     assert [x.shape[1] for x in calls] == [3, 24]  # whitening and block 0's first

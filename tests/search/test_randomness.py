@@ -72,11 +72,11 @@ def test_a_number_depends_on_its_own_key_alone(
     seed: int, start: int, stop: int, channels: int, height: int, image: int
 ) -> None:
     """Not on how many numbers, candidates or images are drawn with it."""
-    one = Stream(seed, torch.tensor([image]), 2, 5)
+    alone = Stream(seed, torch.tensor([image]), 2, 5)
     many = Stream(seed, torch.tensor([4, image, 9]), 2, 5)
     drawn = many.normals(range(40), 12, height, 6)[1, start:stop, :channels]
-    assert torch.equal(one.normals(range(start, stop), channels, height, 6)[0], drawn)
-    assert torch.equal(one.pairs(range(start, stop), 12)[0], many.pairs(range(40), 12)[1, start:stop])
+    assert torch.equal(alone.normals(range(start, stop), channels, height, 6)[0], drawn)
+    assert torch.equal(alone.pairs(range(start, stop), 12)[0], many.pairs(range(40), 12)[1, start:stop])
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_scaled_generations(count: int, expected: list[int]) -> None:
     scaled = scaled_generations(PAPER.to_dict(), count)
     assert [layer["generations"] for layer in scaled["layers"]] == expected
     assert [layer["alpha"] for layer in scaled["layers"]] == [0.3, 0.2, 0.1, 0.1]
-    assert PAPER.to_dict()["layers"][0]["generations"] == 300  # the given recipe is left alone
+    assert PAPER.to_dict()["layers"][0]["generations"] == 300  # the recipe itself is unchanged
 
 
 def test_scaled_generations_leaves_out_what_was_left_out() -> None:
@@ -104,7 +104,7 @@ def test_a_calibration_s_mistakes_are_named(changes: dict, field: str) -> None:
 
 def test_a_calibration_is_named_by_what_differs_between_recipes() -> None:
     changes = {"count_padding": False, "smoothing": "my.filters:median", "normalisation": "own:unit"}
-    own = Recipe(LAYERS, **changes).calibration(2000, 0.3)
+    changed = Recipe(LAYERS, **changes).calibration(2000, 0.3)
     assert PAPER.calibration(2000, 0.3).name == "blur-5-1"
-    assert (own.smoothing, own.normalisation) == ("my.filters:median", "own:unit")
-    assert own.name == "blur-5-1-unpadded-smoothing-my.filters.median-normalisation-own.unit"
+    assert (changed.smoothing, changed.normalisation) == ("my.filters:median", "own:unit")
+    assert changed.name == "blur-5-1-unpadded-smoothing-my.filters.median-normalisation-own.unit"

@@ -41,7 +41,7 @@ def test_frozen_statistics_are_those_of_the_reference() -> None:
 def test_on_the_calibration_set_each_batchnorm_gives_mean_0_and_variance_1(
     net: SearchNetwork, layer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For candidates of the layer's own kind, smoothed and normalised; shown by what enters each GELU."""
+    """For the layer's initial candidates, smoothed and normalised; shown by what enters each GELU."""
     maps = smooth(net.first_map(_noisy(20)[:, None], True)[:, 0], BLUR[0])
     if layer == 1:
         maps = smooth(net.next_map(normalise(maps)[:, None], 0, True)[:, 0], BLUR[1])

@@ -61,7 +61,7 @@ def test_an_image_s_targets_do_not_depend_on_its_company_or_on_threads(reading: 
         members = torch.tensor(which)
         return search(net, images[members], labels[members], recipe, 100 + members, "fused")
 
-    whole = run(list(range(9)))
+    together = run(list(range(9)))
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
@@ -70,8 +70,8 @@ def test_an_image_s_targets_do_not_depend_on_its_company_or_on_threads(reading: 
         torch.set_num_threads(threads)
     for which, part in parts.items():
         for name in SEARCH_LAYERS:
-            assert torch.equal(part.targets[name], whole.targets[name][list(which)]), name
-            assert torch.equal(part.history[name], whole.history[name][list(which)]), name
+            assert torch.equal(part.targets[name], together.targets[name][list(which)]), name
+            assert torch.equal(part.history[name], together.history[name][list(which)]), name
 
 
 @pytest.mark.parametrize("reading", [{}, {"mutation": "element"}], ids=str)
@@ -79,16 +79,16 @@ def test_its_search_is_as_good_as_the_pseudocode_s(reading: dict) -> None:
     """Over 30 images, with other seeds: 3 for each path; paired Wilcoxon test of the final cross-entropies."""
     layers = (Layer(12, 0.3, 5.0, 2), Layer(6, 0.2, 3.0, 1), Layer(6, 0.1, 3.0, 1), Layer(3, 0.1, 1.0, 0))
     net, images, labels, indices = small.search_network(), small.images(30), small.labels(30), torch.arange(30)
-    found, expected = [], []
+    fused, expected = [], []
     for seed in range(3):
         recipe = small.recipe(layers=layers, population=16, seed=seed, **reading)
-        found.append(search(net, images, labels, recipe, indices, "fused").final)
-        plain = replace(recipe, seed=1000 + seed)
-        reference = Reference(net.network, net.statistics, labels, plain, indices)
+        fused.append(search(net, images, labels, recipe, indices, "fused").final)
+        other_seed = replace(recipe, seed=1000 + seed)
+        reference = Reference(net.network, net.statistics, labels, other_seed, indices)
         expected.append(reference.search(images)[1]["logits"][:, -1])
-    ours, theirs = torch.stack(found).mean(0), torch.stack(expected).mean(0)
-    assert wilcoxon(ours, theirs).pvalue > 0.01
-    assert ours.mean() == pytest.approx(float(theirs.mean()), rel=0.1)
+    losses, expected_losses = torch.stack(fused).mean(0), torch.stack(expected).mean(0)
+    assert wilcoxon(losses, expected_losses).pvalue > 0.01
+    assert losses.mean() == pytest.approx(float(expected_losses.mean()), rel=0.1)
 
 
 SHAPES = st.tuples(st.integers(9, 36), st.sampled_from([1, 3, 15, 16, 17, 63, 64, 65]), st.integers(2, 7))
@@ -121,9 +121,9 @@ def test_any_shape_and_recipe_is_the_same_on_both_paths(shape: tuple, parts: tup
     exact.to("cpu", torch.float64)
     images, labels = small.images(2, size, 1), torch.arange(2) % classes
     for layer in range(3):
-        fast = search_one_layer(net, images, labels, recipe, torch.arange(2), layer, "fused")
-        plain = search_one_layer(exact, images.double(), labels, recipe, torch.arange(2), layer, "dense")
-        torch.testing.assert_close(fast.double(), plain, rtol=0, atol=1e-4)
+        fused = search_one_layer(net, images, labels, recipe, torch.arange(2), layer, "fused")
+        dense = search_one_layer(exact, images.double(), labels, recipe, torch.arange(2), layer, "dense")
+        torch.testing.assert_close(fused.double(), dense, rtol=0, atol=1e-4)
 
 
 def test_the_lowest_losses_come_first_and_nan_last() -> None:

@@ -1,7 +1,7 @@
 """The Triton path against the dense one in double precision, in Triton's interpreter; its launches compiled for a GPU.
 
 Triton reads TRITON_INTERPRET when it is first imported, for good: so the interpreted tests run in a process of their
-own, started by `test_in_the_interpreter`. By hand: TRITON_INTERPRET=1 pytest tests/search/gpu/test_evolve.py
+own, which `test_in_the_interpreter` starts. By hand: TRITON_INTERPRET=1 pytest tests/search/gpu/test_evolve.py
 """
 
 import os
@@ -93,7 +93,7 @@ class TestInterpreted:
     @pytest.mark.parametrize("layer", [0, 1, 2])
     @pytest.mark.parametrize("reading", READINGS, ids=str)
     def test_generations_are_the_dense_path_s(self, reading: dict, layer: int) -> None:
-        layers = tuple(replace(each, generations=2) for each in small.recipe().layers)
+        layers = tuple(replace(layer, generations=2) for layer in small.recipe().layers)
         check(started(network(), small.recipe(layers=layers, **reading), layer, (0,)))
 
     @pytest.mark.parametrize("noise", ["channel", "element"])
@@ -105,7 +105,7 @@ class TestInterpreted:
     @pytest.mark.parametrize(("size", "width", "channels"), [(28, 70, 1), (32, 6, 3), (9, 6, 3)])
     def test_any_side_and_width(self, size: int, width: int, channels: int, layer: int) -> None:
         """MNIST's sides 13, 6, 3 and a width of more than one tile; CIFAR's 15, 7, 3; the least, 4, 2, 1."""
-        layers = tuple(replace(each, generations=1) for each in small.recipe().layers)
+        layers = tuple(replace(layer, generations=1) for layer in small.recipe().layers)
         for noise in ("channel", "element"):
             recipe = small.recipe(layers=layers, mutation=noise, population=5, explorers=1)
             check(started(network(size, width, channels), recipe, layer, (0,)))
@@ -130,13 +130,13 @@ class TestInterpreted:
     @pytest.mark.parametrize("noise", ["channel", "element"])
     def test_targets_do_not_depend_on_the_batch(self, noise: str) -> None:
         recipe = small.recipe(mutation=noise, population=5, explorers=1)
-        whole = evolve_gpu.evolve(*started(network(), recipe, 1, (0, 1, 2)).arguments)
+        together = evolve_gpu.evolve(*started(network(), recipe, 1, (0, 1, 2)).arguments)
         for which in [(1,), (2, 0)]:
             part = evolve_gpu.evolve(*started(network(), recipe, 1, which).arguments)
-            for one, other in zip(part, whole, strict=True):
-                assert torch.equal(one, other[list(which)])
+            for alone, among_others in zip(part, together, strict=True):
+                assert torch.equal(alone, among_others[list(which)])
 
-    def test_the_history_ends_with_the_kept_map_s_loss(self) -> None:
+    def test_the_history_ends_with_the_best_map_s_loss(self) -> None:
         net = network()
         case = started(net, small.recipe(), 1)
         best, history = evolve_gpu.evolve(*case.arguments)
@@ -157,23 +157,23 @@ class TestInterpreted:
 
     def test_selection_is_stable(self) -> None:
         """Equal losses: the earlier candidate first; what is not a number comes last; no slot is lost."""
-        kept, count, images = 3, 37, 8
-        losses = torch.randint(0, 4, (images, kept + count), generator=torch.Generator().manual_seed(2)).float()
-        losses[:, :kept] = losses[:, :kept].sort(1).values
-        losses[0], losses[1, kept:], losses[2, kept + 1] = 1, 5, float("nan")
-        state = torch.argsort(torch.rand(images, 2 * kept, generator=torch.Generator().manual_seed(3)), 1).int()
-        following, chosen, best = torch.zeros_like(state), state[:, :kept].clone(), losses[:, :kept].clone()
+        k, count, images = 3, 37, 8
+        losses = torch.randint(0, 4, (images, k + count), generator=torch.Generator().manual_seed(2)).float()
+        losses[:, :k] = losses[:, :k].sort(1).values
+        losses[0], losses[1, k:], losses[2, k + 1] = 1, 5, float("nan")
+        state = torch.argsort(torch.rand(images, 2 * k, generator=torch.Generator().manual_seed(3)), 1).int()
+        following, chosen, best = torch.zeros_like(state), state[:, :k].clone(), losses[:, :k].clone()
         history, clock = torch.zeros(images, 4), torch.tensor([(2 << 24) | 3])
         evolve_gpu.kernels.select[(images,)](
-            losses, state, following, chosen, best, history, clock, 4, count, kept, BLOCK=64, PARENTS=4, CHUNK=16
+            losses, state, following, chosen, best, history, clock, 4, count, k, BLOCK=64, PARENTS=4, CHUNK=16
         )
-        order = torch.argsort(losses, dim=1, stable=True)[:, :kept]
-        assert torch.equal(chosen, torch.where(order < kept, -1, order - kept).int())
+        order = torch.argsort(losses, dim=1, stable=True)[:, :k]
+        assert torch.equal(chosen, torch.where(order < k, -1, order - k).int())
         assert torch.equal(best, losses.gather(1, order)) and torch.equal(history[:, 2], best[:, 0])
-        survives = order < kept
-        assert torch.equal(following[:, :kept][survives], state.gather(1, order.clamp(max=kept - 1))[survives])
-        assert not (following[:, :kept, None] == state[:, None, :kept]).any(2)[~survives].any()
-        assert torch.equal(following.sort(1).values, torch.arange(2 * kept).int().expand(images, -1))
+        survives = order < k
+        assert torch.equal(following[:, :k][survives], state.gather(1, order.clamp(max=k - 1))[survives])
+        assert not (following[:, :k, None] == state[:, None, :k]).any(2)[~survives].any()
+        assert torch.equal(following.sort(1).values, torch.arange(2 * k).int().expand(images, -1))
 
     @pytest.mark.parametrize("noise", ["channel", "element"])
     def test_the_memory_is_what_is_promised(self, noise: str) -> None:
@@ -268,12 +268,12 @@ def test_the_launches_compile_for_a_gpu(layer: int, reading: dict, size: int, cl
         pytest.skip("Triton's assembler is not here")
     assert done.returncode == 0, done.stderr[-4000:]
     print(done.stdout)
-    found = re.findall(r"(\w+) registers (\d+) stack (\d+) shared (\d+)", done.stdout)
-    assert {name for name, *_ in found} >= {
+    usage = re.findall(r"(\w+) registers (\d+) stack (\d+) shared (\d+)", done.stdout)
+    assert {name for name, *_ in usage} >= {
         *("enter", "draw", "settle", "score", "head", "select", "remake"),
         "children" if reading.get("mutation") == "element" else "lean_children",
     }
-    for name, registers, stack, shared in found:
+    for name, registers, stack, shared in usage:
         assert int(stack) == 0, f"{name} spills registers"
         assert int(registers) <= 255 and int(shared) <= 100_000, name
 
@@ -289,10 +289,9 @@ def compile_launches(layer: int, reading: dict[str, Any], size: int, classes: in
     if not (tools / "ptxas").exists() or not (tools / "cuobjdump").exists():
         sys.exit(77)
     names = [name for name, kernel in vars(gpu_kernels).items() if isinstance(kernel, triton.runtime.JITFunction)]
-    recorded = {name: SimpleNamespace(kernel=getattr(gpu_kernels, name)) for name in names}
-    evolve_gpu.kernels = SimpleNamespace(**{name: _Compiling(each.kernel, tools) for name, each in recorded.items()})
+    evolve_gpu.kernels = SimpleNamespace(**{name: _Compiling(getattr(gpu_kernels, name), tools) for name in names})
     recipe = Recipe(**{"layers": PAPER, **reading})
-    layers = tuple(replace(each, generations=1) for each in recipe.layers)
+    layers = tuple(replace(layer, generations=1) for layer in recipe.layers)
     shape = Shape(channels=3, size=size, classes=classes)
     evolve_gpu.evolve(*empty(replace(recipe, layers=layers), shape, layer))
 
