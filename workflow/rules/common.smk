@@ -62,7 +62,7 @@ wildcard_constraints:
     dataset="|".join(CONFIG.datasets),
     recipe="|".join(re.escape(name) for name in [NO_RECIPE, *PLAN.recipes]),
     variant="|".join(map(re.escape, PLAN.variants)),
-    calibration="|".join(PLAN.networks),
+    calibration="|".join(map(re.escape, PLAN.networks)),
     augmentation="plain|augmented",
     figure="|".join(CONFIG.figures),
     number="[12]",
