@@ -14,7 +14,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from repsearch import jobs
 from repsearch.errors import UserError
+from repsearch.jobs import Job, from_json
 from repsearch.storage import locks
 from repsearch.storage.files import cannot_write, hidden
 
@@ -22,7 +24,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: speeds, the plain reference's, and the ceilings.")
 app.add_typer(bench_app, name="bench")
 log = logging.getLogger(__name__)
-T = TypeVar("T")
+T = TypeVar("T", bound=Job)
 
 Settings = Annotated[str, typer.Option(help="The job's settings, as JSON (repsearch.jobs).")]
 Out = Annotated[Path, typer.Option(help="File (or folder) to write; its manifest and its other forms lie beside it.")]
@@ -57,17 +59,11 @@ def _start(log_file: Path | None = None, out: Path | None = None) -> None:
         locks.hold(hidden(out, "lock"), out)
 
 
-def _job(kind: type[T], settings: str) -> T:
-    from repsearch.jobs import from_json
-
-    return from_json(kind, settings)
-
-
 def _job_to_do(kind: type[T], settings: str, out: Path, *inputs: Path) -> T:
     """The job; ends the command where its output is up to date, before torch is imported, which takes seconds."""
     from repsearch.stages import cache
 
-    job = _job(kind, settings)
+    job = from_json(kind, settings)
     if cache.up_to_date(job, out, *inputs):
         raise typer.Exit
     return job
@@ -103,19 +99,16 @@ def check(
 def prepare(settings: Settings, out: Out, data: Path = Path("data"), log: Log = None) -> None:
     """Prepare a data set: download or read it, split it, write one npz file (a PrepareJob)."""
     _start(log, out)
-    from repsearch.jobs import PrepareJob
     from repsearch.stages import dataset
 
-    dataset.make(_job(PrepareJob, settings), data, out)
+    dataset.make(from_json(jobs.PrepareJob, settings), data, out)
 
 
 @app.command()
 def network(settings: Settings, dataset: Data, out: Out, log: Log = None, threads: Threads = 1) -> None:
     """Initialise a data set's search network and freeze its BatchNorm statistics (a NetworkJob)."""
     _start(log, out)
-    from repsearch.jobs import NetworkJob
-
-    job = _job_to_do(NetworkJob, settings, out, dataset)
+    job = _job_to_do(jobs.NetworkJob, settings, out, dataset)
     from repsearch.stages import network as stage
 
     _device("cpu", threads)
@@ -135,9 +128,7 @@ def search(
 ) -> None:
     """Search one shard of images (a SearchJob)."""
     _start(log, out)
-    from repsearch.jobs import SearchJob
-
-    job = _job_to_do(SearchJob, settings, out, dataset, network)
+    job = _job_to_do(jobs.SearchJob, settings, out, dataset, network)
     from repsearch.stages import search as stage
 
     stage.make(job, dataset, network, out, _device(device, threads), _path(path))
@@ -152,10 +143,9 @@ def describe(
 ) -> None:
     """Describe a recipe's targets: cross-entropies, and cosines by class (a DescribeJob)."""
     _start(log, out)
-    from repsearch.jobs import DescribeJob
     from repsearch.stages import targets
 
-    targets.make(_job(DescribeJob, settings), manifests, out)
+    targets.make(from_json(jobs.DescribeJob, settings), manifests, out)
 
 
 @app.command()
@@ -171,9 +161,7 @@ def fitness(
 ) -> None:
     """Figure 2's probe: evolve one block alone (a FitnessJob)."""
     _start(log, out)
-    from repsearch.jobs import FitnessJob
-
-    job = _job_to_do(FitnessJob, settings, out, dataset, network)
+    job = _job_to_do(jobs.FitnessJob, settings, out, dataset, network)
     from repsearch.stages import probes
 
     probes.fitness(job, dataset, network, out, _device(device, threads), _path(path))
@@ -192,9 +180,7 @@ def diversity(
 ) -> None:
     """Figure 3's probe: independent runs of the search (a DiversityJob)."""
     _start(log, out)
-    from repsearch.jobs import DiversityJob
-
-    job = _job_to_do(DiversityJob, settings, out, dataset, network)
+    job = _job_to_do(jobs.DiversityJob, settings, out, dataset, network)
     from repsearch.stages import probes
 
     probes.diversity(job, dataset, network, out, _device(device, threads), _path(path))
@@ -215,9 +201,7 @@ def train(
 ) -> None:
     """Train one network and test the epoch that validation chose (a TrainJob)."""
     _start(log, out)
-    from repsearch.jobs import TrainJob
-
-    job = _job_to_do(TrainJob, settings, out, dataset, *(targets or []))
+    job = _job_to_do(jobs.TrainJob, settings, out, dataset, *(targets or []))
     from repsearch.stages import train as stage
 
     stage.make(job, dataset, network, targets or [], out, _device(device, threads))
@@ -227,10 +211,9 @@ def train(
 def table(runs: Summaries, settings: Settings, out: Out, log: Log = None) -> None:
     """Table 1 or 2 from its runs (a TableJob)."""
     _start(log, out)
-    from repsearch.jobs import TableJob
     from repsearch.results import tables
 
-    tables.make(_job(TableJob, settings), runs, out)
+    tables.make(from_json(jobs.TableJob, settings), runs, out)
 
 
 @app.command()
@@ -242,10 +225,9 @@ def figure(
 ) -> None:
     """A figure from its probes or runs (a FigureJob)."""
     _start(log, out)
-    from repsearch.jobs import FigureJob
     from repsearch.results import figures
 
-    figures.make(_job(FigureJob, settings), inputs, out)
+    figures.make(from_json(jobs.FigureJob, settings), inputs, out)
 
 
 @app.command()
@@ -257,10 +239,9 @@ def readings(
 ) -> None:
     """The study of readings: accuracies and targets of every reading, and SGD's (a ReadingsJob)."""
     _start(log, out)
-    from repsearch.jobs import ReadingsJob
     from repsearch.results import readings as study
 
-    study.make(_job(ReadingsJob, settings), inputs, out)
+    study.make(from_json(jobs.ReadingsJob, settings), inputs, out)
 
 
 @app.command()
@@ -280,10 +261,9 @@ def report(
 def reproduction(results: Results, settings: Settings, out: Out, log: Log = None) -> None:
     """The paper's claims, each with a verdict (a ReproductionJob)."""
     _start(log, out)
-    from repsearch.jobs import ReproductionJob
     from repsearch.results import reproduction as page
 
-    page.make(_job(ReproductionJob, settings), results, out)
+    page.make(from_json(jobs.ReproductionJob, settings), results, out)
 
 
 @app.command()
@@ -295,10 +275,9 @@ def publish(
 ) -> None:
     """Keep a results folder's CSVs in the repository and rewrite the page of the paper's claims."""
     _start(log, out)
-    from repsearch.jobs import ReproductionJob
     from repsearch.results import reproduction as page
 
-    page.publish(_job(ReproductionJob, settings), results, out)
+    page.publish(from_json(jobs.ReproductionJob, settings), results, out)
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

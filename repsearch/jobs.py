@@ -6,22 +6,26 @@ devices, threads and logs are no part of a job.
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from repsearch.config.parsing import parse
 from repsearch.errors import UserError
 from repsearch.learning.settings import Training, Variant
 from repsearch.search.recipe import Calibration, Recipe
 
-T = TypeVar("T")
-STRICT: dict[str, Any] = {"extra": "forbid"}
+T = TypeVar("T", bound="Job")
 
 
 @dataclass(frozen=True)
-class PrepareJob:
-    """A data set's source, and how many images are kept (None: all) and held out (A.3)."""
+class Job:
+    """What all jobs share: `from_json` refuses a key that is none of the fields."""
 
-    __pydantic_config__ = STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class PrepareJob(Job):
+    """A data set's source, and how many images are kept (None: all) and held out (A.3)."""
 
     source: str
     validation_images: int
@@ -30,10 +34,8 @@ class PrepareJob:
 
 
 @dataclass(frozen=True)
-class NetworkJob:
+class NetworkJob(Job):
     """The search network of a data set (§3.1), and what freezes its BatchNorm statistics (R3)."""
-
-    __pydantic_config__ = STRICT
 
     width: int
     seed: int
@@ -42,10 +44,8 @@ class NetworkJob:
 
 
 @dataclass(frozen=True)
-class SearchJob:
+class SearchJob(Job):
     """One shard: training images start … stop-1, held-out ones included."""
-
-    __pydantic_config__ = STRICT
 
     recipe: Recipe
     start: int
@@ -53,10 +53,8 @@ class SearchJob:
 
 
 @dataclass(frozen=True)
-class FitnessJob:
+class FitnessJob(Job):
     """Figure 2's probe: block `layer` evolved alone, for a random choice of training images."""
-
-    __pydantic_config__ = STRICT
 
     recipe: Recipe
     layer: int
@@ -64,13 +62,11 @@ class FitnessJob:
 
 
 @dataclass(frozen=True)
-class DiversityJob:
+class DiversityJob(Job):
     """Figure 3's probe: independent runs of a random choice of training images.
 
     probability: what the correct class must exceed for a run's candidate to count (½ in §3.2).
     """
-
-    __pydantic_config__ = STRICT
 
     recipe: Recipe
     images: int
@@ -79,20 +75,16 @@ class DiversityJob:
 
 
 @dataclass(frozen=True)
-class DescribeJob:
+class DescribeJob(Job):
     """What the targets of a recipe are like; names of the data set and the recipe."""
-
-    __pydantic_config__ = STRICT
 
     dataset: str
     recipe: str
 
 
 @dataclass(frozen=True)
-class TrainJob:
+class TrainJob(Job):
     """One training run (§4.2). recipe: None for a run that has no targets to learn or to be compared with."""
-
-    __pydantic_config__ = STRICT
 
     dataset: str
     augmentation: Literal["plain", "augmented"]
@@ -110,34 +102,28 @@ class TrainJob:
 
 
 @dataclass(frozen=True)
-class DatasetName:
+class DatasetName(Job):
     """How results call a data set; paper: the column of the paper's tables to compare with."""
-
-    __pydantic_config__ = STRICT
 
     label: str
     paper: str | None = None
 
 
 @dataclass(frozen=True)
-class TableJob:
+class TableJob(Job):
     """Table 1 or 2, from the summaries of its runs."""
-
-    __pydantic_config__ = STRICT
 
     number: int
     datasets: dict[str, DatasetName]
 
 
 @dataclass(frozen=True)
-class FigureJob:
+class FigureJob(Job):
     """A figure from its probes or its runs.
 
     figure: a module of `repsearch.results.figures`. recipe: the one that the sweeps start from. populations,
     generations: the points of figure 2's sweeps; base_population: that of the sweep over generations.
     """
-
-    __pydantic_config__ = STRICT
 
     figure: str
     datasets: dict[str, DatasetName]
@@ -149,22 +135,18 @@ class FigureJob:
 
 
 @dataclass(frozen=True)
-class ReadingsJob:
+class ReadingsJob(Job):
     """The study of readings, from the summaries of its runs and the facts of its targets."""
-
-    __pydantic_config__ = STRICT
 
     datasets: dict[str, DatasetName]
 
 
 @dataclass(frozen=True)
-class ReproductionJob:
+class ReproductionJob(Job):
     """The paper's claims against one results folder: its name, what was done there, and how to make a file of it.
 
     full: whether all of it is at the paper's scale (`Plan.full_scale`).
     """
-
-    __pydantic_config__ = STRICT
 
     name: str
     what: str
@@ -176,7 +158,7 @@ class ReproductionJob:
         return f"snakemake {self.results}/{file} {self.options}".strip()
 
 
-def to_json(job: Any) -> str:
+def to_json(job: Job) -> str:
     """Keys sorted, so that their order is no change."""
     return json.dumps(asdict(job), sort_keys=True)
 
