@@ -15,15 +15,13 @@ from typing import Any
 
 import yaml
 
-from repsearch.config.schema import _overlay
+from repsearch.config.load import merge
 from tests.workflow.test_workflow import ROOT, TINY
 
 RESULTS = "results/tiny"
 SHARDS = 4
 SCALE: dict[str, Any] = TINY | {"shard_images": 60 // SHARDS}
-MERGED: dict[str, Any] = _overlay(
-    yaml.safe_load((ROOT / "config.yaml").read_text()), SCALE
-)  # what Snakemake makes of it
+MERGED: dict[str, Any] = merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SCALE)  # what Snakemake makes of it
 CORES = "3"
 A_PART = (
     f"{RESULTS}/tables/table1.csv",

@@ -16,8 +16,11 @@ import pytest
 import yaml
 
 from repsearch import cli
-from repsearch.config.schema import Config, load, read
+from repsearch.config.load import load, read
+from repsearch.config.schema import Config
 from repsearch.errors import UserError
+from repsearch.jobs import TrainJob, from_json, to_json
+from repsearch.plan import Plan
 from tests.faults import pipeline
 from tests.faults.judge import CANARY, judge, mutated
 
@@ -141,20 +144,24 @@ def works(config: Config) -> None:
     longest = 255  # bytes of a file's name
     assert config.results.split("/")[0] == "results" and ".." not in Path(config.results).parts
     assert max(map(len, config.results.split("/"))) <= longest and len(config.results) < 300
-    recipes = config.all_recipes
-    assert all(name in recipes for names in config.sweep().values() for name in names)
+    plan = Plan(config)
+    recipes, resolved = plan.recipes, plan.resolved
+    assert all(name in recipes for names in resolved.sweep().values() for name in names)
     for name in [*config.datasets, *recipes, *config.variants]:
         assert name.isascii() and name.replace("-", "").replace("_", "").isalnum() and len(name) < longest - 40
     for dataset, entry in config.datasets.items():
         assert entry.recipe in config.recipes
         assert all(text.isprintable() for text in (entry.source, entry.label, config.data))
         for variant in config.variants:
-            assert json.dumps(config.run_training(dataset, variant).__dict__, allow_nan=False)
-            assert config.run_variant(variant).learns == config.variants[variant].learns
-            assert all(depth >= 1 for depth in config.depths(dataset, variant))
+            depths = resolved.depths(dataset, variant)
+            assert all(depth >= 1 for depth in depths)
+            job = plan.train(dataset, "augmented", variant, entry.recipe, depths[0], 0)
+            assert json.dumps(json.loads(to_json(job)), allow_nan=False)
+            assert from_json(TrainJob, to_json(job)) == job
     for recipe in recipes.values():
         assert json.dumps(recipe.to_dict(), allow_nan=False)
         assert recipe.refiners >= 0 and recipe.parents >= 1
+    assert isinstance(plan.full_scale, bool)
     for table in (config.table1, config.table2):
         assert set(table.datasets) <= config.datasets.keys() and set(table.variants) <= config.variants.keys()
     arguments = [json.dumps(config.model_dump(mode="json"), allow_nan=False), config.data, config.results]
