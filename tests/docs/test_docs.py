@@ -129,8 +129,14 @@ def run(command: str, folder: Path) -> None:
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
 
 
+@pytest.fixture(scope="module")
+def done() -> set[str]:
+    """Commands that were run already: several pages name the same."""
+    return set()
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_block_of_the_documentation_works(document: str, checkout: Path) -> None:
+def test_every_block_of_the_documentation_works(document: str, checkout: Path, done: set[str]) -> None:
     for block in blocks(document):
         place, text = f"{document}:{block.line}", undented(block.text)
         file = re.match(r"# (\S+\.(?:py|yaml))\n", text)
@@ -144,8 +150,10 @@ def test_every_block_of_the_documentation_works(document: str, checkout: Path) -
             )
             assert done.returncode == 0, f"{place}\n{done.stderr[-3000:]}"
         elif block.language == "sh":
-            for command in text.splitlines():
-                run(command, checkout)
+            for command in dict.fromkeys(text.splitlines()):
+                if command not in done:
+                    run(command, checkout)
+                done.add(command)
         else:
             assert block.language in ("text", "yaml"), f"{place}: a block of an unknown kind, {block.language!r}"
             if block.language == "yaml":
