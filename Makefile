@@ -11,7 +11,7 @@ demo: .venv/installed
 	@echo "Tables:  results/demo/tables"
 	@echo "Figures: results/demo/figures"
 	@echo "Report:  results/demo/report.md"
-	@echo "Logs:    results/demo/logs (one a job); the whole run's: $$(ls -t .snakemake/log/*.log | head -n 1)"
+	@echo "Logs:    results/demo/logs (one per job); of the whole run: $$(ls -t .snakemake/log/*.log | head -n 1)"
 
 test: .venv/installed
 	$(BIN)/python -m pytest
