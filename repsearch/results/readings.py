@@ -1,4 +1,4 @@
-"""The readings study: accuracies and targets of every reading of the search and of the training, beside SGD's."""
+"""The readings study: accuracies and targets of every reading of the search and of the training, and SGD's."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -71,7 +71,7 @@ def build(runs: pd.DataFrame, targets: Sequence[Path]) -> pd.DataFrame:
 
 
 def best_baseline(frame: pd.DataFrame) -> pd.Series:
-    """Of one data set's rows, the baseline's row that validation prefers."""
+    """The baseline's row with the best validation accuracy. frame: the rows of one data set."""
     rows = frame[frame["part"] == "baseline"]
     if rows.empty:
         raise UserError("the readings study has no baseline")

@@ -59,7 +59,7 @@ def published(folder: Path) -> list[tuple[ReproductionJob, Path]]:
 def claims(folder: Path) -> Iterator[tuple[str, Claim]]:
     """Every claim that the CSVs in `folder`/tables and `folder`/figures say something about, with its CSV's name.
 
-    A CSV that is not there is left out. Raises UserError where none is there, or one can't serve.
+    A CSV that is not there is left out. Raises UserError where there is none, or one can't be used.
     """
     sources = {"tables/readings.csv": readings, "tables/table1.csv": tables, "tables/table2.csv": tables}
     sources = {file: module for file, module in sources.items() if (folder / file).exists()}

@@ -29,7 +29,7 @@ def verify_inputs(paths: Iterable[Path]) -> None:
 
 
 def dataset_name(datasets: Mapping[str, DatasetName], dataset: str) -> DatasetName:
-    """How results call a data set. Raises UserError where the job doesn't say."""
+    """A data set's names in results. Raises UserError where the job has none."""
     if dataset not in datasets:
         raise UserError(f"data set {dataset!r} has no label: the job names {', '.join(datasets) or 'none'}")
     return datasets[dataset]
@@ -92,7 +92,7 @@ def require_one_dataset(frame: pd.DataFrame) -> None:
 
 
 def read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
-    """A CSV that must have `columns`; names and digests stay text. Raises UserError where it can't serve."""
+    """A CSV that must have `columns`; names and digests stay text. Raises UserError where it can't be used."""
     remedy = "delete it and run snakemake again"
     try:
         frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])

@@ -1,4 +1,4 @@
-"""Tables 1 and 2: test accuracies by data set and variant, beside the paper's (§4.3)."""
+"""Tables 1 and 2: test accuracies by data set and variant, next to the paper's (§4.3)."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -48,8 +48,8 @@ def redraw(number: int, csv: Path) -> None:
 
 
 def accuracies(runs: pd.DataFrame) -> pd.DataFrame:
-    """Test and validation accuracy (%) of each data set, augmentation, variant, setting (what of its training settings
-    an alternative to the variant changes), depth and recipe, over its seeds.
+    """Test and validation accuracy (%) of each data set, augmentation, variant, setting (the training settings that an
+    alternative to the variant changes), depth and recipe, over its seeds.
 
     std is the sample standard deviation (NaN for one run). Raises UserError for runs that must not be averaged.
     """
@@ -71,8 +71,8 @@ def accuracies(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(tried: pd.DataFrame) -> pd.DataFrame:
-    """The table: of a variant's depths and settings, those with the best mean validation accuracy (of equals, the
-    smaller depth).
+    """The table: for each variant the depth and setting with the best mean validation accuracy (the smaller depth of
+    equally good ones).
     """
     chosen = tried.sort_values(["validation_mean", "depth"], ascending=[False, True])
     chosen = chosen.drop_duplicates(["dataset", "variant", "recipe"])
@@ -80,7 +80,8 @@ def best(tried: pd.DataFrame) -> pd.DataFrame:
 
 
 def all_tried(number: int, runs: pd.DataFrame) -> pd.DataFrame:
-    """Every depth and setting of a table's runs. Data sets in their order there, variants in the paper's, then others.
+    """Every depth and setting of a table's runs: data sets in the order of the runs, variants in the paper's order,
+    followed by those that the paper doesn't have.
 
     Raises UserError for runs that belong to another table.
     """
@@ -158,16 +159,15 @@ def _caption(number: int, frame: pd.DataFrame) -> tuple[str, list[str]]:
 
 
 def _chosen(number: int, variant: str, rows: pd.DataFrame) -> str:
-    """A variant's depth and setting by data set, and of how many validation chose them."""
+    """A variant's depth and setting by data set, and the number of those tried, among which validation chose."""
     chosen = [
         str(2 * depth) + ("" if setting == "default" else f" with {setting}")
         for depth, setting in zip(rows["depth"], rows["setting"], strict=True)
     ]
     text = f"{NAMES[number].get(variant, variant)} " + phrases.per_owner(zip(chosen, rows["label"], strict=True))
-    tried = (
-        f" (of {phrases.number_range(rows['tried'])} tried, the best on validation)" if rows["tried"].max() > 1 else ""
-    )
-    return text + tried
+    if rows["tried"].max() > 1:
+        text += f" (of {phrases.number_range(rows['tried'])} tried, the best on validation)"
+    return text
 
 
 def draw(number: int, frame: pd.DataFrame) -> Figure:
