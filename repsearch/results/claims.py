@@ -6,6 +6,8 @@ from typing import Literal
 import pandas as pd
 from scipy.stats import ttest_ind_from_stats
 
+from repsearch.results import phrases
+
 Verdict = Literal["holds", "does not", "undecided"]
 SIGNIFICANT = 0.05  # the p-value below which a difference counts
 
@@ -14,7 +16,7 @@ SIGNIFICANT = 0.05  # the p-value below which a difference counts
 class Claim:
     """One claim of the paper and what a results folder says about it.
 
-    section: §3.2, figure 2. n: of the means compared. scale: the data set, or the data set: its scale.
+    section: such as "§3.2, figure 2". n: of the means compared. scale: the data set, or the data set: its scale.
     """
 
     section: str
@@ -24,6 +26,12 @@ class Claim:
     n: str
     scale: str
     verdict: Verdict
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, section: str, claim: str, paper: str, ours: str, *parts: bool | None) -> "Claim":
+        """A claim read from the rows of one data set, which give n and the scale; its verdict is that of its parts."""
+        scale = ": ".join(text for text in (rows["label"].iloc[0], phrases.scale_text(rows)) if text)
+        return cls(section, claim, paper, ours, phrases.number_range(rows["n"]), scale, verdict(*parts))
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,12 @@ class Mean:
             return self.mean - by > other.mean
         _, p = ttest_ind_from_stats(self.mean - by, self.std, self.n, other.mean, other.std, other.n, equal_var=False)
         return self.mean - by > other.mean if p < SIGNIFICANT else None
+
+
+def ends(frame: pd.DataFrame, x: str) -> dict[str, tuple[Mean, Mean]]:
+    """The means of each block at the smallest and at the largest x."""
+    blocks = frame.sort_values(x).groupby("block")
+    return {block: (Mean.of(rows.iloc[0]), Mean.of(rows.iloc[-1])) for block, rows in blocks}
 
 
 def verdict(*parts: bool | None) -> Verdict:

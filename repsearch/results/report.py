@@ -9,34 +9,25 @@ from repsearch.storage.files import write_text
 
 
 def make(results: Sequence[Path], out: Path) -> None:
-    """Write the page to `out`, a file of the results folder.
+    """Write the page to `out`, a file of the results folder, to which its links are relative.
 
-    results: files of tables (.md) and figures (.png, .md) in the order in which they are shown; others are ignored.
+    results: files of tables (.md) and figures (.png, each with its caption in .md) in the order in which they are
+    shown; others are ignored. The folder's name is the scale's (results/demo: demo; results: that of config.yaml); each
+    caption states the scale in numbers. Raises UserError where a table or a caption can't be read.
     """
-
-    def files(folder: str, suffix: str) -> list[Path]:
-        return [path for path in results if path.parent.name == folder and path.suffix == suffix]
-
-    write_text(out, page(out.parent, files("tables", ".md"), files("figures", ".png"), files("figures", ".md")))
-
-
-def page(results: Path, tables: Sequence[Path], figures: Sequence[Path], captions: Sequence[Path]) -> str:
-    """The page in the folder `results`, to which its links are relative.
-
-    tables: Markdown files, each with its own caption. figures, captions: pairs, in the same order. The folder's name is
-    the scale's (results/demo: demo; results: that of config.yaml); each caption states the scale in numbers.
-    """
-    if len(figures) != len(captions):
-        raise UserError(f"{len(figures)} figures but {len(captions)} captions: run snakemake to make those missing")
-    scale = "the scale of config.yaml" if results.name == "results" else f"{results.name} scale"
+    folder = out.parent
+    tables = [path for path in results if path.parent.name == "tables" and path.suffix == ".md"]
+    figures = [path for path in results if path.parent.name == "figures" and path.suffix == ".png"]
+    scale = "the scale of config.yaml" if folder.name == "results" else f"{folder.name} scale"
     parts = [f"# Results: {scale}"]
     if tables:
-        parts += ["## Tables", *(f"{_text(path)}\n\n{_data(results, path)}" for path in tables)]
+        parts += ["## Tables", *(f"{_text(path)}\n\n{_data(folder, path)}" for path in tables)]
     if figures:
         parts.append("## Figures")
-    for png, caption in zip(figures, captions, strict=True):
-        parts.append(f"![{png.stem}]({_link(results, png)})\n\n{_text(caption)}\n\n{_data(results, png)}")
-    return "\n\n".join(parts) + "\n"
+    for png in figures:
+        picture = f"![{png.stem}]({_link(folder, png)})"
+        parts.append(f"{picture}\n\n{_text(png.with_suffix('.md'))}\n\n{_data(folder, png)}")
+    write_text(out, "\n\n".join(parts) + "\n")
 
 
 def _text(path: Path) -> str:

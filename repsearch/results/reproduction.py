@@ -1,18 +1,17 @@
 """docs/reproduction.md: claim by claim, what reproduces, from the CSVs of one or more results folders."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-
-import pandas as pd
 
 from repsearch.config.parsing import parse
 from repsearch.errors import UserError
 from repsearch.jobs import ReproductionJob
 from repsearch.results import figures, readings, tables
 from repsearch.results.claims import SIGNIFICANT, Claim
-from repsearch.results.runs import markdown, read_csv
+from repsearch.results.phrases import markdown
+from repsearch.results.runs import read_csv
 from repsearch.storage.files import atomic, read_json, write_json, write_text
 
 SCALE = "scale.json"  # the job, beside the CSVs of a published folder
@@ -24,8 +23,7 @@ WORDS = {  # verdict → in words, at the paper's scale and at another
 NOT_TESTED = [  # section, claim, why; what figures and tables show is claimed in their modules
     ("§3.1", "Normalisation is crucial for the convergence of evolution", "the search has no reading without it"),
     (
-        "§4.1",
-        "Regressing to different searched solutions yields different models",
+        *("§4.1", "Regressing to different searched solutions yields different models"),
         "a hypothesis of the paper, which does not test it either",
     ),
 ]
@@ -61,24 +59,18 @@ def published(folder: Path) -> list[tuple[ReproductionJob, Path]]:
 def claims(folder: Path) -> Iterator[tuple[str, Claim]]:
     """Every claim that the CSVs in `folder`/tables and `folder`/figures say something about, with its CSV's name.
 
-    A CSV that is not there is left out. Raises UserError where none is there, or one can't serve.
+    A CSV that is not there is left out. Raises UserError where there is none, or one can't be used.
     """
-    sources: dict[str, tuple[list[str], Callable[[pd.DataFrame], Iterator[Claim]]]] = {
-        "tables/readings.csv": (readings.COLUMNS, readings.claims),
-        "tables/table1.csv": (tables.COLUMNS, tables.near_sgd),
-        "tables/table2.csv": (tables.COLUMNS, tables.skipping),
-    }
-    for name in figures.available():
-        if (folder / f"figures/{name}.csv").exists():  # a figure need not have claims
-            figure = figures.find(name)
-            sources[f"figures/{name}.csv"] = (figure.COLUMNS, getattr(figure, "claims", lambda frame: iter(())))
-    present = [file for file in sources if (folder / file).exists()]
-    if not present:
+    sources = {"tables/readings.csv": readings, "tables/table1.csv": tables, "tables/table2.csv": tables}
+    sources = {file: module for file, module in sources.items() if (folder / file).exists()}
+    drawn = [name for name in figures.available() if (folder / f"figures/{name}.csv").exists()]
+    sources |= {f"figures/{name}.csv": figures.find(name) for name in drawn}
+    if not sources:
         raise UserError(f"{folder} has no tables and figures to test the paper's claims on: run snakemake first")
-    for file in present:
-        columns, read = sources[file]
-        for claim in read(read_csv(folder / file, columns)):
-            yield file, claim
+    for file, module in sources.items():
+        frame = read_csv(folder / file, module.COLUMNS)
+        if hasattr(module, "claims"):  # a figure need not have any
+            yield from ((file, claim) for claim in module.claims(frame))
 
 
 def to_markdown(folders: Sequence[tuple[ReproductionJob, Path]]) -> str:
@@ -87,13 +79,12 @@ def to_markdown(folders: Sequence[tuple[ReproductionJob, Path]]) -> str:
     for scale, folder in folders:
         for file, claim in claims(folder):
             entries.setdefault((claim.section, claim.claim), []).append((scale, file, claim))
-    order = sorted(entries, key=lambda key: _place(key[0]))
+    entries = {key: entries[key] for key in sorted(entries, key=lambda key: _place(key[0]))}
     parts = ["# What reproduces", _introduction([scale for scale, _ in folders])]
     if not entries:
         parts.append("None of the paper's claims can be held against these results.")
     else:
-        parts += [_summary({key: entries[key] for key in order}), "## Claim by claim"]
-        parts += [_section(key, entries[key]) for key in order]
+        parts += [_summary(entries), "## Claim by claim", *(_section(key, lines) for key, lines in entries.items())]
     parts += ["## Not tested", _not_tested(any(scale.full for scale, _ in folders))]
     return "\n\n".join(parts) + "\n"
 
@@ -134,17 +125,10 @@ def _summary(entries: dict[Key, list[Entry]]) -> str:
 
 def _section(key: Key, entries: Sequence[Entry]) -> str:
     section, text = key
-    rows = [
-        [
-            claim.paper,
-            claim.ours,
-            claim.n,
-            f"{scale.name}: {claim.scale}",
-            _verdict(scale, claim),
-            f"`{scale.command(file)}`",
-        ]
-        for scale, file, claim in entries
-    ]
+    rows = []
+    for scale, file, claim in entries:
+        where, command = f"{scale.name}: {claim.scale}", f"`{scale.command(file)}`"
+        rows.append([claim.paper, claim.ours, claim.n, where, _verdict(scale, claim), command])
     return f"### {text} ({section})\n\n" + markdown(["paper", "ours", "n", "scale", "verdict", "made by"], rows, left=6)
 
 

@@ -1,8 +1,7 @@
-"""What tables and figures share: runs read back, seeds that may be averaged, CSVs with typed columns, phrases."""
+"""What tables and figures are made from: runs read back, seeds that may be averaged, CSVs with typed columns."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -11,22 +10,15 @@ from repsearch.jobs import DatasetName
 from repsearch.storage.files import read_json
 from repsearch.storage.manifest import verify
 
-VARIANTS = {  # in the paper's order, with the paper's names
-    "sgd": "SGD",
-    "search-skip0": "Search-based (Skip block 0)",
-    "search-all": "Search-based (All layers)",
-}
-AUGMENTATIONS = {"plain": "without data augmentation", "augmented": "with data augmentation"}
 POINT = ["dataset", "augmentation", "variant", "depth", "recipe"]  # runs equal in these are seeds of one number
 SCALE = ["train_images", "validation_images", "test_images", "width", "epochs"]
-ALIKE = ["recipe_digest", "code_version", "settings_digest", "population", "generations", *SCALE]
+DIGESTS = ["recipe_digest", "code_version", "settings_digest"]
+ALIKE = [*DIGESTS, "population", "generations", *SCALE]
 NUMBERS = ["depth", "population", "generations", "seed", *SCALE, "validation_accuracy", "test_accuracy"]
 RUN_FACTS = ["variant", "depth", "dataset", "label", "augmentation", "recipe", "train_images", "validation_images"]
 RUN_FACTS += ["width", "epochs", "recipe_digest", "code_version"]  # in the CSVs of figures made from runs
-TEXT = {
-    *("dataset", "label", "paper", "augmentation", "variant", "recipe", "recipe_digest", "code_version"),
-    *("settings_digest", "panel", "block", "series", "kind", "part", "reading", "setting"),
-}
+TEXT = {"dataset", "label", "paper", "augmentation", "variant", "recipe", *DIGESTS}  # columns that are not numbers
+TEXT |= {"panel", "block", "series", "kind", "part", "reading", "setting"}
 RERUN = "run snakemake again so that all are made alike"
 
 
@@ -37,11 +29,10 @@ def verify_inputs(paths: Iterable[Path]) -> None:
 
 
 def dataset_name(datasets: Mapping[str, DatasetName], dataset: str) -> DatasetName:
-    """How results call a data set. Raises UserError where the job doesn't say."""
-    try:
-        return datasets[dataset]
-    except KeyError:
-        raise UserError(f"data set {dataset!r} has no label: the job names {', '.join(datasets) or 'none'}") from None
+    """A data set's names in results. Raises UserError where the job has none."""
+    if dataset not in datasets:
+        raise UserError(f"data set {dataset!r} has no label: the job names {', '.join(datasets) or 'none'}")
+    return datasets[dataset]
 
 
 def read(paths: Sequence[Path], datasets: Mapping[str, DatasetName]) -> pd.DataFrame:
@@ -52,8 +43,7 @@ def read(paths: Sequence[Path], datasets: Mapping[str, DatasetName]) -> pd.DataF
     """
     if not paths:
         raise UserError("no training runs were given: name the summary.json of at least one")
-    rows = []
-    required = [*POINT, *ALIKE, *NUMBERS]
+    rows, required = [], [*POINT, *ALIKE, *NUMBERS]
     for path in paths:
         summary = read_json(path)
         missing = sorted({name for name in required if name not in summary})
@@ -102,7 +92,7 @@ def require_one_dataset(frame: pd.DataFrame) -> None:
 
 
 def read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
-    """A CSV that must have `columns`; names and digests stay text. Raises UserError where it can't serve."""
+    """A CSV that must have `columns`; names and digests stay text. Raises UserError where it can't be used."""
     remedy = "delete it and run snakemake again"
     try:
         frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""])
@@ -118,55 +108,4 @@ def read_csv(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     words = [name for name in columns if name not in TEXT and not pd.api.types.is_numeric_dtype(frame[name])]
     if words:
         raise UserError(f"{path} has something other than numbers in {', '.join(words)}: {remedy}")
-    present = [name for name in frame.columns if name in TEXT]
-    return frame.assign(**{name: frame[name].fillna("") for name in present})
-
-
-def mean_and_std(row: pd.Series, prefix: str = "", n: bool = False) -> str:
-    """12.3 ± 0.4 (n = 3) of a row's mean, std and n; the mean alone for one run."""
-    std = "" if pd.isna(row[f"{prefix}std"]) else f" ± {row[f'{prefix}std']:.1f}"
-    return f"{row[f'{prefix}mean']:.1f}{std}" + (f" (n = {row['n']})" if n else "")
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> str:
-    """A Markdown table: the first `left` columns left-aligned, the others centred; a cell's lines below each other."""
-    lines = [header, ["---"] * left + [":---:"] * (len(header) - left), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("\n", "<br>") for cell in line) + " |" for line in lines)
-
-
-def scale_text(frame: pd.DataFrame) -> str:
-    """The number of images, the width and the epochs behind a frame's numbers."""
-    words = {"train_images": "{} training images", "validation_images": "{} validation images"}
-    words |= {"test_images": "{} test images", "width": "width {}", "epochs": "{} epochs"}
-    return ", ".join(text.format(number_range(frame[name])) for name, text in words.items() if name in frame)
-
-
-def provenance_text(frame: pd.DataFrame) -> str:
-    """Which recipes and which code made a frame's numbers."""
-    used = frame[frame["recipe_digest"] != ""].drop_duplicates("recipe_digest")
-    names = used["recipe"] + " " if "recipe" in used else pd.Series("", index=used.index)
-    recipes = [f"{name}{digest}" for name, digest in zip(names, used["recipe_digest"], strict=True)]
-    versions = list(dict.fromkeys(frame["code_version"]))
-    return f"Recipe digest: {', '.join(recipes) or 'no recipe'}. Code version: {', '.join(versions)}."
-
-
-def per_owner(pairs: Iterable[tuple[str, str]]) -> str:
-    """For (value, owner) pairs: the value if all owners share one, else "2 for A and B, 6 for C"."""
-    owners: dict[str, list[str]] = {}
-    for value, owner in pairs:
-        if owner not in owners.setdefault(value, []):
-            owners[value].append(owner)
-    if len(owners) == 1:
-        return next(iter(owners))
-    return ", ".join(f"{value} for {' and '.join(names)}" for value, names in owners.items())
-
-
-def number_range(values: Iterable[Any]) -> str:
-    """3, or 3 to 5 where the numbers differ; thousands separated."""
-    distinct = sorted(set(values))
-    return f"{distinct[0]:,}" if len(distinct) == 1 else f"{distinct[0]:,} to {distinct[-1]:,}"
-
-
-def block_name(block: object) -> str:
-    """block0 → block 0."""
-    return str(block).replace("block", "block ")
+    return frame.fillna({name: "" for name in frame.columns if name in TEXT})

@@ -1,7 +1,6 @@
 """How figures look and what their captions state. Sizes are inches as printed, 6.5 across the page."""
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,44 +10,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from repsearch.results.runs import AUGMENTATIONS, VARIANTS, number_range, per_owner, provenance_text, scale_text
+from repsearch.results.phrases import AUGMENTATIONS, VARIANTS, number_range, per_owner, provenance_text, scale_text
 from repsearch.storage.files import atomic
 
-BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 Look = dict[str, Any]  # colour-blind-safe (Okabe & Ito), and distinguishable in grey by line and marker
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 LOOKS: list[Look] = [
     {"color": colour, "linestyle": line, "marker": marker}
-    for colour, line, marker in [
-        (BLUE, "-", "o"),
-        (VERMILLION, "--", "s"),
-        (GREEN, "-.", "^"),
-        (PURPLE, ":", "D"),
-        (ORANGE, "-", "v"),
-        (SKY, "--", "P"),
-    ]
+    for colour, line, marker in zip(COLOURS, ["-", "--", "-.", ":", "-", "--"], "os^DvP", strict=True)
 ]
 VARIANT_LOOKS = {"search-all": LOOKS[0], "sgd": LOOKS[1], "search-skip0": LOOKS[2]}
 BLOCK_LOOKS = {"block0": LOOKS[0], "block1": LOOKS[1], "block2": LOOKS[2]}
 PANELS = {"population": "Population size", "generations": "Generations"}
+STYLE: Any = {
+    **{"font.family": "sans-serif", "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9},
+    **{"xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8.5, "legend.frameon": False},
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.axisbelow": True},
+    **{"axes.grid": True, "grid.color": "0.9", "grid.linewidth": 0.5, "xtick.major.width": 0.7},
+    **{"lines.linewidth": 1.4, "lines.markersize": 4, "ytick.major.width": 0.7},
+}
 
 
 def save(png: Path, draw: Callable[[pd.DataFrame], Figure], frame: pd.DataFrame) -> None:
     """Draw a frame in the common style and write the picture."""
-    with style(), atomic(png) as temporary:
+    with rc_context(STYLE), atomic(png) as temporary:
         draw(frame).savefig(temporary, dpi=200)
-
-
-def style() -> AbstractContextManager[None]:
-    """Settings of all figures, to be used around drawing and saving."""
-    return rc_context(
-        {
-            **{"font.family": "sans-serif", "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9},
-            **{"xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8.5, "legend.frameon": False},
-            **{"axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.axisbelow": True},
-            **{"axes.grid": True, "grid.color": "0.9", "grid.linewidth": 0.5, "xtick.major.width": 0.7},
-            **{"lines.linewidth": 1.4, "lines.markersize": 4, "ytick.major.width": 0.7},
-        }
-    )
 
 
 def panels(
@@ -65,9 +51,8 @@ def line(ax: Axes, rows: pd.DataFrame, x: str, look: Look, label: str, low: floa
     rows = rows.dropna(subset="mean").sort_values(x)
     std = rows["std"].where(rows["n"] > 1)
     ax.plot(rows[x], rows["mean"], label=label, markevery=max(1, len(rows) // 10), **look)
-    ax.fill_between(
-        rows[x], (rows["mean"] - std).clip(lower=low), rows["mean"] + std, color=look["color"], alpha=0.15, linewidth=0
-    )
+    lower, upper = (rows["mean"] - std).clip(lower=low), rows["mean"] + std
+    ax.fill_between(rows[x], lower, upper, color=look["color"], alpha=0.15, linewidth=0)
 
 
 def variant_looks(variants: Iterable[str]) -> dict[str, Look]:
@@ -107,11 +92,7 @@ def legend(figure: Figure, axes: list[Axes]) -> Figure:
 
 
 def caption(
-    title: str,
-    frame: pd.DataFrame,
-    marks: str = "Bands",
-    deviation: str = "standard deviation",
-    n: str | None = None,
+    title: str, frame: pd.DataFrame, marks: str = "Bands", deviation: str = "standard deviation", n: str | None = None
 ) -> str:
     """A caption: `title` (what is shown, with units), what the marks mean, n, and what the numbers were made from.
 

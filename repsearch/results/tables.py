@@ -1,4 +1,4 @@
-"""Tables 1 and 2: test accuracies by data set and variant, beside the paper's (§4.3)."""
+"""Tables 1 and 2: test accuracies by data set and variant, next to the paper's (§4.3)."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -12,34 +12,16 @@ from repsearch import paper
 from repsearch.config import alternatives
 from repsearch.errors import UserError
 from repsearch.jobs import TableJob
-from repsearch.results.claims import Claim, Mean, verdict
-from repsearch.results.runs import (
-    AUGMENTATIONS,
-    VARIANTS,
-    markdown,
-    mean_and_std,
-    number_range,
-    per_owner,
-    points,
-    provenance_text,
-    read,
-    read_csv,
-    scale_text,
-    spread,
-    verify_inputs,
-)
+from repsearch.results import phrases
+from repsearch.results.claims import Claim, Mean
+from repsearch.results.runs import DIGESTS, points, read, read_csv, spread, verify_inputs
 from repsearch.storage.files import atomic, write_csv, write_text
 
 AUGMENTATION = {1: "plain", 2: "augmented"}  # by table
-FACTS = ["label", "recipe", "validation_mean", "validation_std", "train_images", "test_images", "width", "epochs"]
-DIGESTS = ["recipe_digest", "code_version", "settings_digest"]
-COLUMNS = [
-    *("dataset", "variant", "depth", "setting", "mean", "std", "n", "paper_mean", "paper_std", "difference"),
-    *FACTS,
-    *DIGESTS,
-    *("augmentation", "paper", "tried"),
-]
-NAMES = {1: {**VARIANTS, "search-all": "Search-based Learning"}, 2: VARIANTS}
+COLUMNS = ["dataset", "variant", "depth", "setting", "mean", "std", "n", "paper_mean", "paper_std", "difference"]
+COLUMNS += ["label", "recipe", "validation_mean", "validation_std", "train_images", "test_images", "width", "epochs"]
+COLUMNS += [*DIGESTS, "augmentation", "paper", "tried"]
+NAMES = {1: {**phrases.VARIANTS, "search-all": "Search-based Learning"}, 2: phrases.VARIANTS}
 
 
 def make(job: TableJob, runs: Sequence[Path], out: Path) -> None:
@@ -66,8 +48,8 @@ def redraw(number: int, csv: Path) -> None:
 
 
 def accuracies(runs: pd.DataFrame) -> pd.DataFrame:
-    """Test and validation accuracy (%) of each data set, augmentation, variant, setting (what of its training settings
-    an alternative to the variant changes), depth and recipe, over its seeds.
+    """Test and validation accuracy (%) of each data set, augmentation, variant, setting (the training settings that an
+    alternative to the variant changes), depth and recipe, over its seeds.
 
     std is the sample standard deviation (NaN for one run). Raises UserError for runs that must not be averaged.
     """
@@ -89,8 +71,8 @@ def accuracies(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(tried: pd.DataFrame) -> pd.DataFrame:
-    """The table: of a variant's depths and settings, those with the best mean validation accuracy (of equals, the
-    smaller depth).
+    """The table: for each variant the depth and setting with the best mean validation accuracy (the smaller depth of
+    equally good ones).
     """
     chosen = tried.sort_values(["validation_mean", "depth"], ascending=[False, True])
     chosen = chosen.drop_duplicates(["dataset", "variant", "recipe"])
@@ -98,34 +80,26 @@ def best(tried: pd.DataFrame) -> pd.DataFrame:
 
 
 def all_tried(number: int, runs: pd.DataFrame) -> pd.DataFrame:
-    """Every depth and setting of a table's runs. Data sets in their order there, variants in the paper's, then others.
+    """Every depth and setting of a table's runs: data sets in the order of the runs, variants in the paper's order,
+    followed by those that the paper doesn't have.
 
     Raises UserError for runs that belong to another table.
     """
     frame = accuracies(runs)
     misplaced = frame.loc[frame["augmentation"] != AUGMENTATION[number], "variant"]
     if len(misplaced):
-        raise UserError(
-            f"table {number} is {AUGMENTATIONS[AUGMENTATION[number]]}, but runs of {', '.join(misplaced.unique())} "
-            "are not: give each table its own runs"
-        )
+        kind, names = phrases.AUGMENTATIONS[AUGMENTATION[number]], ", ".join(misplaced.unique())
+        raise UserError(f"table {number} is {kind}, but runs of {names} are not: give each table its own runs")
     published = [
         paper.TABLES.get((number, variant, column), (float("nan"), float("nan")))
         for variant, column in zip(frame["variant"], frame["paper"], strict=True)
     ]
-    frame = frame.assign(
-        paper_mean=[mean for mean, _ in published],
-        paper_std=[std for _, std in published],
-        tried=frame.groupby(["dataset", "variant", "recipe"])["depth"].transform("count"),
-        difference=[ours - mean for ours, (mean, _) in zip(frame["mean"], published, strict=True)],
-    )
-    datasets, variants = list(dict.fromkeys(frame["dataset"])), _in_order(number, frame["variant"])
-    places = [
-        (datasets.index(dataset), variants.index(variant), depth)
-        for dataset, variant, depth in zip(frame["dataset"], frame["variant"], frame["depth"], strict=True)
-    ]
-    order = sorted(range(len(frame)), key=places.__getitem__)
-    return frame.iloc[order].reset_index(drop=True)[COLUMNS]
+    frame[["paper_mean", "paper_std"]] = published
+    frame["difference"] = frame["mean"] - frame["paper_mean"]
+    frame["tried"] = frame.groupby(["dataset", "variant", "recipe"])["depth"].transform("count")
+    places = {"dataset": list(frame["dataset"].unique()), "variant": _in_order(number, frame["variant"])}
+    keys = frame[["depth"]].assign(**{name: frame[name].map(order.index) for name, order in places.items()})
+    return frame.loc[keys.sort_values(["dataset", "variant", "depth"]).index, COLUMNS].reset_index(drop=True)
 
 
 def _in_order(number: int, variants: Sequence[str]) -> list[str]:
@@ -137,9 +111,8 @@ def _in_order(number: int, variants: Sequence[str]) -> list[str]:
 
 def to_markdown(number: int, frame: pd.DataFrame) -> str:
     """The table in the paper's layout, with its caption above it."""
-    header, rows = _cells(number, frame)
-    body = markdown(header, rows, left=1)
     title, notes = _caption(number, frame)
+    body = phrases.markdown(*_cells(number, frame), left=1)
     return f"**Table {number}.** {title} {' '.join(notes)}\n\n{body}\n"
 
 
@@ -162,8 +135,12 @@ def _cell(rows: pd.DataFrame) -> str:
     if rows.empty:
         return "–"
     row = rows.iloc[0]
-    ours = mean_and_std(row, n=True)
-    return ours if pd.isna(row["paper_mean"]) else f"{ours}\n[{row['paper_mean']:.1f} ± {row['paper_std']:.1f}]"
+    ours = phrases.mean_and_std(row, n=True)
+    return ours if pd.isna(row["paper_mean"]) else f"{ours}\n[{_published(row)}]"
+
+
+def _published(row: pd.Series) -> str:
+    return "–" if pd.isna(row["paper_mean"]) else f"{row['paper_mean']:.1f} ± {row['paper_std']:.1f}"
 
 
 def _caption(number: int, frame: pd.DataFrame) -> tuple[str, list[str]]:
@@ -174,23 +151,23 @@ def _caption(number: int, frame: pd.DataFrame) -> tuple[str, list[str]]:
     if frame.duplicated(["dataset", "variant", "recipe"]).any():
         notes.append("A block of depth d has 2 d convolutions.")
     else:
-        chosen = [_chosen(number, str(variant), rows) for variant, rows in frame.groupby("variant", sort=False)]
+        chosen = [_chosen(number, variant, rows) for variant, rows in frame.groupby("variant", sort=False)]
         notes.append(f"Convolutions per block: {'; '.join(chosen)}.")
-    scales = per_owner((scale_text(rows), str(label)) for label, rows in frame.groupby("label", sort=False))
-    notes.append(f"Scale: {scales}.")
-    notes.append(provenance_text(frame))
-    return f"Test accuracies (%) {AUGMENTATIONS[AUGMENTATION[number]]}.", notes
+    scales = phrases.per_owner((phrases.scale_text(rows), label) for label, rows in frame.groupby("label", sort=False))
+    notes += [f"Scale: {scales}.", phrases.provenance_text(frame)]
+    return f"Test accuracies (%) {phrases.AUGMENTATIONS[AUGMENTATION[number]]}.", notes
 
 
 def _chosen(number: int, variant: str, rows: pd.DataFrame) -> str:
-    """A variant's depth and setting by data set, and of how many validation chose them."""
+    """A variant's depth and setting by data set, and the number of those tried, among which validation chose."""
     chosen = [
         str(2 * depth) + ("" if setting == "default" else f" with {setting}")
         for depth, setting in zip(rows["depth"], rows["setting"], strict=True)
     ]
-    text = f"{NAMES[number].get(variant, variant)} " + per_owner(zip(chosen, rows["label"], strict=True))
-    tried = f" (of {number_range(rows['tried'])} tried, the best on validation)" if rows["tried"].max() > 1 else ""
-    return text + tried
+    text = f"{NAMES[number].get(variant, variant)} " + phrases.per_owner(zip(chosen, rows["label"], strict=True))
+    if rows["tried"].max() > 1:
+        text += f" (of {phrases.number_range(rows['tried'])} tried, the best on validation)"
+    return text
 
 
 def draw(number: int, frame: pd.DataFrame) -> Figure:
@@ -221,39 +198,26 @@ def draw(number: int, frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def near_sgd(frame: pd.DataFrame) -> Iterator[Claim]:
-    """The claim read from table 1 (§4.3)."""
-    for label, part in frame.groupby("label", sort=False):
+def claims(frame: pd.DataFrame) -> Iterator[Claim]:
+    """The claims read from table 1 or 2 (§4.3), for each data set that has all variants compared there."""
+    plain = frame["augmentation"].iloc[0] == "plain"
+    for _, part in frame.groupby("label", sort=False):
         rows = part.set_index("variant")
-        if not {"sgd", "search-all"} <= set(rows.index):
-            continue
-        sgd, search = rows.loc["sgd"], rows.loc["search-all"]
-        below = Mean.of(sgd).above(Mean.of(search), by=1.0)
-        yield Claim(
-            "§4.3, table 1", "Without augmentation, search-based learning is within 1 % of SGD",
-            f"{_published(search)} against {_published(sgd)}", f"{mean_and_std(search)} against {mean_and_std(sgd)}",
-            number_range([sgd["n"], search["n"]]), f"{label}: {scale_text(part)}",
-            verdict(None if below is None else not below),
-        )  # fmt: skip
+        if plain and {"sgd", "search-all"} <= set(rows.index):
+            text = "Without augmentation, search-based learning is within 1 % of SGD"
+            below = Mean.of(rows.loc["sgd"]).above(Mean.of(rows.loc["search-all"]), by=1.0)
+            yield _comparison("table 1", text, rows.loc[["search-all", "sgd"]], None if below is None else not below)
+        elif not plain and {"sgd", "search-all", "search-skip0"} <= set(rows.index):
+            for text, higher, lower in (
+                ("skipping block 0 is better than supervising all layers", "search-skip0", "search-all"),
+                ("skipping block 0 stays below SGD", "sgd", "search-skip0"),
+            ):
+                above = Mean.of(rows.loc[higher]).above(Mean.of(rows.loc[lower]))
+                yield _comparison("table 2", f"With augmentation, {text}", rows.loc[[higher, lower]], above)
 
 
-def skipping(frame: pd.DataFrame) -> Iterator[Claim]:
-    """The claims read from table 2 (§4.3)."""
-    for label, part in frame.groupby("label", sort=False):
-        rows = part.set_index("variant")
-        if not {"sgd", "search-all", "search-skip0"} <= set(rows.index):
-            continue
-        for text, higher, lower in (
-            ("skipping block 0 is better than supervising all layers", "search-skip0", "search-all"),
-            ("skipping block 0 stays below SGD", "sgd", "search-skip0"),
-        ):
-            first, second = rows.loc[higher], rows.loc[lower]
-            yield Claim(
-                "§4.3, table 2", f"With augmentation, {text}", f"{_published(first)} against {_published(second)}",
-                f"{mean_and_std(first)} against {mean_and_std(second)}", number_range(part["n"]),
-                f"{label}: {scale_text(part)}", verdict(Mean.of(first).above(Mean.of(second))),
-            )  # fmt: skip
-
-
-def _published(row: pd.Series) -> str:
-    return "–" if pd.isna(row["paper_mean"]) else f"{row['paper_mean']:.1f} ± {row['paper_std']:.1f}"
+def _comparison(table: str, text: str, rows: pd.DataFrame, part: bool | None) -> Claim:
+    """A claim about two rows of a table, the paper's numbers and ours side by side."""
+    published = " against ".join(_published(row) for _, row in rows.iterrows())
+    ours = " against ".join(phrases.mean_and_std(row) for _, row in rows.iterrows())
+    return Claim.of(rows, f"§4.3, {table}", text, published, ours, part)

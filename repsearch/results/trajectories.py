@@ -12,12 +12,14 @@ from matplotlib.ticker import MaxNLocator
 
 from repsearch.errors import UserError
 from repsearch.jobs import FigureJob
+from repsearch.results import phrases
 from repsearch.results.claims import Mean
-from repsearch.results.runs import RUN_FACTS, VARIANTS, block_name, points, read, read_csv, require_one_dataset
+from repsearch.results.runs import RUN_FACTS, points, read, read_csv, require_one_dataset
 from repsearch.results.style import caption, legend, line, panels, variant_looks
 
 COLUMNS = ["series", "block", "kind", "epoch", "mean", "std", "n", *RUN_FACTS]
 ENTROPIES = {"within-class": "within_class", "between-class": "between_class"}  # kind → metric in epochs.csv
+GAP = "between-class minus within-class entropy, last epoch"
 TITLES = {"within-class": "within class", "between-class": "between classes"}
 
 
@@ -49,7 +51,7 @@ def by_epoch(ax: Axes, frame: pd.DataFrame) -> None:
     """One line per variant."""
     looks = variant_looks(frame["series"])
     for series, look in looks.items():
-        line(ax, frame[frame["series"] == series], "epoch", look, VARIANTS.get(series, series))
+        line(ax, frame[frame["series"] == series], "epoch", look, phrases.VARIANTS.get(series, series))
     ax.set_xlabel("Epoch")
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
 
@@ -70,14 +72,14 @@ def draw_entropies(frame: pd.DataFrame) -> Figure:
 
 
 def caption_entropies(number: int, frame: pd.DataFrame) -> str:
-    blocks = " and ".join(block_name(block) for block in frame["block"].unique())
+    blocks = " and ".join(f"block {block[-1]}" for block in frame["block"].unique())
     title = f"Collision entropy (nats) within and between classes by epoch on {frame['label'].iloc[0]}, {blocks}"
     return caption(f"**Figure {number}.** {title}, validation set.", frame)
 
 
-def entropy_gaps(frame: pd.DataFrame) -> dict[str, Mean] | None:
+def entropy_gaps(frame: pd.DataFrame) -> dict[str, Mean]:
     """One block's between-class minus within-class entropy (nats) at the last epoch, by series; their spreads are added
-    as if independent. None where SGD's runs or those that learn all layers are missing.
+    as if independent. Empty where SGD's runs or those that learn all layers are missing.
     """
     gaps = {}
     for series, rows in frame.groupby("series"):
@@ -85,8 +87,8 @@ def entropy_gaps(frame: pd.DataFrame) -> dict[str, Mean] | None:
         between, within = Mean.of(last.loc["between-class"]), Mean.of(last.loc["within-class"])
         std = float(np.hypot(between.std, within.std))
         gaps[str(series)] = Mean(between.mean - within.mean, std, between.n)
-    return gaps if {"sgd", "search-all"} <= set(gaps) else None
+    return gaps if {"sgd", "search-all"} <= set(gaps) else {}
 
 
-def series_name(series: str) -> str:
-    return "SGD" if series == "sgd" else "search"
+def gap_texts(gaps: Mapping[str, Mean]) -> list[str]:
+    return [f"{'SGD' if series == 'sgd' else 'search'} {gap.mean:.2f}" for series, gap in gaps.items()]

@@ -21,19 +21,7 @@ def make(out: Path, inputs: Path) -> None:
         probes_or_runs = made_up.figure_inputs(name, inputs / name)
         figures.make(made_up.figure_job(name), probes_or_runs, out / f"figures/{name}.csv")
     for number, augmentation in AUGMENTATIONS.items():
-        runs = [
-            made_up.run(
-                inputs / "tables",
-                dataset=dataset,
-                variant=variant,
-                augmentation=augmentation,
-                seed=seed,
-                test_accuracy=accuracy + seed / 1000,
-            )
-            for dataset in ("mnist", "mine")
-            for variant, accuracy in ACCURACIES.items()
-            for seed in range(3)
-        ]
+        runs = made_up.table_runs(inputs / "tables", augmentation, ["mnist", "mine"], ACCURACIES)
         tables.make(TableJob(number, made_up.DATASETS), runs, out / f"tables/table{number}.csv")
     study = [*itertools.chain(*made_up.study(inputs / "study"))]
     readings.make(ReadingsJob(made_up.DATASETS), study, out / "tables/readings.csv")

@@ -49,17 +49,8 @@ def _folder(folder: Path) -> Path:
     for name in ("figure5", "figure6", "figure7"):
         figures.make(made_up.figure_job(name), traced, folder / f"figures/{name}.csv")
     for number, augmentation in ((1, "plain"), (2, "augmented")):
-        runs = [
-            made_up.run(
-                folder / "runs/tables",
-                variant=variant,
-                augmentation=augmentation,
-                seed=seed,
-                test_accuracy=base + seed / 1000,
-            )
-            for variant, base in (("sgd", 0.9), ("search-skip0", 0.85), ("search-all", 0.7))
-            for seed in range(3)
-        ]
+        accuracies = {"sgd": 0.9, "search-skip0": 0.85, "search-all": 0.7}
+        runs = made_up.table_runs(folder / "runs/tables", augmentation, ["toy"], accuracies)
         tables.make(TableJob(number, made_up.DATASETS), runs, folder / f"tables/table{number}.csv")
     return folder
 
@@ -104,7 +95,7 @@ def test_publishing_keeps_what_the_page_is_made_from(tmp_path: Path) -> None:
     assert (tmp_path / "docs.md").read_text() == (results / "reproduction.md").read_text()
 
 
-def test_a_csv_that_cannot_serve_is_named(tmp_path: Path) -> None:
+def test_a_csv_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     file = _folder(tmp_path) / "tables/table1.csv"
     pd.read_csv(file).drop(columns="std").to_csv(file, index=False)
     with pytest.raises(UserError, match=re.escape(str(file))):

@@ -158,33 +158,20 @@ def test_a_figure_is_one_file(tmp_path, monkeypatch):
 
 NEFF = r"Effective number of solutions $N_\mathrm{eff}$"
 BLOCKS = ["Block 0", "Block 1", "Block 2"]
+SCALING = ["Scaling population size", "Scaling generations"]
 BOTH = ["SGD", "Search-based (All layers)"]
 
 
 @pytest.mark.parametrize(
     ("name", "x", "y", "titles", "legend"),
     [
+        ("figure2", "Population size", "Cross-entropy (nats)", SCALING, BLOCKS),
         (
-            "figure2",
-            "Population size",
-            "Cross-entropy (nats)",
-            ["Scaling population size", "Scaling generations"],
-            BLOCKS,
-        ),
-        (
-            "figure3",
-            "Independent runs",
-            NEFF,
-            [""],
+            *("figure3", "Independent runs", NEFF, [""]),
             [r"$N_\mathrm{eff}$ = runs", *(f"{block} (n = 10)" for block in BLOCKS)],
         ),
         (
-            *(
-                "figure4",
-                "Population size",
-                "Validation accuracy (%)",
-                ["Scaling population size", "Scaling generations"],
-            ),
+            *("figure4", "Population size", "Validation accuracy (%)", SCALING),
             ["Search-based (All layers), 6 convolutions per block"],
         ),
         ("figure5", "Epoch", "Cosine distance to targets", BLOCKS, BOTH),
@@ -231,7 +218,7 @@ def test_figure_2_shows_the_standard_error(tmp_path):
 
 def test_figure_3_is_as_high_as_its_data_and_its_bands_stay_above_1(tmp_path):
     frame = build("figure3", [diversity_probe(tmp_path, runs=30)])
-    frame["mean"] = 1 + frame["mean"] / 60  # far below one a run
+    frame["mean"] = 1 + frame["mean"] / 60  # far below one per run
     ax = figures.find("figure3").draw(frame).axes[0]
     assert 0.9 < ax.get_ylim()[0] < 1 and ax.get_ylim()[1] < 2
     assert min(low for low, _ in bands(ax)) == 1

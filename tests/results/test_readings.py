@@ -8,7 +8,7 @@ from repsearch.results.runs import read_csv
 from tests.results import made_up
 
 
-def test_the_study_sets_each_reading_beside_sgd(tmp_path):
+def test_the_study_compares_each_reading_with_sgd(tmp_path):
     runs, targets = made_up.study(tmp_path)
     job, out = ReadingsJob(made_up.DATASETS), tmp_path / "readings.csv"
     readings.make(job, [*runs, *targets], out)

@@ -181,7 +181,7 @@ def test_drawn_from_the_csv_alone(tmp_path):
         (",".join(tables.COLUMNS) + "\n" + ",".join("x" for _ in tables.COLUMNS) + "\n", "other than numbers in depth"),
     ],
 )
-def test_csvs_that_can_not_serve(tmp_path, text, message):
+def test_csvs_that_cannot_be_used(tmp_path, text, message):
     csv = tmp_path / "table1.csv"
     csv.write_text(text)
     with pytest.raises(UserError, match=message) as error:

@@ -24,7 +24,7 @@ from repsearch.storage.files import write_csv, write_text
 def make(job: FigureJob, inputs: Sequence[Path], out: Path) -> None:
     """Write a figure's CSV to `out`, and its picture (.png) and caption (.md) beside it.
 
-    Raises UserError where there is no such figure, or an input was altered or can't serve.
+    Raises UserError where there is no such figure, or an input was altered or can't be used.
     """
     figure = find(job.figure)
     verify_inputs(inputs)

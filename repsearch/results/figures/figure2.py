@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from repsearch.errors import UserError
 from repsearch.jobs import FigureJob
-from repsearch.results import style
-from repsearch.results.claims import Claim, Mean, verdict
-from repsearch.results.runs import block_name, dataset_name, number_range, read_csv
+from repsearch.results import phrases, style
+from repsearch.results.claims import Claim, ends
+from repsearch.results.runs import dataset_name, read_csv
 
 PROBE = ["block", "population", "generation", "mean", "std", "n", "recipe_digest", "code_version"]
 COLUMNS = ["panel", "block", "x", "mean", "std", "n", "recipe_digest", "code_version"]
@@ -29,11 +29,11 @@ def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
     repeated = probes[probes.duplicated(["block", "population", "generation"], keep=False)]
     if len(repeated):
         raise UserError(f"two probes of the same block and population: {' and '.join(repeated['path'].unique())}")
-    ends = probes.groupby("path", sort=False)["generation"].max()
-    if ends.min() < ends.max():
-        differing = ", ".join(f"{path} at {end}" for path, end in ends.items())
+    last_generations = probes.groupby("path", sort=False)["generation"].max()
+    if last_generations.min() < last_generations.max():
+        differing = ", ".join(f"{path} at {end}" for path, end in last_generations.items())
         raise UserError(f"probes end at different generations ({differing}): run snakemake again")
-    last = int(ends.iloc[0])
+    last = int(last_generations.iloc[0])
     rows = [("population", count, count, last) for count in job.populations]
     rows += [("generations", count, job.base_population, count) for count in job.generations]
     chosen = pd.DataFrame(rows, columns=["panel", "x", "population", "generation"])
@@ -58,7 +58,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         for block, rows in part.groupby("block"):
             # The standard error, since images differ: ± 1 std would hide the other blocks.
             errors = rows.assign(std=rows["std"] / rows["n"] ** 0.5)
-            style.line(ax, errors, "x", style.BLOCK_LOOKS[str(block)], f"Block {str(block)[-1]}")
+            style.line(ax, errors, "x", style.BLOCK_LOOKS[block], f"Block {block[-1]}")
         style.compute_axis(ax, part["x"])
         ax.set(title=f"Scaling {name.lower()}", xlabel=name)
     axes[0].set_ylabel("Cross-entropy (nats)")
@@ -68,8 +68,8 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 def caption(frame: pd.DataFrame) -> str:
     panels = {panel: rows for panel, rows in frame.groupby("panel")}
-    last = number_range(panels["population"]["generation"]) if "population" in panels else "–"
-    base = number_range(panels["generations"]["population"]) if "generations" in panels else "–"
+    last = phrases.number_range(panels["population"]["generation"]) if "population" in panels else "–"
+    base = phrases.number_range(panels["generations"]["population"]) if "generations" in panels else "–"
     title = (
         f"**Figure 2.** Fitness scales with compute on {frame['label'].iloc[0]}: mean cross-entropy (nats) of the best "
         f"candidate of an image when one block alone evolves, against population after {last} generations (left) and "
@@ -79,25 +79,17 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def claims(frame: pd.DataFrame) -> Iterator[Claim]:
-    label, n = f"{frame['label'].iloc[0]}", number_range(frame["n"])
-    for panel in ("population", "generations"):
-        part = frame[frame["panel"] == panel]
-        falls, texts = [], []
-        for block, rows in part.groupby("block"):
-            rows = rows.sort_values("x")
-            first, last = Mean.of(rows.iloc[0]), Mean.of(rows.iloc[-1])
-            falls.append(first.above(last))
-            texts.append(f"{block_name(block)} {first.mean:.2f} → {last.mean:.2f}")
-        ends = f"{part['x'].min()} → {part['x'].max()}"
-        yield Claim(
-            "§3.2, figure 2", f"The search's cross-entropy falls with {panel}", "falls, each block",
-            f"{panel} {ends}: {'; '.join(texts)}", n, label, verdict(*falls),
+    for panel, rows in frame.groupby("panel", sort=False):
+        means = ends(rows, "x")
+        texts = [f"block {block[-1]} {first.mean:.2f} → {last.mean:.2f}" for block, (first, last) in means.items()]
+        yield Claim.of(
+            frame, "§3.2, figure 2", f"The search's cross-entropy falls with {panel}", "falls, each block",
+            f"{panel} {rows['x'].min()} → {rows['x'].max()}: {'; '.join(texts)}",
+            *(first.above(last) for first, last in means.values()),
         )  # fmt: skip
-    largest = frame[(frame["panel"] == "population")]
-    largest = largest[largest["x"] == largest["x"].max()].set_index("block")
-    means = {block: Mean.of(row) for block, row in largest.iterrows()}
-    yield Claim(
-        "§3.2, figure 2", "Block 2 optimises more easily than blocks 0 and 1", "block 2 lowest",
-        "; ".join(f"{block_name(block)} {mean.mean:.2f}" for block, mean in means.items()), n, label,
-        verdict(*(means[block].above(means["block2"]) for block in ("block0", "block1"))),
+    largest = {block: last for block, (_, last) in ends(frame[frame["panel"] == "population"], "x").items()}
+    yield Claim.of(
+        frame, "§3.2, figure 2", "Block 2 optimises more easily than blocks 0 and 1", "block 2 lowest",
+        "; ".join(f"block {block[-1]} {mean.mean:.2f}" for block, mean in largest.items()),
+        *(largest[block].above(largest["block2"]) for block in ("block0", "block1")),
     )  # fmt: skip

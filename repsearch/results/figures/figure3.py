@@ -9,9 +9,9 @@ from matplotlib.ticker import MaxNLocator
 
 from repsearch.errors import UserError
 from repsearch.jobs import FigureJob
-from repsearch.results import style
-from repsearch.results.claims import Claim, Mean, verdict
-from repsearch.results.runs import block_name, dataset_name, number_range, per_owner, read_csv
+from repsearch.results import phrases, style
+from repsearch.results.claims import Claim, ends
+from repsearch.results.runs import dataset_name, read_csv
 
 PROBE = ["block", "runs", "mean", "std", "n", "probability", "accepted", "recipe_digest", "code_version"]
 COLUMNS = [*PROBE, "recipe", "label"]
@@ -27,11 +27,11 @@ def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
 
 def draw(frame: pd.DataFrame) -> Figure:
     figure, (ax,) = style.panels(1, 1, 4.2, 3.3)
-    ends = [frame["runs"].min(), frame["runs"].max()]
-    ax.plot(ends, ends, color="0.6", linewidth=0.8, label=r"$N_\mathrm{eff}$ = runs")
+    runs = [frame["runs"].min(), frame["runs"].max()]
+    ax.plot(runs, runs, color="0.6", linewidth=0.8, label=r"$N_\mathrm{eff}$ = runs")
     for block, rows in frame.groupby("block"):
-        n = number_range(rows["n"]).replace(" to ", "–")
-        style.line(ax, rows, "runs", style.BLOCK_LOOKS[str(block)], f"Block {str(block)[-1]} (n = {n})", low=1)
+        n = phrases.number_range(rows["n"]).replace(" to ", "–")
+        style.line(ax, rows, "runs", style.BLOCK_LOOKS[block], f"Block {block[-1]} (n = {n})", low=1)
     top = (frame["mean"] + frame["std"].fillna(0)).max()
     if top > 1:  # the line N_eff = runs would leave the data only the lowest part
         ax.set_ylim(1 - 0.05 * (top - 1), top + 0.05 * (top - 1))
@@ -49,27 +49,23 @@ def caption(frame: pd.DataFrame) -> str:
         f"**Figure 3.** Diversity grows with compute on {frame['label'].iloc[0]}: effective number of solutions N_eff "
         "against the number of independent runs; grey: each run adds a solution orthogonal to all others (cut where "
         "the data end; the bands are cut at 1, the least that N_eff can be). Share of runs that count, their candidate "
-        f"giving the correct class a probability above {number_range(final['probability'])}: {shares}."
+        f"giving the correct class a probability above {phrases.number_range(final['probability'])}: {shares}."
     )
-    n = per_owner((number_range(rows["n"]), f"block {str(block)[-1]}") for block, rows in frame.groupby("block"))
+    n = phrases.per_owner(
+        (phrases.number_range(rows["n"]), f"block {block[-1]}") for block, rows in frame.groupby("block")
+    )
     return style.caption(title, frame, n=f"{n} (images for which at least one of the runs counts)")
 
 
 def claims(frame: pd.DataFrame) -> Iterator[Claim]:
-    label, n = frame["label"].iloc[0], number_range(frame["n"])
-    last, grows, texts = {}, [], []
-    for block, rows in frame.groupby("block"):
-        rows = rows.sort_values("runs")
-        first, end = rows[rows["runs"] == rows["runs"].min()].iloc[0], rows.iloc[-1]
-        last[block] = Mean.of(end)
-        grows.append(last[block].above(Mean.of(first)))
-        texts.append(f"{block_name(block)} {end['mean']:.2f}")
+    means = ends(frame, "runs")
+    texts = [f"block {block[-1]} {last.mean:.2f}" for block, (_, last) in means.items()]
     ours = f"N_eff after {frame['runs'].max()} runs (1 after one): {'; '.join(texts)}"
-    yield Claim(
-        "§3.2, figure 3", "N_eff grows with independent runs", "grows, each block", ours, n, label, verdict(*grows)
-    )
-    fastest = [last["block0"].above(last["block1"]), last["block1"].above(last["block2"])]
-    yield Claim(
-        "§3.2, figure 3", "N_eff grows fastest for block 0, later blocks slower", "block 0 > 1 > 2", ours, n, label,
-        verdict(*fastest),
+    yield Claim.of(
+        frame, "§3.2, figure 3", "N_eff grows with independent runs", "grows, each block", ours,
+        *(last.above(first) for first, last in means.values()),
+    )  # fmt: skip
+    yield Claim.of(
+        frame, "§3.2, figure 3", "N_eff grows fastest for block 0, later blocks slower", "block 0 > 1 > 2", ours,
+        *(means[faster][1].above(means[slower][1]) for faster, slower in (("block0", "block1"), ("block1", "block2"))),
     )  # fmt: skip

@@ -9,19 +9,9 @@ from matplotlib.figure import Figure
 
 from repsearch.errors import UserError
 from repsearch.jobs import FigureJob
-from repsearch.results import style
-from repsearch.results.claims import Claim, Mean, verdict
-from repsearch.results.runs import (
-    RUN_FACTS,
-    VARIANTS,
-    mean_and_std,
-    number_range,
-    points,
-    read,
-    require_one_dataset,
-    scale_text,
-    spread,
-)
+from repsearch.results import phrases, style
+from repsearch.results.claims import Claim, Mean
+from repsearch.results.runs import RUN_FACTS, points, read, require_one_dataset, spread
 
 COLUMNS = ["panel", "x", "mean", "std", "n", *RUN_FACTS]
 
@@ -34,17 +24,15 @@ def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
     rows = []
     for group in points(read(inputs, job.datasets)):
         first, numbers = group.iloc[0], spread(100 * group["validation_accuracy"])
-        panels = [
-            panel for panel in style.PANELS if re.fullmatch(rf"{re.escape(job.recipe)}(-{panel}-\d+)?", first["recipe"])
-        ]
+        names = {panel: rf"{re.escape(job.recipe)}(-{panel}-\d+)?" for panel in style.PANELS}
+        panels = [panel for panel, pattern in names.items() if re.fullmatch(pattern, first["recipe"])]
         if not panels:
             raise UserError(
                 f"figure 4: {first['path']} used recipe {first['recipe']}, which is not {job.recipe}, "
                 f"{job.recipe}-population-N or {job.recipe}-generations-N"
             )
-        rows += [
-            {"panel": panel, "x": first[panel], **numbers, "n": len(group), **first[RUN_FACTS]} for panel in panels
-        ]
+        numbers |= {"n": len(group), **first[RUN_FACTS]}
+        rows += [{"panel": panel, "x": first[panel], **numbers} for panel in panels]
     frame = pd.DataFrame(rows)
     require_one_dataset(frame)
     frame = frame.sort_values(["panel", "variant", "depth", "x"], ascending=[False, True, True, True])
@@ -61,7 +49,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             rows = part[(part["variant"] == variant) & (part["depth"] == depth)].sort_values("x")
             if len(rows):
                 bars = rows["std"].where(rows["n"] > 1)
-                label = f"{VARIANTS.get(variant, variant)}, {2 * depth} convolutions per block"
+                label = f"{phrases.VARIANTS.get(variant, variant)}, {2 * depth} convolutions per block"
                 ax.errorbar(rows["x"], rows["mean"], bars, capsize=2.5, elinewidth=0.9, label=label, **looks[variant])
         style.compute_axis(ax, part["x"])
         ax.set(title=f"Scaling {name.lower()}", xlabel=name if panel == "population" else "Generations of block 0")
@@ -80,12 +68,10 @@ def caption(frame: pd.DataFrame) -> str:
 
 def claims(frame: pd.DataFrame) -> Iterator[Claim]:
     """ "Up to saturation" (abstract)."""
-    scale = f"{frame['label'].iloc[0]}: {scale_text(frame)}"
     for panel, rows in frame.groupby("panel", sort=False):
         rows = rows.sort_values("x")
-        numbers = ", ".join(f"{row['x']}: {mean_and_std(row)}" for _, row in rows.iterrows())
-        first, last = (Mean.of(rows.iloc[place]) for place in (0, -1))
-        yield Claim(
-            "§4.4, figure 4", f"Validation accuracy rises with {panel}", "rises, then saturates", numbers,
-            number_range(rows["n"]), scale, verdict(last.above(first)),
+        numbers = ", ".join(f"{row['x']}: {phrases.mean_and_std(row)}" for _, row in rows.iterrows())
+        yield Claim.of(
+            rows, "§4.4, figure 4", f"Validation accuracy rises with {panel}", "rises, then saturates", numbers,
+            Mean.of(rows.iloc[-1]).above(Mean.of(rows.iloc[0])),
         )  # fmt: skip

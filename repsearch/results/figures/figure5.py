@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from repsearch.errors import UserError
 from repsearch.jobs import FigureJob
 from repsearch.results import style, trajectories
-from repsearch.results.claims import Claim, Mean, verdict
-from repsearch.results.runs import block_name, number_range, scale_text
+from repsearch.results.claims import Claim, ends
 
 COLUMNS = trajectories.COLUMNS
 
@@ -40,19 +39,13 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def claims(frame: pd.DataFrame) -> Iterator[Claim]:
-    scale, n = f"{frame['label'].iloc[0]}: {scale_text(frame)}", number_range(frame["n"])
-    for series, by_block in frame.groupby("series"):
-        texts, parts = [], []
-        for block, rows in by_block.groupby("block"):
-            rows = rows.sort_values("epoch")
-            first, last = Mean.of(rows.iloc[0]), Mean.of(rows.iloc[-1])
-            texts.append(f"{block_name(block)} {first.mean:.2f} → {last.mean:.2f}")
-            parts.append(first.above(last) if series != "sgd" else abs(1 - last.mean) < 0.2)
+    for series, rows in frame.groupby("series"):
+        means = ends(rows, "epoch")
+        texts = [f"block {block[-1]} {first.mean:.2f} → {last.mean:.2f}" for block, (first, last) in means.items()]
         claim, paper = "Search-based learning's cosine distance to the targets falls", "falls, each block"
+        parts = [first.above(last) for first, last in means.values()]
         if series == "sgd":
-            claim, paper = (
-                "SGD's cosine distance to the targets stays close to 1",
-                "near 1, each block (here: 0.8 to 1.2)",
-            )
-        ours = f"first → last epoch: {'; '.join(texts)}"
-        yield Claim("§4.5, figure 5", claim, paper, ours, n, scale, verdict(*parts))
+            claim = "SGD's cosine distance to the targets stays close to 1"
+            paper = "near 1, each block (here: 0.8 to 1.2)"
+            parts = [abs(1 - last.mean) < 0.2 for _, last in means.values()]
+        yield Claim.of(frame, "§4.5, figure 5", claim, paper, f"first → last epoch: {'; '.join(texts)}", *parts)
