@@ -343,3 +343,6 @@ def main() -> None:
     except UserError as error:
         log.error("error: %s", error)
         sys.exit(1)
+    except Exception:  # no mistake of the user's: the log file gets its traceback too
+        log.exception("error: this should not happen; please report the lines below")
+        sys.exit(1)

@@ -1,9 +1,10 @@
-"""Code of one's own that a configuration names as `module:function`: an operator of the search, or a data source.
+"""User code that a configuration names as `module:function`: an operator of the search, or a data source.
 
 `module` is a Python file in the folder where the command runs (`my.operators` is `my/operators.py`), or an installed
 module. Only `load` runs the file.
 """
 
+import ast
 import importlib
 import importlib.util
 import re
@@ -36,6 +37,27 @@ def source(reference: str) -> Path:
             if file.is_file():
                 return file
     raise UserError(f"{reference}: there is no {Path(top, *rest)}.py in {Path.cwd()}, and no installed module {module}")
+
+
+def check(reference: str) -> None:
+    """Raise UserError, naming file and line, unless the file is valid Python that defines the function. Runs nothing."""
+    file, name = source(reference), reference.partition(":")[2]
+    try:
+        statements = ast.parse(file.read_text(encoding="utf-8")).body
+    except SyntaxError as error:
+        raise UserError(f"{file}, line {error.lineno}: {error.msg}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} can't be read as Python ({reason(error)})") from None
+    defined: set[str] = set()
+    for statement in statements:
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            defined.add(statement.name)
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            defined |= {alias.asname or alias.name for alias in statement.names}
+        else:
+            defined |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    if not defined & {name, "*"}:
+        raise UserError(f"{reference}: {file} has no function {name}")
 
 
 def load(reference: str) -> Callable[..., Any]:

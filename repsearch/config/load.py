@@ -12,6 +12,7 @@ from repsearch.config.resolve import LEARNS, Resolved
 from repsearch.config.schema import Config
 from repsearch.data.sources import is_code, known_training_images
 from repsearch.errors import UserError, reason
+from repsearch.search.recipe import OPERATORS
 
 MOST_SHARDS = 9999  # per data set: four digits in the files' names
 FIGURES = Path(__file__).parents[1] / "results" / "figures"
@@ -59,17 +60,11 @@ def shards(config: Config, dataset: str, images: int) -> int:
 
 
 def named_code(config: Config) -> dict[str, str]:
-    """The code of one's own that a configuration names: key → `module:function`. Nothing of it is run."""
-    named = {
-        f"datasets.{name}.source": entry.source for name, entry in config.datasets.items() if is_code(entry.source)
-    }
-    for name, recipe in Resolved(config).recipes.items():
-        named |= {
-            f"recipes.{name}.{field}": value
-            for field, value in recipe.to_dict().items()
-            if isinstance(value, str) and extensions.is_reference(value)
-        }
-    return named
+    """The user code that a configuration names: key → `module:function`. Nothing of it is run."""
+    named = {f"datasets.{name}.source": entry.source for name, entry in config.datasets.items()}
+    for name, recipe in config.recipes.items():
+        named |= {f"recipes.{name}.{field}": recipe[field] for field in OPERATORS if field in recipe}
+    return {key: value for key, value in named.items() if is_code(value)}
 
 
 def _check_names(config: Config) -> None:
@@ -132,7 +127,7 @@ def _check_settings(config: Config) -> None:
             resolved.training(dataset, variant)
     for key, reference in named_code(config).items():
         try:
-            extensions.source(reference)
+            extensions.check(reference)
         except UserError as error:
             raise UserError(f"{key}: {error}") from None
 

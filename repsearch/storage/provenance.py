@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from repsearch.errors import UserError
 from repsearch.extensions import is_reference, source
 from repsearch.storage.files import digest
 
@@ -93,7 +94,10 @@ def _sources(
         if path is not None:
             texts[name] = path.read_text(encoding="utf-8")
             package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-            waiting += [] if name in ends else _imports(texts[name], package)
+            try:
+                waiting += [] if name in ends else _imports(texts[name], package)
+            except SyntaxError as error:
+                raise UserError(f"{path}, line {error.lineno}: {error.msg}") from None
     return texts
 
 

@@ -164,11 +164,18 @@ def test_check_says_which_code_a_configuration_names_and_runs_none_of_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("mine", "photos"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('this was run')\n")
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this was run')\n\ndef mix(): ...\nload = mix\n")
     raw = merge(PAPER, {"recipes": {"paper": {"crossover": "mine:mix"}}})
     with pytest.raises(UserError, match=r"datasets\.photos\.images: must be given for a source that is code"):
         load(merge(raw, {"datasets": {"photos": {**raw["datasets"]["cifar10"], "source": "photos:load"}}}))
     photos = {**raw["datasets"]["cifar10"], "source": "photos:load", "images": 5000}
     named = named_code(load(merge(raw, {"datasets": {"photos": photos}})))
     assert named["datasets.photos.source"] == "photos:load" and named["recipes.paper.crossover"] == "mine:mix"
-    assert {key for key in named if key.startswith("recipes.mnist")} == {"recipes.mnist.crossover"}  # by its base
+    assert set(named) == {"datasets.photos.source", "recipes.paper.crossover"}  # where the user wrote them
+    for content, message in (
+        ("def mix(:", r"mine\.py, line 1: "),
+        ("x = 1", r"mine:mix: .*mine\.py has no function mix"),
+    ):
+        (tmp_path / "mine.py").write_text(content)
+        with pytest.raises(UserError, match=message):
+            load(raw)

@@ -108,7 +108,7 @@ rule reproduction:
     params:
         settings=to_json(PLAN.reproduction(CONFIG_FILES)),
         results=subpath(output[0], parent=True),
-        code=reproduction_code(),
+        code=of_wildcards(reproduction_code),
     message:
         "The paper's claims"
     shell:
