@@ -40,7 +40,7 @@ def source(reference: str) -> Path:
 
 
 def check(reference: str) -> None:
-    """Raise UserError, naming file and line, unless the file is valid Python that defines the function. Runs nothing."""
+    """Raise UserError, naming the file, unless it is valid Python that defines the function. Runs nothing."""
     file, name = source(reference), reference.partition(":")[2]
     try:
         statements = ast.parse(file.read_text(encoding="utf-8")).body
