@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", bound=Job)
 
 Settings = Annotated[str, typer.Option(help="The job's settings, as JSON (repsearch.jobs).")]
-Out = Annotated[Path, typer.Option(help="File (or folder) to write; its manifest and its other forms lie beside it.")]
+Out = Annotated[Path, typer.Option(help="File (or folder) to write; its manifest and other formats go next to it.")]
 Log = Annotated[Path | None, typer.Option(help="Log file; messages also go to standard error.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 SearchPath = Annotated[str, typer.Option(help="auto, fused or dense: how the search computes.")]
@@ -305,7 +305,7 @@ def bench_search(
     scaling: Annotated[bool, typer.Option(help="Also vary images, generations, population and width.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Candidates per second of each search layer, of the reference and at the floor; hours for a whole data set."""
+    """Candidates per second of each search layer, against the reference and the roofline; hours for a data set."""
     _start()
     from repsearch.bench import search as bench
 

@@ -18,7 +18,7 @@ T = TypeVar("T", bound="Job")
 
 @dataclass(frozen=True)
 class Job:
-    """What all jobs share: `from_json` refuses a key that is none of the fields."""
+    """What all jobs share: `from_json` refuses unknown keys."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -76,7 +76,7 @@ class DiversityJob(Job):
 
 @dataclass(frozen=True)
 class DescribeJob(Job):
-    """What the targets of a recipe are like; names of the data set and the recipe."""
+    """A description of a recipe's targets. dataset, recipe: their names."""
 
     dataset: str
     recipe: str

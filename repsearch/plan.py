@@ -1,7 +1,7 @@
 """The experiment: which jobs each result needs, and their settings. Plain Python, without Snakemake, torch or pandas.
 
 Rules ask a `Plan` for the settings of a job by its wildcards, and for the names of the jobs that a result needs; where
-their files lie is the rules' business (`workflow/rules/common.smk`).
+their files lie is decided in `workflow/rules/common.smk`.
 """
 
 from collections.abc import Iterable, Sequence

@@ -35,7 +35,7 @@ def hold(path: Path, output: Path) -> None:
     try:
         if not _taken(lock):
             holder = os.pread(lock, 200, 0).decode(errors="replace").strip() or "another process"
-            log.info("waiting for %s, which works on %s", holder, output)
+            log.info("waiting for %s, which is working on %s", holder, output)
             fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError as error:
         if error.errno not in NO_LOCKS:
