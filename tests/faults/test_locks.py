@@ -49,7 +49,7 @@ def test_the_second_of_two_waits_for_the_first(folder: Path, tmp_path: Path, end
     assert (holder.returncode == 0) == (end == "finishes") and waiter.returncode == 0, errors
     assert sha256(folder / f"{name}.json") == sha256(folder / "whole.json")
     (line,) = (line for line in logs[1].read_text().splitlines() if "waiting" in line)
-    assert re.search(rf"waiting for process {holder.pid} on \S+, which works on .*/{name}\.zarr\.zip$", line)
+    assert re.search(rf"waiting for process {holder.pid} on \S+, which is working on .*/{name}\.zarr\.zip$", line)
     after = "is up to date" if end == "finishes" else r"resuming after \d+ finished searches"
     assert re.search(after, logs[1].read_text())
 
