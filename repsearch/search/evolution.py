@@ -227,9 +227,8 @@ class Evolution:
             stream = Stream(recipe.seed, self.indices, layer, generation)
             explorers = self.reproduce(parents, layer, stream, range(recipe.explorers), settings.alpha * settings.boost)
             mates = torch.cat([parents, explorers], 1) if recipe.refine_from == "parents+explorers" else parents  # R11
-            refiners = self.reproduce(
-                mates, layer, stream, range(recipe.explorers, recipe.explorers + recipe.refiners), settings.alpha
-            )
+            slots = range(recipe.explorers, recipe.explorers + recipe.refiners)
+            refiners = self.reproduce(mates, layer, stream, slots, settings.alpha)
             children = torch.cat([explorers, refiners], 1)
             population = torch.cat([parents, children], 1)
             loss = torch.cat([parents_loss, self.cross_entropy(children, layer)], 1)  # parents keep theirs
