@@ -26,8 +26,8 @@ DATASET_IMAGES = 50_000
 class Bench:
     """A search network on random images, and how long a search layer takes on it.
 
-    images: how many the measured path searches at once; the reference searches one. trained: whether the network is
-    like a trained one, whose convolutions are not identities.
+    images: how many the measured path searches at once; the reference searches one. generations: per measurement.
+    trained: whether the network is like a trained one, whose convolutions are not identities and must be computed.
     """
 
     device: torch.device
@@ -85,27 +85,15 @@ class Bench:
         return seconds(lambda: evolution.open(x, 0), self.device, 1) / count
 
 
-def bench_search(
-    device: torch.device,
-    width: int,
-    classes: int,
-    images: int,
-    generations: int,
-    path: SearchPath,
-    scaling: bool,
-    trained: bool = False,
-) -> dict[str, Any]:
+def bench_search(bench: Bench, path: SearchPath, scaling: bool) -> dict[str, Any]:
     """Candidates per second by layer and noise, and the hours that DATASET_IMAGES would take.
 
-    images: searched at once. generations: run per measurement. scaling: also vary images, generations, population and
-    width. trained: with a network whose convolutions must be computed.
-    rows: layer, noise, path, device, candidates_per_second, reference_candidates_per_second, ratio, share_of_roofline;
-    if trained, share_of_ceiling instead: the convolutions' operations, compared with a matrix product's in the
-    precision that the dense path uses.
+    scaling: also vary images, generations, population and width. rows: layer, noise, path, device,
+    candidates_per_second, reference_candidates_per_second, ratio, share_of_roofline; if trained, share_of_ceiling
+    instead: the convolutions' operations, compared with a matrix product's in the precision that the dense path uses.
     """
-    measured = ceilings(device)
-    bench = Bench(device, width, classes, images, generations, trained)
-    about = machine(device, measured)
+    measured = ceilings(bench.device)
+    about, cuda = machine(bench.device, measured), bench.device.type == "cuda"
     rows, hours = [], {}
     for noise in ("channel", "element"):
         recipe = replace(PAPER, mutation=noise)
@@ -124,12 +112,12 @@ def bench_search(
                 "ratio": round(rate / reference, 1),
                 "share_of_roofline": None,
             }
-            if layer < len(BLOCKS) and trained:
-                ceiling = measured.half_operations if device.type == "cuda" else measured.operations
+            if layer < len(BLOCKS) and bench.trained:
+                ceiling = measured.half_operations if cuda else measured.operations
                 operations = convolution_operations(bench.shape, layer + 1)
                 row["share_of_ceiling"] = round(rate * operations / ceiling, 3) if operations else None
             elif layer < len(BLOCKS):
-                cost = child_cost(bench.shape, recipe, layer, 2 if device.type == "cuda" else 4)
+                cost = child_cost(bench.shape, recipe, layer, 2 if cuda else 4)
                 row |= {
                     "share_of_roofline": round(rate * cost.seconds(measured), 3),
                     "operations_per_candidate": round(cost.operations),
@@ -140,8 +128,8 @@ def bench_search(
             candidates = recipe.layers[layer].generations * (recipe.population - recipe.parents)
             dataset_seconds += DATASET_IMAGES * candidates / rate
         hours[noise] = round(dataset_seconds / 3600, 2)
-    settings = {"width": width, "classes": classes, "images": images, "generations": generations}
-    settings["trained network"] = trained
+    settings = {name: getattr(bench, name) for name in ("width", "classes", "images", "generations")}
+    settings["trained network"] = bench.trained
     result = {"machine": about, "settings": settings, "rows": rows, "hours_per_dataset": hours}
     return result | ({"scaling": _scaling(bench, path)} if scaling else {})
 

@@ -70,11 +70,8 @@ def search(
     targets: dict[str, Tensor] = {}
     history: dict[str, Tensor] = {}
     for layer, name in enumerate(SEARCH_LAYERS):
-        if layer == 0:
-            parents, loss = evolution.open(images, 0)
-        else:
-            parents, loss = evolution.open_next(targets[SEARCH_LAYERS[layer - 1]], layer)
-        targets[name], history[name] = evolution.evolve(parents, loss, layer)
+        opened = evolution.open_next(targets[SEARCH_LAYERS[layer - 1]], layer) if layer else evolution.open(images, 0)
+        targets[name], history[name] = evolution.evolve(*opened, layer)
     return SearchResult(targets, history, evolution.untouched(images))
 
 

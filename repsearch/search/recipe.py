@@ -127,9 +127,8 @@ class Recipe:
         if len(self.layers) != len(SEARCH_LAYERS) or not all(isinstance(layer, Layer) for layer in self.layers):
             raise ValueError(f"layers must have {len(SEARCH_LAYERS)} entries (block 0, 1, 2, logits), each a Layer")
         if self.parents + self.explorers > self.population:
-            raise ValueError(
-                f"parents ({self.parents}) and explorers ({self.explorers}) exceed the population ({self.population})"
-            )
+            made = f"{self.parents} parents and {self.explorers} explorers"
+            raise ValueError(f"{made} exceed the population of {self.population}")
         if self.seed >= 2**64:
             raise ValueError(f"seed must be below 2^64, not {self.seed}")
 

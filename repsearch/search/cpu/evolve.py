@@ -162,8 +162,7 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
     features = np.zeros(((children + 3) // 4 * 4, plan.head.shape[1]), np.float32)
     logits = np.empty((len(features), len(plan.head)), np.float32)
     losses = np.empty(parents + children, np.float32)
-    for p in range(parents):
-        losses[p] = loss[p]
+    losses[:parents] = loss
     pairs = np.empty((children, 2), np.int64)
     order, chosen, ranked = np.empty(parents, np.int64), np.empty(parents, np.int64), np.empty(parents, np.float32)
     for p in range(parents):
