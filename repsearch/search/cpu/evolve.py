@@ -164,7 +164,7 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
     losses = np.empty(parents + children, np.float32)
     losses[:parents] = loss
     pairs = np.empty((children, 2), np.int64)
-    order, chosen, ranked = np.empty(parents, np.int64), np.empty(parents, np.int64), np.empty(parents, np.float32)
+    order, chosen = np.empty(parents, np.int64), np.empty(parents, np.int64)
     for p in range(parents):
         kernels.copy(maps[p], normal[p])
         _enter(normal[p], base[p], sigma[p], work, plan)
@@ -214,10 +214,8 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
                 _enter(normal[free], base[free], sigma[free], work, plan)
         if last:
             kernels.copy(normal[chosen[0]], best)
-        for rank in range(wanted):
-            ranked[rank] = losses[order[rank]]
-        for rank in range(wanted):
-            where[rank], losses[rank] = chosen[rank], ranked[rank]
+        losses[:wanted] = losses[order[:wanted]]
+        where[:wanted] = chosen[:wanted]
 
 
 @exact

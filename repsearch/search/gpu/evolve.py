@@ -181,19 +181,14 @@ class _Batch:
         self.block = max(16, min(SQUARE // self.padded**2, triton.next_power_of_2(channels)))
         self.blocks = triton.cdiv(channels, self.block)
         self.child = self.base, self.pair, self.mix, self.noise, self.images, self.clock, self.mask, self.matrix
-        self.readings = {
-            "ELEMENT": recipe.mutation == "element",  # R1
-            "CHILD": recipe.smooth == "child",  # R2
-            "BLUR": settings.blur > 0,
-            "PRECISION": PRECISION,
-        }
+        element, child, blur = recipe.mutation == "element", recipe.smooth == "child", settings.blur > 0  # R1, R2
+        self.readings = {"ELEMENT": element, "CHILD": child, "BLUR": blur, "PRECISION": PRECISION}
 
         maps = parents.float().flatten(3).transpose(2, 3).contiguous()  # [B, k, positions, C]
         self.best = maps[:, 0].clone()  # the best candidate so far
         kernels.enter[(batch * k, self.blocks)](
             maps, self.base, self.twice, self.sigma, self.matrix, k, slots, C=channels, SIDE=side, T=self.padded,
-            BLOCK=self.block, SMOOTH=recipe.smooth == "child" and settings.blur > 0, TWICE=self.smooth_twice,
-            PRECISION=PRECISION, num_warps=8,
+            BLOCK=self.block, SMOOTH=child and blur, TWICE=self.smooth_twice, PRECISION=PRECISION, num_warps=8,
         )  # fmt: skip
 
     def generation(self) -> None:
