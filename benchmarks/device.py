@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from repsearch.bench.report import text
-from repsearch.bench.search import PAPER, bench_search
+from repsearch.bench.search import PAPER, Bench, bench_search
 from repsearch.bench.training import bench_train
 from repsearch.network import Shape
 from repsearch.search import backends
@@ -44,7 +44,7 @@ READINGS: list[dict[str, Any]] = [
 
 
 def agreement(device: torch.device, width: int) -> dict[str, Any]:
-    """Differences after three generations of 240 candidates, and how at_scale images have the same best candidate.
+    """Differences after three generations of 240 candidates, and how many images have the same best candidate.
 
     map: the median over images of the largest difference within the best map; loss: the largest difference of all.
     """
@@ -117,8 +117,10 @@ def main() -> None:
     batch, generations, classes = (256 if at_scale else 2), (10 if at_scale else 3), 10
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "agreement": lambda: agreement(device, width),
-        "search": lambda: bench_search(device, width, classes, batch, generations, "auto", scaling=at_scale),
-        "dense": lambda: bench_search(device, width, classes, 8 if at_scale else 2, generations, "auto", False, True),
+        "search": lambda: bench_search(Bench(device, width, classes, batch, generations), "auto", scaling=at_scale),
+        "dense": lambda: bench_search(
+            Bench(device, width, classes, 8 if at_scale else 2, generations, trained=True), "auto", scaling=False
+        ),
         "train": lambda: bench_train(device, width, classes, 20_000 if at_scale else 200, [1, 3], "bfloat16"),
     }
     if arguments.images:

@@ -312,8 +312,8 @@ def bench_search(
     threads = threads or os.cpu_count() or 1
     where = _device(device, threads)
     images = images or (256 if where.type == "cuda" else threads)
-    measured = bench.bench_search(where, width, classes, images, generations, _path(path), scaling, trained)
-    _print(measured, as_json)
+    setup = bench.Bench(where, width, classes, images, generations, trained)
+    _print(bench.bench_search(setup, _path(path), scaling), as_json)
 
 
 @bench_app.command("train")

@@ -68,10 +68,9 @@ def load(reference: str) -> Callable[..., Any]:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        function = getattr(importlib.import_module(module), name, None)
+        function: Callable[..., Any] | None = getattr(importlib.import_module(module), name, None)
     except Exception as error:  # the module's own code may raise anything
         raise UserError(f"{reference}: {module} can't be imported ({type(error).__name__}: {reason(error)})") from error
     if not callable(function):
         raise UserError(f"{reference}: {module} has no function {name}")
-    loaded: Callable[..., Any] = function
-    return loaded
+    return function

@@ -18,10 +18,9 @@ from repsearch.search.recipe import BLOCKS, Recipe
 
 GELU = 30  # operations: two polynomials of degree 6 and 4, a division and the rest
 NORM = 2  # operations: a scale and a shift
-REPEATS = 3
 
 
-def seconds(work: Callable[[], Any], device: torch.device, repeats: int = REPEATS) -> float:
+def seconds(work: Callable[[], Any], device: torch.device, repeats: int = 3) -> float:
     """Median wall time of `work` over `repeats` runs, after one that is not counted."""
     times = []
     for _ in range(repeats + 1):
@@ -92,9 +91,8 @@ def _compiled_normals(device: torch.device) -> float:
 
 def machine(device: torch.device, measured: Ceilings) -> dict[str, Any]:
     """The machine in words and numbers."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
-        "device": name,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "torch": torch.__version__,
@@ -133,13 +131,14 @@ def child_cost(shape: Shape, recipe: Recipe, layer: int, number_bytes: int) -> C
     number_bytes: bytes per number of a map. Two parents are read; an explorer is written where refiners draw on
     explorers. The rest stays in registers or caches.
     """
-    channels, side, _ = shape.layer_shapes[f"block{layer}"]
-    numbers = channels * side * side
+    channels, side, _ = shape.layer_shapes[BLOCKS[layer]]
+    numbers = channels * side**2
     blur = min(recipe.layers[layer].blur, side - 1)
     smoothing = 2 * 2 * (2 * blur + 1) if blur else 0  # along both axes, one multiply-add per tap
-    smoothed = float(recipe.mutation == "element")  # every child's noise; noise per channel is smoothed in advance
-    if recipe.smooth == "child" and recipe.refine_from == "parents+explorers":
-        smoothed += recipe.explorers / (recipe.explorers + recipe.refiners)
+    explorers = recipe.explorers / (recipe.explorers + recipe.refiners)
+    written = explorers if recipe.refine_from == "parents+explorers" else 0.0
+    # Every child's noise (noise per channel is smoothed in advance) and, with R2 `child`, what is written.
+    smoothed = float(recipe.mutation == "element") + (written if recipe.smooth == "child" else 0.0)
     make = 3 * 2 + 4  # half of each parent and the noise; sums of the result and its square for the normalisation
     operations = numbers * (make + smoothed * smoothing)
     normals = numbers if recipe.mutation == "element" else channels
@@ -147,7 +146,6 @@ def child_cost(shape: Shape, recipe: Recipe, layer: int, number_bytes: int) -> C
         used = shape.map_sizes[block] if block == len(BLOCKS) - 1 else shape.map_sizes[block] // 2 * 2
         operations += channels * used * used * (3 + 2 * (NORM + GELU))  # max-pooling, then BatchNorm and GELU twice
     operations += 2 * channels * shape.map_sizes[-1] ** 2 * shape.classes
-    written = recipe.explorers / (recipe.explorers + recipe.refiners) if recipe.refine_from != "parents" else 0.0
     return Cost(operations, normals, number_bytes * numbers * (2 + written))
 
 

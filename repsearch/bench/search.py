@@ -26,8 +26,8 @@ DATASET_IMAGES = 50_000
 class Bench:
     """A search network on random images, and how long a search layer takes on it.
 
-    images: how many the measured path searches at once; the reference searches one. trained: whether the network is
-    like a trained one, whose convolutions are not identities.
+    images: how many the measured path searches at once; the reference searches one. generations: per measurement.
+    trained: whether the network is like a trained one, whose convolutions are not identities and must be computed.
     """
 
     device: torch.device
@@ -57,72 +57,43 @@ class Bench:
         parents = torch.randn(images, recipe.parents, *shape, generator=generator).to(self.device)
         return parents, torch.full((images, recipe.parents), 9.0, device=self.device)
 
+    @torch.no_grad()
     def rate(self, recipe: Recipe, layer: int, path: SearchPath) -> float:
         """New candidates per second of a search layer."""
-        recipe = _shortened(recipe, layer, self.generations)
+        layers = tuple(replace(settings, generations=self.generations) for settings in recipe.layers)
+        recipe = replace(recipe, layers=layers)  # type: ignore[arg-type]
         evolution = self._evolution(recipe, path, self.images)
         parents, loss = self._parents(recipe, layer, self.images)
+        duration = seconds(lambda: evolution.evolve(parents, loss, layer), self.device)
+        return self.images * self.generations * (recipe.explorers + recipe.refiners) / duration
 
-        def work() -> None:
-            with torch.no_grad():
-                evolution.evolve(parents, loss, layer)
-
-        children = recipe.explorers + recipe.refiners
-        return self.images * self.generations * children / seconds(work, self.device)
-
+    @torch.no_grad()
     def reference_rate(self, recipe: Recipe, layer: int) -> float:
         """The same of the reference: dense, in float32, one image for one generation."""
-        network = self.network.network
         numbers = torch.zeros(1, dtype=torch.int64, device=self.device)
-        reference = Reference(network, self.network.statistics, numbers, recipe, numbers)
+        reference = Reference(self.network.network, self.network.statistics, numbers, recipe, numbers)
         parents, loss = self._parents(recipe, layer, 1)
+        duration = seconds(lambda: reference.generation(parents, loss, layer, 1), self.device)
+        return (recipe.explorers + recipe.refiners) / duration
 
-        def work() -> None:
-            with torch.no_grad():
-                reference.generation(parents, loss, layer, 1)
-
-        return (recipe.explorers + recipe.refiners) / seconds(work, self.device)
-
+    @torch.no_grad()
     def opening_seconds(self, recipe: Recipe) -> float:
         """Per image, what its first population takes: made, propagated to block 0, scored, its parents selected."""
         count = min(self.images, 4)
         evolution = self._evolution(recipe, "auto", count)
         x = self.x[:count].to(self.device)
-
-        def work() -> None:
-            with torch.no_grad():
-                evolution.open(x, 0)
-
-        return seconds(work, self.device, 1) / count
+        return seconds(lambda: evolution.open(x, 0), self.device, 1) / count
 
 
-def _shortened(recipe: Recipe, layer: int, generations: int) -> Recipe:
-    layers = list(recipe.layers)
-    layers[layer] = replace(layers[layer], generations=generations)
-    return replace(recipe, layers=tuple(layers))  # type: ignore[arg-type]
+def bench_search(bench: Bench, path: SearchPath, scaling: bool) -> dict[str, Any]:
+    """Candidates per second by layer and noise, and the hours that DATASET_IMAGES would take.
 
-
-def bench_search(
-    device: torch.device,
-    width: int,
-    classes: int,
-    images: int,
-    generations: int,
-    path: SearchPath,
-    scaling: bool,
-    trained: bool = False,
-) -> dict[str, Any]:
-    """Candidates per second by layer and noise, and the hours that a data set would take.
-
-    images: searched at once. generations: run per measurement. scaling: also vary images, generations, population and
-    width. trained: with a network whose convolutions must be computed.
-    rows: layer, noise, path, device, candidates_per_second, reference_candidates_per_second, ratio, share_of_roofline;
-    if trained, share_of_ceiling instead: the convolutions' operations, compared with a matrix product's in the
-    precision that the dense path uses.
+    scaling: also vary images, generations, population and width. rows: layer, noise, path, device,
+    candidates_per_second, reference_candidates_per_second, ratio, share_of_roofline; if trained, share_of_ceiling
+    instead: the convolutions' operations, compared with a matrix product's in the precision that the dense path uses.
     """
-    measured = ceilings(device)
-    bench = Bench(device, width, classes, images, generations, trained)
-    about = machine(device, measured)
+    measured = ceilings(bench.device)
+    about, cuda = machine(bench.device, measured), bench.device.type == "cuda"
     rows, hours = [], {}
     for noise in ("channel", "element"):
         recipe = replace(PAPER, mutation=noise)
@@ -141,12 +112,12 @@ def bench_search(
                 "ratio": round(rate / reference, 1),
                 "share_of_roofline": None,
             }
-            if layer < len(BLOCKS) and trained:
-                ceiling = measured.half_operations if device.type == "cuda" else measured.operations
+            if layer < len(BLOCKS) and bench.trained:
+                ceiling = measured.half_operations if cuda else measured.operations
                 operations = convolution_operations(bench.shape, layer + 1)
                 row["share_of_ceiling"] = round(rate * operations / ceiling, 3) if operations else None
             elif layer < len(BLOCKS):
-                cost = child_cost(bench.shape, recipe, layer, 2 if device.type == "cuda" else 4)
+                cost = child_cost(bench.shape, recipe, layer, 2 if cuda else 4)
                 row |= {
                     "share_of_roofline": round(rate * cost.seconds(measured), 3),
                     "operations_per_candidate": round(cost.operations),
@@ -157,21 +128,10 @@ def bench_search(
             candidates = recipe.layers[layer].generations * (recipe.population - recipe.parents)
             dataset_seconds += DATASET_IMAGES * candidates / rate
         hours[noise] = round(dataset_seconds / 3600, 2)
-    result: dict[str, Any] = {
-        "machine": about,
-        "settings": {
-            "width": width,
-            "classes": classes,
-            "images": images,
-            "generations": generations,
-            "trained network": trained,
-        },
-        "rows": rows,
-        "hours_per_dataset": hours,  # of DATASET_IMAGES
-    }
-    if scaling:
-        result["scaling"] = _scaling(bench, path)
-    return result
+    settings = {name: getattr(bench, name) for name in ("width", "classes", "images", "generations")}
+    settings["trained network"] = bench.trained
+    result = {"machine": about, "settings": settings, "rows": rows, "hours_per_dataset": hours}
+    return result | ({"scaling": _scaling(bench, path)} if scaling else {})
 
 
 def _scaling(bench: Bench, path: SearchPath) -> list[dict[str, Any]]:
@@ -185,11 +145,8 @@ def _scaling(bench: Bench, path: SearchPath) -> list[dict[str, Any]]:
     for factor in (1, 2, 4):
         row("images", factor * bench.images, replace(bench, images=factor * bench.images))
     for factor in (1, 2, 4):
-        row(
-            "generations",
-            factor * bench.generations,
-            replace(bench, generations=factor * bench.generations),
-        )
+        generations = factor * bench.generations
+        row("generations", generations, replace(bench, generations=generations))
     for population in (60, 120, 240, 480):
         row("population", population, bench, scaled_population(PAPER, population))
     for width in (32, 64, 128, 256):

@@ -52,15 +52,9 @@ def bench_train(
             train(network, split, few, few, settings, variant, seed=0, progress=timed)
             duration = min(later - earlier for earlier, later in pairwise(stamps[1:]))  # of an epoch
             ceiling = measured.half_operations if precision == "bfloat16" else measured.operations
-            rows.append(
-                {
-                    "variant": name,
-                    "depth": depth,
-                    "precision": precision,
-                    "device": about["device"],
-                    "images_per_second": round(images / duration, 1),
-                    "share_of_ceiling": round(3 * images * convolution_operations(shape) / duration / ceiling, 3),
-                    "minutes_per_run": round(46_000 * 90 * duration / images / 60, 2),
-                }
-            )
+            row = {"variant": name, "depth": depth, "precision": precision, "device": about["device"]}
+            row["images_per_second"] = round(images / duration, 1)
+            row["share_of_ceiling"] = round(3 * images * convolution_operations(shape) / duration / ceiling, 3)
+            row["minutes_per_run"] = round(46_000 * 90 * duration / images / 60, 2)
+            rows.append(row)
     return {"machine": about, "settings": {"width": width, "classes": classes, "images": images}, "rows": rows}

@@ -9,7 +9,7 @@ import hashlib
 import inspect
 import logging
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
@@ -78,22 +78,18 @@ def refusal(network: SearchNetwork, recipe: Recipe) -> str | None:
         return "the network's convolutions are not identities"
     if network.network.head.weight.dtype != torch.float32:
         return "the network is not in single precision"
-    return next(_unimplemented(recipe), None)
-
-
-def _unimplemented(recipe: Recipe) -> Iterator[str]:
-    """What the recipe asks of operators that the fused paths don't compute."""
     implemented = {name: getattr(op, name) for name in IMPLEMENTED}
     for field in OPERATORS:
         if op.BUILT_IN[field].get(getattr(recipe, field)) not in implemented.values():
-            yield f"its {field} {getattr(recipe, field)!r} is not one that the compiled path knows"
+            return f"its {field} {getattr(recipe, field)!r} is not one that the compiled path knows"
     for name, function in implemented.items():
         digest = source_digest(function)
         if digest != IMPLEMENTED[name]:
-            yield (
+            return (
                 f"operators.{name} was edited: bring search/cpu and search/gpu in step with it, then set its digest in "
                 f"search/backends.py to {digest!r}"
             )
+    return None
 
 
 @cache

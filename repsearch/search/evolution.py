@@ -70,11 +70,8 @@ def search(
     targets: dict[str, Tensor] = {}
     history: dict[str, Tensor] = {}
     for layer, name in enumerate(SEARCH_LAYERS):
-        if layer == 0:
-            parents, loss = evolution.open(images, 0)
-        else:
-            parents, loss = evolution.open_next(targets[SEARCH_LAYERS[layer - 1]], layer)
-        targets[name], history[name] = evolution.evolve(parents, loss, layer)
+        opened = evolution.open_next(targets[SEARCH_LAYERS[layer - 1]], layer) if layer else evolution.open(images, 0)
+        targets[name], history[name] = evolution.evolve(*opened, layer)
     return SearchResult(targets, history, evolution.untouched(images))
 
 
@@ -227,9 +224,8 @@ class Evolution:
             stream = Stream(recipe.seed, self.indices, layer, generation)
             explorers = self.reproduce(parents, layer, stream, range(recipe.explorers), settings.alpha * settings.boost)
             mates = torch.cat([parents, explorers], 1) if recipe.refine_from == "parents+explorers" else parents  # R11
-            refiners = self.reproduce(
-                mates, layer, stream, range(recipe.explorers, recipe.explorers + recipe.refiners), settings.alpha
-            )
+            slots = range(recipe.explorers, recipe.explorers + recipe.refiners)
+            refiners = self.reproduce(mates, layer, stream, slots, settings.alpha)
             children = torch.cat([explorers, refiners], 1)
             population = torch.cat([parents, children], 1)
             loss = torch.cat([parents_loss, self.cross_entropy(children, layer)], 1)  # parents keep theirs

@@ -46,9 +46,8 @@ class SearchNetwork:
     def __init__(self, network: Network, statistics: Statistics) -> None:
         self.network = network.eval().requires_grad_(False)
         self.statistics = statistics
-        self._identities = {
-            module for module in network.modules() if isinstance(module, nn.Conv2d) and is_identity(module)
-        }
+        convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+        self._identities = set(filter(is_identity, convolutions))
         self._dtype = torch.float32
         self._folded: dict[tuple[str, int], list[Step]] = {}
 
@@ -74,8 +73,7 @@ class SearchNetwork:
         convolutions: the type of the blocks' convolutions; None: bfloat16 for a float32 network on a GPU, else `dtype`.
         """
         self.network.to(device=device, dtype=dtype)
-        moved = {start: statistics.to(device=device, dtype=dtype) for start, statistics in self.statistics.items()}
-        self.statistics = moved
+        self.statistics = {start: moments.to(device=device, dtype=dtype) for start, moments in self.statistics.items()}
         bfloat = self.device.type == "cuda" and dtype == torch.float32
         self._dtype = convolutions or (torch.bfloat16 if bfloat else dtype)
         self._folded = {}
@@ -137,8 +135,7 @@ class SearchNetwork:
     def _steps(self, start: str, block: int) -> list[Step]:
         """The convolutions and BatchNorms of `block` in the pass from `start`."""
         if (start, block) not in self._folded:
-            first = 0 if start == "input" else int(start[-1]) + 1
-            count = self.shape.convolutions
+            first, count = 0 if start == "input" else int(start[-1]) + 1, self.shape.convolutions
             statistics = self.statistics[start][(block - first) * count :][:count]
             convolutions = [c for group in self._groups(block) for c in (group.conv1, group.conv2)]
             self._folded[start, block] = [
@@ -149,13 +146,11 @@ class SearchNetwork:
 
     def _fold(self, convolution: nn.Conv2d, mean: Tensor, variance: Tensor) -> Step:
         scale = torch.rsqrt(variance + BATCH_NORM_EPSILON)
-        shift = -mean * scale
-        weight = None
-        if convolution not in self._identities:
-            weight = (convolution.weight * scale[:, None, None, None]).to(
-                self._dtype, memory_format=torch.channels_last
-            )
-        return Step(weight, scale[:, None, None], shift[:, None, None])
+        shift = (-mean * scale)[:, None, None]
+        if convolution in self._identities:
+            return Step(None, scale[:, None, None], shift)
+        weight = convolution.weight * scale[:, None, None, None]
+        return Step(weight.to(self._dtype, memory_format=torch.channels_last), scale[:, None, None], shift)
 
     def _frozen_block(self, index: int, x: Tensor, steps: list[Step]) -> Tensor:
         """One block of x [n, C, H, W]. BatchNorm commutes with max-pooling, since its scale is positive."""

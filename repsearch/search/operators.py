@@ -1,6 +1,6 @@
 """The genetic operators of §3.1 and A.4, one function per equation. Maps are [..., C, H, W], logits [..., K].
 
-A recipe names its crossover, mutation, smoothing and normalisation: one from the tables below, or any function with the
+A recipe names its crossover, mutation, smoothing and normalisation: one from the table below, or any function with the
 same arguments and the same kind of result, as `module:function`. Parents and children are [B, n, …], n for each of B
 images. An operator's random numbers come from `random` alone: so the same image gives the same target in any batch.
 """
@@ -70,15 +70,11 @@ def normalise(maps: Tensor) -> Tensor:
     return (maps - average) * torch.rsqrt(variance + EPSILON)
 
 
-CROSSOVERS = {"mean": mean, "uniform": uniform}
-MUTATIONS = {"channel": channel, "element": element}
-SMOOTHINGS = {"average": smooth}
-NORMALISATIONS = {"standard": normalise}
 BUILT_IN: dict[str, dict[str, Any]] = {
-    "crossover": CROSSOVERS,
-    "mutation": MUTATIONS,
-    "smoothing": SMOOTHINGS,
-    "normalisation": NORMALISATIONS,
+    "crossover": {"mean": mean, "uniform": uniform},
+    "mutation": {"channel": channel, "element": element},
+    "smoothing": {"average": smooth},
+    "normalisation": {"standard": normalise},
 }
 
 

@@ -8,8 +8,6 @@ from repsearch import extensions
 
 SEARCH_LAYERS = ("block0", "block1", "block2", "logits")  # ℓ = 0, 1, 2, 3
 BLOCKS = SEARCH_LAYERS[:3]
-
-
 # The built-in operators of each field that names one (`operators`, which is not imported here, since it needs torch).
 OPERATORS = {
     "crossover": ("mean", "uniform"),
@@ -39,10 +37,8 @@ def _check_types(settings: Any) -> None:
 
 def _at_least(low: float, **values: float) -> None:
     for name, value in values.items():
-        if not math.isfinite(value):
-            raise ValueError(f"{name} must be finite, not {value}")
-        if value < low:
-            raise ValueError(f"{name} must be at least {low}, not {value}")
+        if not math.isfinite(value) or value < low:
+            raise ValueError(f"{name} must be finite and at least {low}, not {value}")
 
 
 @dataclass(frozen=True)
@@ -66,7 +62,7 @@ class Calibration:
     """The candidates on which the search network's BatchNorm statistics are frozen (R3), one per image.
 
     images: how many training images, the first ones; noise: in units of their standard deviation per channel (R9);
-    blur, count_padding: the smoothing of whole children of blocks 0 and 1 (`Recipe.child_blur`, R10); smoothing,
+    blur, count_padding: the smoothing of whole children of blocks 0 and 1 (R2, R10); smoothing,
     normalisation: the recipe's operators. Raises ValueError, naming the field, for a value out of range.
     """
 
@@ -131,9 +127,8 @@ class Recipe:
         if len(self.layers) != len(SEARCH_LAYERS) or not all(isinstance(layer, Layer) for layer in self.layers):
             raise ValueError(f"layers must have {len(SEARCH_LAYERS)} entries (block 0, 1, 2, logits), each a Layer")
         if self.parents + self.explorers > self.population:
-            raise ValueError(
-                f"parents ({self.parents}) and explorers ({self.explorers}) exceed the population ({self.population})"
-            )
+            made = f"{self.parents} parents and {self.explorers} explorers"
+            raise ValueError(f"{made} exceed the population of {self.population}")
         if self.seed >= 2**64:
             raise ValueError(f"seed must be below 2^64, not {self.seed}")
 
@@ -147,26 +142,19 @@ class Recipe:
         return tuple(name for field in OPERATORS if extensions.is_reference(name := getattr(self, field)))
 
     @property
-    def child_blur(self) -> tuple[int, int, int]:
-        """Passes of smoothing of a whole child of blocks 0, 1, 2: none where R2 smooths the noise alone."""
-        first, second, third, _ = (layer.blur if self.smooth == "child" else 0 for layer in self.layers)
-        return first, second, third
-
-    @property
     def frozen(self) -> bool:
         """R3: whether the BatchNorm statistics are frozen before the search, rather than those of the batch."""
         return self.batch_norm != "batch"
 
     def calibration(self, images: int, noise: float) -> Calibration:
         """R3: the candidates that freeze this recipe's BatchNorm statistics."""
-        blur = (0, 0) if self.batch_norm == "frozen-unsmoothed" else self.child_blur[:2]
+        smoothed = self.smooth == "child" and self.batch_norm != "frozen-unsmoothed"  # R2
+        blur = (self.layers[0].blur, self.layers[1].blur) if smoothed else (0, 0)
         return Calibration(images, noise, blur, self.count_padding, self.smoothing, self.normalisation)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, as JSON would hold them."""
-        plain = asdict(self)
-        plain["layers"] = [dict(layer) for layer in plain["layers"]]
-        return plain
+        return asdict(self) | {"layers": [asdict(layer) for layer in self.layers]}
 
 
 def scaled_population(recipe: Recipe, population: int) -> Recipe:

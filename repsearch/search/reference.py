@@ -44,7 +44,7 @@ class Reference:
             best, _ = select_top_k_per_image(population, loss, 1)
             targets[name], histories[name] = best[:, 0], torch.stack(history, 1)
             if layer < 3:
-                population = self.next_layer(best, layer)
+                population = self.run(best, range(layer + 1, 3)[:1], name, head=layer == 2)
         untouched = self.first_block(x[:, None])
         if recipe.normalise_start:
             untouched = self.normalise(untouched)
@@ -94,10 +94,10 @@ class Reference:
         passes, count_padding = self.recipe.layers[layer].blur, self.recipe.count_padding  # R10
         if self.recipe.smoothing != "average":
             return op.find("smoothing", self.recipe.smoothing)(maps, passes, count_padding) if passes else maps
-        flat = maps.flatten(0, 1)
         for _ in range(passes):
-            flat = F.avg_pool2d(flat, 3, stride=1, padding=1, count_include_pad=count_padding)
-        return flat.view_as(maps)
+            pooled = F.avg_pool2d(maps.flatten(0, 1), 3, stride=1, padding=1, count_include_pad=count_padding)
+            maps = pooled.view_as(maps)
+        return maps
 
     def normalise(self, maps: Tensor) -> Tensor:
         """A.4: each candidate by itself to zero mean and unit variance over channels and space."""
@@ -123,11 +123,6 @@ class Reference:
     def first_block(self, images: Tensor) -> Tensor:
         whitened = F.gelu(F.conv2d(images.flatten(0, 1), self.network.whiten.weight, self.network.whiten.bias))
         return self.run(whitened.unflatten(0, images.shape[:2]), range(1), "input")
-
-    def next_layer(self, population: Tensor, layer: int) -> Tensor:
-        if layer == 2:
-            return self.run(population, range(0), "", True)
-        return self.run(population, range(layer + 1, layer + 2), SEARCH_LAYERS[layer])
 
     def run(self, population: Tensor, blocks: range, start: str, head: bool = False) -> Tensor:
         """Some blocks, then the head if asked for. R3 `frozen`: with the statistics of the pass from `start`."""

@@ -14,7 +14,7 @@ def test_the_defaults_are_the_papers() -> None:
 
 @pytest.mark.parametrize("population", [1, 2, 3, 6, 12, 13, 24, 60, 120, 239, 240, 480])
 def test_scaled_population(population: int) -> None:
-    scaled = Recipe(**{**scaled_population(PAPER.to_dict(), population), "layers": LAYERS})
+    scaled = scaled_population(PAPER, population)
     assert scaled.parents + scaled.explorers + scaled.refiners == scaled.population == population
     assert scaled.parents == 1 or abs(scaled.parents - population * 20 / 240) <= 0.5
     assert scaled.parents >= 1
@@ -27,15 +27,15 @@ def test_scaled_population(population: int) -> None:
 
 @pytest.mark.parametrize(("count", "expected"), [(300, [300, 100, 100, 10]), (30, [30, 10, 10, 1]), (3, [3, 1, 1, 1])])
 def test_scaled_generations(count: int, expected: list[int]) -> None:
-    scaled = scaled_generations(PAPER.to_dict(), count)
-    assert [layer["generations"] for layer in scaled["layers"]] == expected
-    assert [layer["alpha"] for layer in scaled["layers"]] == [0.3, 0.2, 0.1, 0.1]
-    assert PAPER.to_dict()["layers"][0]["generations"] == 300  # the recipe itself is unchanged
+    scaled = scaled_generations(PAPER, count)
+    assert [layer.generations for layer in scaled.layers] == expected
+    assert [layer.alpha for layer in scaled.layers] == [0.3, 0.2, 0.1, 0.1]
+    assert PAPER.layers[0].generations == 300  # the recipe itself is unchanged
 
 
 def test_scaled_generations_leaves_out_what_was_left_out() -> None:
-    plain = Recipe((*LAYERS[:3], Layer(0, 0.1, 1.0, 0))).to_dict()
-    assert [layer["generations"] for layer in scaled_generations(plain, 30)["layers"]] == [30, 10, 10, 0]
+    scaled = scaled_generations(Recipe((*LAYERS[:3], Layer(0, 0.1, 1.0, 0))), 30)
+    assert [layer.generations for layer in scaled.layers] == [30, 10, 10, 0]
 
 
 @pytest.mark.parametrize(

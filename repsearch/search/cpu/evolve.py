@@ -23,21 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from repsearch.search import operators as op
-from repsearch.search.cpu.kernels import (
-    F,
-    U,
-    compiled,
-    copy,
-    exact,
-    head_logits,
-    max_pool,
-    moments,
-    norm_gelu_twice,
-    normals,
-    normals_by_row,
-    philox,
-    smooth,
-)
+from repsearch.search.cpu import kernels
+from repsearch.search.cpu.kernels import F, U, compiled, exact, philox
 from repsearch.search.network import Tail
 from repsearch.search.randomness import Purpose
 from repsearch.search.recipe import Recipe
@@ -175,12 +162,11 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
     features = np.zeros(((children + 3) // 4 * 4, plan.head.shape[1]), np.float32)
     logits = np.empty((len(features), len(plan.head)), np.float32)
     losses = np.empty(parents + children, np.float32)
-    for p in range(parents):
-        losses[p] = loss[p]
+    losses[:parents] = loss
     pairs = np.empty((children, 2), np.int64)
-    order, chosen, ranked = np.empty(parents, np.int64), np.empty(parents, np.int64), np.empty(parents, np.float32)
+    order, chosen = np.empty(parents, np.int64), np.empty(parents, np.int64)
     for p in range(parents):
-        copy(maps[p], normal[p])
+        kernels.copy(maps[p], normal[p])
         _enter(normal[p], base[p], sigma[p], work, plan)
 
     for generation in range(1, plan.generations + 1):
@@ -199,7 +185,7 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
                 for c in range(channels):
                     sigma[slot, c] = rate * np.sqrt(work.variance[c])
             _forward(mean, rate, features[n], work, plan)
-        head_logits(features, plan.head, logits)
+        kernels.head_logits(features, plan.head, logits)
         for n in range(children):
             losses[parents + n] = _cross_entropy(logits[n], plan.bias, label)
 
@@ -227,11 +213,9 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
             if not last:
                 _enter(normal[free], base[free], sigma[free], work, plan)
         if last:
-            copy(normal[chosen[0]], best)
-        for rank in range(wanted):
-            ranked[rank] = losses[order[rank]]
-        for rank in range(wanted):
-            where[rank], losses[rank] = chosen[rank], ranked[rank]
+            kernels.copy(normal[chosen[0]], best)
+        losses[:wanted] = losses[order[:wanted]]
+        where[:wanted] = chosen[:wanted]
 
 
 @exact
@@ -253,16 +237,16 @@ def _lowest(losses, order):  # type: ignore[no-untyped-def]
 def _smooth_child(x, out, work, plan):  # type: ignore[no-untyped-def]
     """The smoothing that a mate is stored with: that of whole children (R2 `child`), or none."""
     if plan.smooth_child and plan.reach:
-        smooth(x, out, work.between, plan.matrix, plan.reach, plan.taps, work.edge)
+        kernels.smooth(x, out, work.between, plan.matrix, plan.reach, plan.taps, work.edge)
     else:
-        copy(x, out)
+        kernels.copy(x, out)
 
 
 @compiled
 def _enter(normal, base, sigma, work, plan):  # type: ignore[no-untyped-def]
     """Makes a mate of a parent: its smoothed map and its standard deviation per channel (A.4)."""
     _smooth_child(normal, base, work, plan)
-    moments(normal, work.mean, work.variance, work.lanes[0], work.lanes[1], work.lanes[2])
+    kernels.moments(normal, work.mean, work.variance, work.lanes[0], work.lanes[1], work.lanes[2])
     for c in range(len(sigma)):
         sigma[c] = np.sqrt(work.variance[c])
 
@@ -286,9 +270,9 @@ def _child(base, scale, shift, sigma, pair, n, image, time, work, plan):  # type
     if plan.element:
         noise = work.noise[: plan.side**2].reshape(rows, lanes)
         if channels < FEW:
-            normals_by_row(noise, work.drawn, plan.counters, plan.side, slot, U(image), time, key0, key1)
+            kernels.normals_by_row(noise, work.drawn, plan.counters, plan.side, slot, U(image), time, key0, key1)
         else:
-            normals(work.noise, plan.side, plan.side, slot, U(image), time, key0, key1)
+            kernels.normals(work.noise, plan.side, plan.side, slot, U(image), time, key0, key1)
         for start in range(0, lanes, channels):
             for c in range(channels):
                 mix[start + c] = strength[c]
@@ -296,14 +280,14 @@ def _child(base, scale, shift, sigma, pair, n, image, time, work, plan):  # type
             for c in range(lanes):
                 noise[s, c] *= mix[c]
         if plan.reach:
-            smooth(noise, noise, work.between, plan.matrix, plan.reach, plan.taps, work.edge)
+            kernels.smooth(noise, noise, work.between, plan.matrix, plan.reach, plan.taps, work.edge)
         for s in range(rows):
             t = move * plan.row_mask[s] if plan.smooth_child else move
             for c in range(lanes):
                 weight = plan.lane_mask[c] if plan.smooth_child else F(1)
                 child[s, c] = a * first[s, c] + b * second[s, c] + (noise[s, c] + t * weight)
     else:
-        normals(work.noise, 1, 1, slot, U(image), time, key0, key1)
+        kernels.normals(work.noise, 1, 1, slot, U(image), time, key0, key1)
         for c in range(channels):
             strength[c] *= work.noise[0, c]
         for start in range(0, lanes, channels):
@@ -316,7 +300,7 @@ def _child(base, scale, shift, sigma, pair, n, image, time, work, plan):  # type
             m = plan.row_mask[s]
             for c in range(lanes):
                 child[s, c] = a * first[s, c] + b * second[s, c] + (m * mix[c] + t)
-    moments(child, work.mean, work.variance, work.lanes[0], work.lanes[1], work.lanes[2])
+    kernels.moments(child, work.mean, work.variance, work.lanes[0], work.lanes[1], work.lanes[2])
     mean = square = 0.0
     for c in range(channels):
         average = np.float64(work.mean[c])
@@ -343,13 +327,13 @@ def _forward(mean, rate, features, work, plan):  # type: ignore[no-untyped-def]
         used = side // 2 if last else side // 4 * 2  # the next max-pooling drops the last row and column of an odd side
         target = features if last else work.noise.reshape(work.noise.size)
         out = target[: used * used * channels].reshape(used * used, channels)
-        max_pool(x, side, out, used)
+        kernels.max_pool(x, side, out, used)
         rows, lanes = (used, used * channels) if plan.narrow else (used * used, channels)
         scale, shift = work.lanes[1, :lanes], work.lanes[2, :lanes]
         for n in range(lanes):
             scale[n] = norms[0, 0, n] * (rate if block == 0 else F(1))
             shift[n] = norms[0, 1, n] - (mean * scale[n] if block == 0 else F(0))
-        norm_gelu_twice(out.reshape(rows, lanes), rows, scale, shift, norms[1, 0, :lanes], norms[1, 1, :lanes])
+        kernels.norm_gelu_twice(out.reshape(rows, lanes), rows, scale, shift, norms[1, 0, :lanes], norms[1, 1, :lanes])
         x, side = out, used
 
 

@@ -48,9 +48,8 @@ _LOW = U(0xFFFFFFFF)
 _FAST = {"contract", "nsz", "nnan", "ninf"}
 compiled: Callable[..., Any] = njit(nogil=True, fastmath=_FAST, error_model="numpy", cache=True)
 inlined: Callable[..., Any] = njit(nogil=True, fastmath=_FAST, error_model="numpy", inline="always")
-exact: Callable[..., Any] = njit(
-    nogil=True, fastmath=False, error_model="numpy", cache=True
-)  # not the caller's fastmath
+# Without fastmath, even that of the caller.
+exact: Callable[..., Any] = njit(nogil=True, fastmath=False, error_model="numpy", cache=True)
 reordering: Callable[..., Any] = njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
 
 

@@ -30,7 +30,6 @@ cores.
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 import triton
@@ -45,17 +44,12 @@ from repsearch.search.recipe import BLOCKS, Recipe
 PRECISION = "tf32x3"  # of the tensor cores' products: close to float32. Plain tf32 would round the smoothing's weights
 MATES_DTYPE: torch.dtype | None = None  # instead of the choice of `mates_dtype`
 SQUARE, LEAN = 4096, 4096  # numbers in a square tile; in the first rows of all residues of a lean one
-_MASK = 0xFFFFFFFF
 
 
 def evolve(
     tail: Tail, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int, parents: Tensor, loss: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The generations of one block, as `search.evolution.Evolution.generations` computes them.
-
-    parents: [B, k, C, H, W] float32, best first; loss: [B, k]. Returns the best candidate [B, C, H, W] and its
-    cross-entropy after each generation [B, generations].
-    """
+    """The generations of one block on a GPU: the arguments and results are those of `cpu.evolve.evolve`."""
     generations = recipe.layers[layer].generations
     if not recipe.explorers + recipe.refiners:
         return parents[:, 0], loss[:, :1].expand(-1, generations)
@@ -126,92 +120,75 @@ def _repeat(step: Callable[[], None], times: int, cuda: bool) -> None:
 class _Batch:
     """The state of a batch on the device. `generation` advances it, always by the same launches on the same memory.
 
-    B images, each with k parents and n children, C channels, P positions. `half` is float16 (`mates_dtype`). S is the
-    smoothing, 1 the map of ones: S H = scale · base - shift · S 1 is the smoothed map of a mate H with R2 `child`; with
-    `noise` the same without S.
-
-    ============  =============================  =======  ==========================================================
-    labels        [B]                            int64    the images' classes
-    images        [B]                            int64    their indices, which choose their random numbers
-    base          [B, 2k + explorers, P, C]      half     mates; the slots of parents come first
-    twice         [B, 2k, P, C]                  half     parents smoothed twice; `base` itself where none is needed
-    scale, shift  [B, 2k + explorers]            float32  of each mate, see above
-    sigma         [B, 2k + explorers, C]         float32  standard deviation per channel of each mate, normalised
-    pair          [B, n, 2]                      int32    the slots of each child's two parents
-    mix           [B, n, 3]                      float32  the weights in a child of its parents' bases and of S 1
-    noise         [B, n, C]                      float32  its mutation (R1 `channel`) or that one's standard deviation
-    moments       [B, n, 2, C]                   float32  its mean and variance per channel
-    affine        [B, n, 2]                      float32  its mean and 1 / √(variance + ε)
-    pooled        [B, n, cells, windows, C]      half     max-pooled child; the next max-pooling joins a cell's windows
-    features      [B, n, cells, C]               float32  what the head reads
-    losses        [B, k + n]                     float32  cross-entropies of parents, then children
-    chosen        [B, k]                         int32    the next parents by rank: a child's number, -1 for a parent
-    chosen_loss   [B, k]                         float32  their cross-entropies
-    state         [B, 2k]                        int32    slots of the parents by rank, then the spare slots
-    next_state    [B, 2k]                        int32    the same for the next generation
-    best          [B, P, C]                      float32  the best candidate so far
-    history       [B, generations]               float32  the best cross-entropy after each generation
-    clock         [3]                            int64    layer and generation, low and high word of the seed
-    mask          [2, P]                         float32  S 1 and S S 1 (R10: less than 1 near the border)
-    matrix        [G · T, G · T]                 float32  one axis of the smoothing (`math.smoothed`)
-    ============  =============================  =======  ==========================================================
+    The arrays, float32 unless a type is given, are for k parents and n children per image. S is the smoothing, 1 the
+    map of ones: S H = scale · base - shift · S 1 is the smoothed map of a mate H with R2 `child`; with `noise` the same
+    without S.
     """
 
     def __init__(
         self, tail: Tail, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int, parents: Tensor, loss: Tensor
     ) -> None:
         settings, device = recipe.layers[layer], parents.device
-        self.tail, self.recipe, self.settings = tail, recipe, settings
         batch, k, channels, side = parents.shape[:4]
-        positions, count, slots = side * side, recipe.explorers + recipe.refiners, 2 * k + recipe.explorers
-        self.batch, self.parents, self.channels, self.side = batch, k, channels, side
-        self.count, self.slots = count, slots
+        positions, n, slots = side * side, recipe.explorers + recipe.refiners, 2 * k + recipe.explorers
+        self.tail, self.recipe, self.settings = tail, recipe, settings
+        self.batch, self.parents, self.channels, self.side, self.count, self.slots = batch, k, channels, side, n, slots
         self.residues = 2 ** len(tail.norms)  # R: the later blocks max-pool R × R positions
         self.cells = (side // self.residues) ** 2
         windows = max(1, self.residues // 2) ** 2
         half = MATES_DTYPE or mates_dtype(recipe, layer, channels * positions, channels)
-        smooth = recipe.smooth == "child" and settings.blur > 0
         self.smooth_twice = keeps_twice(recipe, layer)
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device=device)
 
-        self.labels, self.images = labels.contiguous(), indices.contiguous()
-        self.base = zeros(batch, slots, positions, channels, dtype=half)
+        self.labels = labels.contiguous()  # [batch] int64
+        self.images = indices.contiguous()  # [batch] int64, which choose the images' random numbers
+        self.base = zeros(batch, slots, positions, channels, dtype=half)  # mates; the slots of parents come first
+        # Parents smoothed twice; `base` itself where none is needed.
         self.twice = zeros(batch, 2 * k, positions, channels, dtype=half) if self.smooth_twice else self.base
-        self.scale = zeros(batch, slots).fill_(1)
+        self.scale = zeros(batch, slots).fill_(1)  # of each mate, see above
         self.shift = zeros(batch, slots)
-        self.sigma = zeros(batch, slots, channels)
-        self.pair = zeros(batch, count, 2, dtype=torch.int32)
-        self.mix = zeros(batch, count, 3)
-        self.noise = zeros(batch, count, channels)
-        self.moments = zeros(batch, count, 2, channels)
-        self.affine = zeros(batch, count, 2)
-        self.pooled = zeros(batch, count, self.cells, windows, channels, dtype=half)
-        self.features = zeros(batch, count, self.cells, channels)
-        self.losses = torch.cat([loss.float(), zeros(batch, count)], 1)
-        self.chosen = zeros(batch, k, dtype=torch.int32)
-        self.chosen_loss = zeros(batch, k)
+        self.sigma = zeros(batch, slots, channels)  # standard deviation per channel of each mate, normalised
+        self.pair = zeros(batch, n, 2, dtype=torch.int32)  # the slots of each child's two parents
+        self.mix = zeros(batch, n, 3)  # the weights in a child of its parents' bases and of S 1
+        self.noise = zeros(batch, n, channels)  # each child's mutation (R1 `channel`) or its standard deviation
+        self.moments = zeros(batch, n, 2, channels)  # each child's mean and variance per channel
+        self.affine = zeros(batch, n, 2)  # each child's mean and 1 / √(variance + ε)
+        # The max-pooled child; the next max-pooling joins a cell's windows.
+        self.pooled = zeros(batch, n, self.cells, windows, channels, dtype=half)
+        self.features = zeros(batch, n, self.cells, channels)  # what the head reads
+        self.losses = torch.cat([loss.float(), zeros(batch, n)], 1)  # cross-entropies of parents, then children
+        self.chosen = zeros(batch, k, dtype=torch.int32)  # the next parents by rank: a child's number, -1 for a parent
+        self.chosen_loss = zeros(batch, k)  # their cross-entropies
+        # Slots of the parents by rank, then the spare slots.
         self.state = torch.arange(2 * k, dtype=torch.int32, device=device).repeat(batch, 1)
         self.next_state = self.state.clone()
-        self.history = zeros(batch, settings.generations)
-        # Read by the kernels, so that their launches are the same in every generation.
-        self.clock = torch.tensor([(layer << 24) | 1, recipe.seed & _MASK, recipe.seed >> 32], device=device)
+        self.history = zeros(batch, settings.generations)  # the best cross-entropy after each generation
+        # Layer and generation, low and high word of the seed. Read by the kernels, so that their launches are the same
+        # in every generation.
+        self.clock = torch.tensor([(layer << 24) | 1, recipe.seed & 0xFFFFFFFF, recipe.seed >> 32], device=device)
 
         self.padded = max(4, triton.next_power_of_2(side))  # T
         matrix = op.smoothing_matrix(side, settings.blur, recipe.count_padding)
         rows = matrix.sum(1), matrix @ matrix.sum(1)
+        # [2, positions]: S 1 and S S 1 (R10: less than 1 near the border).
         self.mask = torch.stack([torch.outer(row, row).flatten() for row in rows]).float().to(device)
         matrix = torch.nn.functional.pad(matrix, (0, self.padded - side) * 2)
         copies = torch.eye(max(1, 16 // self.padded), dtype=matrix.dtype)
-        self.matrix = torch.kron(copies, matrix).float().to(device)
+        self.matrix = torch.kron(copies, matrix).float().to(device)  # one axis of the smoothing (`math.smoothed`)
+        # Of a square tile: its channels and how many there are per map.
+        self.block = max(16, min(SQUARE // self.padded**2, triton.next_power_of_2(channels)))
+        self.blocks = triton.cdiv(channels, self.block)
+        self.child = self.base, self.pair, self.mix, self.noise, self.images, self.clock, self.mask, self.matrix
+        element, child, blur = recipe.mutation == "element", recipe.smooth == "child", settings.blur > 0  # R1, R2
+        self.readings = {"ELEMENT": element, "CHILD": child, "BLUR": blur, "PRECISION": PRECISION}
 
         maps = parents.float().flatten(3).transpose(2, 3).contiguous()  # [B, k, positions, C]
-        self.best = maps[:, 0].clone()
-        block, blocks, warps = self._square()
-        kernels.enter[(batch * k, blocks)](
+        self.best = maps[:, 0].clone()  # the best candidate so far
+        kernels.enter[(batch * k, self.blocks)](
             maps, self.base, self.twice, self.sigma, self.matrix, k, slots, C=channels, SIDE=side, T=self.padded,
-            BLOCK=block, SMOOTH=smooth, TWICE=self.smooth_twice, PRECISION=PRECISION, num_warps=warps,
+            BLOCK=self.block, SMOOTH=child and blur, TWICE=self.smooth_twice, PRECISION=PRECISION, num_warps=8,
         )  # fmt: skip
 
     def generation(self) -> None:
@@ -228,11 +205,10 @@ class _Batch:
             self.settings.generations, self.count, k,
             BLOCK=triton.next_power_of_2(k + self.count), PARENTS=triton.next_power_of_2(k), CHUNK=16, num_warps=4,
         )  # fmt: skip
-        block, blocks, warps = self._square()
-        kernels.remake[(self.batch * k, blocks)](
-            *self._child(), self.moments, self.affine, self.scale, self.shift, self.sigma, self.next_state, self.chosen,
+        kernels.remake[(self.batch * k, self.blocks)](
+            *self.child, self.moments, self.affine, self.scale, self.shift, self.sigma, self.next_state, self.chosen,
             self.best, self.twice, self.count, k, self.slots, C=self.channels, SIDE=self.side, T=self.padded,
-            BLOCK=block, **self._readings(), TWICE=self.smooth_twice, num_warps=warps,
+            BLOCK=self.block, **self.readings, TWICE=self.smooth_twice, num_warps=8,
         )  # fmt: skip
         self.state.copy_(self.next_state)
         self.losses[:, :k].copy_(self.chosen_loss)
@@ -248,11 +224,10 @@ class _Batch:
             C=channels, BLOCK=padded, ELEMENT=element, num_warps=1 if padded <= 256 else 4,
         )  # fmt: skip
         if element:
-            block, blocks, warps = self._square()
-            kernels.children[(grid, blocks)](
-                *self._child(), self.moments, self.pooled, start, made, self.count, self.parents, self.slots,
-                C=channels, SIDE=self.side, T=self.padded, R=self.residues, BLOCK=block,
-                **self._readings(), WRITE=join, num_warps=warps,
+            kernels.children[(grid, self.blocks)](
+                *self.child, self.moments, self.pooled, start, made, self.count, self.parents, self.slots,
+                C=channels, SIDE=self.side, T=self.padded, R=self.residues, BLOCK=self.block,
+                **self.readings, WRITE=join, num_warps=8,
             )  # fmt: skip
         else:
             edge = max(2, triton.next_power_of_2(-(-self.side // self.residues)))
@@ -282,19 +257,3 @@ class _Batch:
             D=self.cells * self.channels, K=classes, ROWS=rows, TERMS=32,
             CLASSES=min(64, max(16, triton.next_power_of_2(classes))), PRECISION=PRECISION, num_warps=4,
         )  # fmt: skip
-
-    def _child(self) -> tuple[Tensor, ...]:
-        return self.base, self.pair, self.mix, self.noise, self.images, self.clock, self.mask, self.matrix
-
-    def _readings(self) -> dict[str, Any]:
-        return {
-            "ELEMENT": self.recipe.mutation == "element",  # R1
-            "CHILD": self.recipe.smooth == "child",  # R2
-            "BLUR": self.settings.blur > 0,
-            "PRECISION": PRECISION,
-        }
-
-    def _square(self) -> tuple[int, int, int]:
-        """Channels of a square tile, tiles per map, warps."""
-        block = max(16, min(SQUARE // self.padded**2, triton.next_power_of_2(self.channels)))
-        return block, triton.cdiv(self.channels, block), 8

@@ -70,15 +70,9 @@ def element_normals(n, image, clock, c, SIDE: tl.constexpr, T: tl.constexpr, BLO
     """`randomness.Stream.normals` of child n, height = width = SIDE, as a square tile: four neighbours per counter."""
     q = tl.arange(0, T * T // 4)
     row = (c[None, :] * SIDE + (q // (T // 4))[:, None]) * ((SIDE + 3) // 4) + (q % (T // 4))[:, None]
-    time, key0, key1 = tl.load(clock), tl.load(clock + 1), tl.load(clock + 2)
-    w0, w1, w2, w3 = philox_impl(
-        row.to(tl.uint32),
-        (n * 2).to(tl.uint32),
-        image.to(tl.uint32),
-        time.to(tl.uint32),
-        key0.to(tl.uint32),
-        key1.to(tl.uint32),
-    )
+    time, image = tl.load(clock).to(tl.uint32), image.to(tl.uint32)
+    key0, key1 = tl.load(clock + 1).to(tl.uint32), tl.load(clock + 2).to(tl.uint32)
+    w0, w1, w2, w3 = philox_impl(row.to(tl.uint32), (n * 2).to(tl.uint32), image, time, key0, key1)
     z0, z1 = normals_of(w0, w1)
     z2, z3 = normals_of(w2, w3)
     z = tl.join(tl.join(z0, z1), tl.join(z2, z3))  # [q, channel, z0 or z1, first or second pair]
