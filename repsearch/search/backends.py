@@ -79,9 +79,10 @@ def refusal(network: SearchNetwork, recipe: Recipe) -> str | None:
     if network.network.head.weight.dtype != torch.float32:
         return "the network is not in single precision"
     implemented = {name: getattr(op, name) for name in IMPLEMENTED}
-    for field in OPERATORS:
-        if op.BUILT_IN[field].get(getattr(recipe, field)) not in implemented.values():
-            return f"its {field} {getattr(recipe, field)!r} is not one that the compiled path knows"
+    named = {field: getattr(recipe, field) for field in OPERATORS}
+    unknown = [field for field, name in named.items() if op.BUILT_IN[field].get(name) not in implemented.values()]
+    if unknown:
+        return "the compiled path does not know " + ", ".join(f"{field} {named[field]!r}" for field in unknown)
     for name, function in implemented.items():
         digest = source_digest(function)
         if digest != IMPLEMENTED[name]:

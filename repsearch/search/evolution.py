@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from repsearch.errors import UserError
 from repsearch.search import backends
 from repsearch.search import operators as op
 from repsearch.search.backends import SearchPath
@@ -250,13 +249,8 @@ class Evolution:
         sigma = 0.5 * (op.take(spread, pairs[..., 0]) + op.take(spread, pairs[..., 1]))
         noise = self.mutation(random, sigma, alpha, mates.shape[2:])
         if recipe.smooth == "noise":  # smoothing acts on maps, not on one value per channel
-            child = self.normalisation(crossed + self.smooth(noise.expand_as(crossed), blur))
-        else:
-            child = self.normalisation(self.smooth(crossed + noise, blur))
-        if child.shape != first.shape or child.dtype != first.dtype:
-            made, expected = (f"{list(x.shape)} {x.dtype}" for x in (child, first))
-            raise UserError(f"the recipe's operators {', '.join(recipe.references)} made {made} instead of {expected}")
-        return child
+            return self.normalisation(crossed + self.smooth(noise.expand_as(crossed), blur))
+        return self.normalisation(self.smooth(crossed + noise, blur))
 
     def smooth(self, maps: Tensor, passes: int) -> Tensor:
         return self.smoothing(maps, passes, self.recipe.count_padding) if passes else maps

@@ -1,8 +1,16 @@
 """The genetic operators of §3.1 and A.4, one function per equation. Maps are [..., C, H, W], logits [..., K].
 
-A recipe names its crossover, mutation, smoothing and normalisation: one from the table below, or any function with the
-same arguments and the same kind of result, as `module:function`. Parents and children are [B, n, …], n for each of B
-images. An operator's random numbers come from `random` alone: so the same image gives the same target in any batch.
+A recipe names its crossover, mutation, smoothing and normalisation: a built-in one from the tables below, or user code
+with the same arguments, as `module:function`. For B images with n children each:
+
+    crossover(first, second, random)           two parents [B, n, C, H, W], for the logits [B, n, K] → the same
+    mutation(random, sigma, alpha, shape)      → noise [B, n, C, 1, 1] or [B, n, C, H, W]; not called for the logits
+    smoothing(maps, passes, count_padding)     [..., C, H, W] → the same; not called for 0 passes
+    normalisation(maps)                        [..., C, H, W] → the same
+
+`random` (`randomness.Draws`) is the only source of random numbers that gives the same image the same target in every
+batch; an operator may draw from it at most 32 times. A smoothing or normalisation also makes the candidates on which
+the search network's statistics are frozen (R3).
 """
 
 from collections.abc import Callable
@@ -13,6 +21,7 @@ import torch
 from torch import Tensor
 
 from repsearch import extensions
+from repsearch.errors import UserError, reason
 from repsearch.search.randomness import Draws
 
 EPSILON = 1e-5  # A.4, normalisation
@@ -79,9 +88,28 @@ BUILT_IN: dict[str, dict[str, Any]] = {
 
 
 def find(field: str, name: str) -> Callable[..., Tensor]:
-    """The operator that a recipe's `field` names. Raises UserError where a `module:function` can't be loaded."""
-    function: Callable[..., Tensor] = BUILT_IN[field].get(name) or extensions.load(name)
-    return function
+    """The operator that a recipe's `field` names. Raises UserError where user code can't be loaded, fails, or returns
+    anything but finite numbers of the type and the size that it should."""
+    return BUILT_IN[field].get(name) or _guarded(field, name, extensions.load(name))
+
+
+def _guarded(field: str, name: str, operator: Callable[..., Any]) -> Callable[..., Tensor]:
+    def guarded(*arguments: Any) -> Tensor:
+        like = arguments[1] if field == "mutation" else arguments[0]  # a mutation gets σ
+        sizes = [like.shape, *([like.shape[:2] + arguments[3]] if field == "mutation" else [])]
+        try:
+            result = operator(*arguments)
+        except Exception as error:
+            raise UserError(f"{name} failed with {type(error).__name__}: {reason(error)}") from error
+        if not isinstance(result, Tensor) or result.shape not in sizes or result.dtype != like.dtype:
+            returned = f"{list(result.shape)} {result.dtype}" if isinstance(result, Tensor) else type(result).__name__
+            expected = " or ".join(str(list(size)) for size in sizes)
+            raise UserError(f"{name} returned {returned}, not {expected} {like.dtype}, as a {field} must")
+        if not result.isfinite().all():
+            raise UserError(f"{name} returned numbers that are not finite")
+        return result
+
+    return guarded
 
 
 # Not named by a recipe:

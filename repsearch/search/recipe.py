@@ -137,11 +137,6 @@ class Recipe:
         return self.population - self.parents - self.explorers
 
     @property
-    def references(self) -> tuple[str, ...]:
-        """The operators that are code of one's own, as `module:function`."""
-        return tuple(name for field in OPERATORS if extensions.is_reference(name := getattr(self, field)))
-
-    @property
     def frozen(self) -> bool:
         """R3: whether the BatchNorm statistics are frozen before the search, rather than those of the batch."""
         return self.batch_norm != "batch"

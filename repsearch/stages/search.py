@@ -32,6 +32,7 @@ from repsearch.storage.resume import Arrays, Resume, forget
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+MADE_BY = {"dense": "the dense path", "cpu": "the compiled CPU path", "gpu": "the compiled GPU path"}
 BATCH_NUMBERS = 2**23  # in the populations of the images that share their statistics (R3 `batch`): part of the result
 
 
@@ -69,7 +70,6 @@ def make(
         "path": "dense" if computed_by == "dense" else "fused",
     }
     shards.write(out, cache.manifest_path(job, out), arrays, attributes, key)
-    forget(out)
     forget(out)
     initial, final = arrays["initial_cross_entropy"], arrays["final_cross_entropy"]
     log.info("%d images: cross-entropy %.3f → %.3f", len(indices), initial.mean(), final.mean())
@@ -115,7 +115,7 @@ def over_images(
         on_device = (x.to(network.device) for x in (images, *map(torch.from_numpy, (data.labels[chosen], chosen))))
         return work(*on_device)
 
-    log.info("%s: %s on %s", title, backend(network, recipe, path), network.device)
+    log.info("%s: computed by %s, on %s", title, MADE_BY[backend(network, recipe, path)], network.device)
     if recipe.frozen:
         return in_batches(len(indices), batch_images(network, recipe, path), batch, title=title)
     size = max(1, BATCH_NUMBERS // (recipe.population * math.prod(network.shape.layer_shapes["block0"])))

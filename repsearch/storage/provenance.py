@@ -16,9 +16,9 @@ PACKAGE = Path(__file__).parents[1]
 # Modules that hand on, store or describe results, and compute none. Only their number FORMAT counts, which says how
 # they store results: a change to what a file holds or means must raise it.
 PLUMBING = {
-    "cli", "config.parsing", "config.schema", "devices", "errors", "extensions", "jobs", "progress", "stages.batches",
-    "stages.cache", "storage.files", "storage.locks", "storage.manifest", "storage.provenance", "storage.resume",
-    "storage.shards", "storage.untrusted",
+    "cli", "config.parsing", "config.schema", "devices", "errors", "extensions", "jobs", "progress",
+    "search.backends", "stages.batches", "stages.cache", "storage.files", "storage.locks", "storage.manifest",
+    "storage.provenance", "storage.resume", "storage.shards", "storage.untrusted",
 }  # fmt: skip
 # The compiled paths of the search, each with what it imports: a result depends on the one that computed it.
 BACKENDS = {"dense": [], "cpu": ["search.cpu.evolve"], "gpu": ["search.gpu.evolve"]}
