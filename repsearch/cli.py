@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -35,7 +36,6 @@ Threads = Annotated[int, typer.Option(help="CPU threads.")]
 Data = Annotated[Path, typer.Option("--dataset", help="Prepared data set (npz).")]
 NetworkFile = Annotated[Path, typer.Option("--network", help="Search network (pt).")]
 Results = Annotated[Path, typer.Argument(help="A results folder, with tables and figures.")]
-Summaries = Annotated[list[Path], typer.Argument(help="The runs' summary.json files.")]
 
 
 def _start(log_file: Path | None = None, out: Path | None = None) -> None:
@@ -115,23 +115,32 @@ def network(settings: Settings, dataset: Data, out: Out, log: Log = None, thread
     stage.make(job, dataset, out)
 
 
-@app.command()
-def search(
-    settings: Settings,
-    dataset: Data,
-    network: NetworkFile,
-    out: Out,
-    log: Log = None,
-    device: Device = "auto",
-    path: SearchPath = "auto",
-    threads: Threads = 1,
-) -> None:
-    """Search one shard of images (a SearchJob)."""
-    _start(log, out)
-    job = _job_to_do(jobs.SearchJob, settings, out, dataset, network)
-    from repsearch.stages import search as stage
+def _searching(name: str, kind: type[Job], description: str) -> None:
+    """Add one of the commands that search; they have the same options."""
 
-    stage.make(job, dataset, network, out, _device(device, threads), _path(path))
+    def command(
+        settings: Settings,
+        dataset: Data,
+        network: NetworkFile,
+        out: Out,
+        log: Log = None,
+        device: Device = "auto",
+        path: SearchPath = "auto",
+        threads: Threads = 1,
+    ) -> None:
+        _start(log, out)
+        job = _job_to_do(kind, settings, out, dataset, network)
+        from repsearch.stages import probes, search
+
+        make: Any = {"search": search.make, "fitness": probes.fitness, "diversity": probes.diversity}[name]
+        make(job, dataset, network, out, _device(device, threads), _path(path))
+
+    app.command(name, help=description)(command)
+
+
+_searching("search", jobs.SearchJob, "Search one shard of images (a SearchJob).")
+_searching("fitness", jobs.FitnessJob, "Figure 2's probe: evolve one block alone (a FitnessJob).")
+_searching("diversity", jobs.DiversityJob, "Figure 3's probe: independent runs of the search (a DiversityJob).")
 
 
 @app.command()
@@ -146,44 +155,6 @@ def describe(
     from repsearch.stages import targets
 
     targets.make(from_json(jobs.DescribeJob, settings), manifests, out)
-
-
-@app.command()
-def fitness(
-    settings: Settings,
-    dataset: Data,
-    network: NetworkFile,
-    out: Out,
-    log: Log = None,
-    device: Device = "auto",
-    path: SearchPath = "auto",
-    threads: Threads = 1,
-) -> None:
-    """Figure 2's probe: evolve one block alone (a FitnessJob)."""
-    _start(log, out)
-    job = _job_to_do(jobs.FitnessJob, settings, out, dataset, network)
-    from repsearch.stages import probes
-
-    probes.fitness(job, dataset, network, out, _device(device, threads), _path(path))
-
-
-@app.command()
-def diversity(
-    settings: Settings,
-    dataset: Data,
-    network: NetworkFile,
-    out: Out,
-    log: Log = None,
-    device: Device = "auto",
-    path: SearchPath = "auto",
-    threads: Threads = 1,
-) -> None:
-    """Figure 3's probe: independent runs of the search (a DiversityJob)."""
-    _start(log, out)
-    job = _job_to_do(jobs.DiversityJob, settings, out, dataset, network)
-    from repsearch.stages import probes
-
-    probes.diversity(job, dataset, network, out, _device(device, threads), _path(path))
 
 
 @app.command()
@@ -207,41 +178,24 @@ def train(
     stage.make(job, dataset, network, targets or [], out, _device(device, threads))
 
 
-@app.command()
-def table(runs: Summaries, settings: Settings, out: Out, log: Log = None) -> None:
-    """Table 1 or 2 from its runs (a TableJob)."""
-    _start(log, out)
-    from repsearch.results import tables
+def _drawing(name: str, module: str, kind: type[Job], description: str) -> None:
+    """Add one of the commands that draw results; they have the same options."""
 
-    tables.make(from_json(jobs.TableJob, settings), runs, out)
+    def command(
+        inputs: Annotated[list[Path], typer.Argument(help="Summaries of runs, CSVs of probes or facts of targets.")],
+        settings: Settings,
+        out: Out,
+        log: Log = None,
+    ) -> None:
+        _start(log, out)
+        import_module(f"repsearch.results.{module}").make(from_json(kind, settings), inputs, out)
 
-
-@app.command()
-def figure(
-    inputs: Annotated[list[Path], typer.Argument(help="The probes' CSVs or the runs' summaries.")],
-    settings: Settings,
-    out: Out,
-    log: Log = None,
-) -> None:
-    """A figure from its probes or runs (a FigureJob)."""
-    _start(log, out)
-    from repsearch.results import figures
-
-    figures.make(from_json(jobs.FigureJob, settings), inputs, out)
+    app.command(name, help=description)(command)
 
 
-@app.command()
-def readings(
-    inputs: Annotated[list[Path], typer.Argument(help="The runs' summary.json and the targets' facts.json.")],
-    settings: Settings,
-    out: Out,
-    log: Log = None,
-) -> None:
-    """The study of readings: accuracies and targets of every reading, and SGD's (a ReadingsJob)."""
-    _start(log, out)
-    from repsearch.results import readings as study
-
-    study.make(from_json(jobs.ReadingsJob, settings), inputs, out)
+_drawing("table", "tables", jobs.TableJob, "Table 1 or 2 from its runs (a TableJob).")
+_drawing("figure", "figures", jobs.FigureJob, "A figure from its probes or runs (a FigureJob).")
+_drawing("readings", "readings", jobs.ReadingsJob, "The study of readings: every reading, and SGD (a ReadingsJob).")
 
 
 @app.command()

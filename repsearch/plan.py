@@ -10,26 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from repsearch import paper
+from repsearch import jobs, paper
 from repsearch.config import alternatives, load
 from repsearch.config.resolve import Resolved
 from repsearch.config.schema import Config, Table
 from repsearch.data.sources import training_images
 from repsearch.errors import UserError
-from repsearch.jobs import (
-    DatasetName,
-    DescribeJob,
-    DiversityJob,
-    FigureJob,
-    FitnessJob,
-    NetworkJob,
-    PrepareJob,
-    ReadingsJob,
-    ReproductionJob,
-    SearchJob,
-    TableJob,
-    TrainJob,
-)
+from repsearch.jobs import DatasetName, FigureJob
 from repsearch.search.recipe import BLOCKS, Recipe, scaled_population
 
 NO_RECIPE = "none"  # of a run that has no targets
@@ -75,9 +62,9 @@ class Plan:
 
     # Data sets and search networks
 
-    def prepare(self, dataset: str) -> PrepareJob:
+    def prepare(self, dataset: str) -> jobs.PrepareJob:
         entry = self.config.datasets[dataset]
-        return PrepareJob(entry.source, entry.validation_images, entry.images, entry.test_images)
+        return jobs.PrepareJob(entry.source, entry.validation_images, entry.images, entry.test_images)
 
     def image_count(self, dataset: str) -> int:
         """Training images, held-out ones included, known before anything is downloaded."""
@@ -88,16 +75,16 @@ class Plan:
             raise UserError(f"datasets.{dataset}.source: {error}") from None
 
     @cached_property
-    def networks(self) -> dict[str, NetworkJob]:
+    def networks(self) -> dict[str, jobs.NetworkJob]:
         """Search networks by the name of their calibration (R3), which recipes may share."""
         settings = self.config.network
-        jobs = {}
+        networks = {}
         for recipe in self.recipes.values():
             calibration = recipe.calibration(settings.calibration_images, settings.calibration_noise)
-            jobs[calibration.name] = NetworkJob(settings.width, settings.seed, settings.head_bias, calibration)
-        return jobs
+            networks[calibration.name] = jobs.NetworkJob(settings.width, settings.seed, settings.head_bias, calibration)
+        return networks
 
-    def network(self, dataset: str, calibration: str) -> NetworkJob:
+    def network(self, dataset: str, calibration: str) -> jobs.NetworkJob:
         return self.networks[calibration]
 
     def calibration(self, recipe: str) -> str:
@@ -111,14 +98,16 @@ class Plan:
         count = load.shards(self.config, dataset, self.image_count(dataset))
         return [f"{number:04d}" for number in range(count)]
 
-    def search(self, dataset: str, recipe: str, shard: str) -> SearchJob:
+    def search(self, dataset: str, recipe: str, shard: str) -> jobs.SearchJob:
         start = int(shard) * self.config.shard_images
-        return SearchJob(self.recipes[recipe], start, min(start + self.config.shard_images, self.image_count(dataset)))
+        return jobs.SearchJob(
+            self.recipes[recipe], start, min(start + self.config.shard_images, self.image_count(dataset))
+        )
 
-    def describe(self, dataset: str, recipe: str) -> DescribeJob:
-        return DescribeJob(dataset, recipe)
+    def describe(self, dataset: str, recipe: str) -> jobs.DescribeJob:
+        return jobs.DescribeJob(dataset, recipe)
 
-    def fitness(self, layer: int | str, population: int | str) -> FitnessJob:
+    def fitness(self, layer: int | str, population: int | str) -> jobs.FitnessJob:
         """The data set's recipe with another population; each block has as many generations as figure 2 needs."""
         figure = self.config.figure2
         recipe = scaled_population(self.recipe_of(figure.dataset), int(population))
@@ -126,15 +115,15 @@ class Plan:
             replace(settings, generations=max(figure.generations)) for settings in recipe.layers
         )
         recipe = replace(recipe, layers=(first, second, third, logits))
-        return FitnessJob(recipe, int(layer), figure.images)
+        return jobs.FitnessJob(recipe, int(layer), figure.images)
 
     def fitness_probes(self) -> list[Probe]:
         populations = {*self.config.figure2.populations, self.recipe_of(self.config.figure2.dataset).population}
         return [Probe(layer, population) for layer in range(len(BLOCKS)) for population in sorted(populations)]
 
-    def diversity(self) -> DiversityJob:
+    def diversity(self) -> jobs.DiversityJob:
         figure = self.config.figure3
-        return DiversityJob(self.recipe_of(figure.dataset), figure.images, figure.runs, figure.probability)
+        return jobs.DiversityJob(self.recipe_of(figure.dataset), figure.images, figure.runs, figure.probability)
 
     def recipe_of(self, dataset: str) -> Recipe:
         return self.recipes[self.config.datasets[dataset].recipe]
@@ -143,9 +132,9 @@ class Plan:
 
     def train(
         self, dataset: str, augmentation: str, variant: str, recipe: str, depth: int | str, seed: int | str
-    ) -> TrainJob:
+    ) -> jobs.TrainJob:
         entry, augmented = self.config.datasets[dataset], augmentation == "augmented"
-        return TrainJob(
+        return jobs.TrainJob(
             dataset=dataset,
             augmentation="augmented" if augmented else "plain",
             flip=entry.flip and augmented,
@@ -234,8 +223,8 @@ class Plan:
         entries = {dataset: self.config.datasets[dataset] for dataset in datasets}
         return {dataset: DatasetName(entry.label, entry.paper) for dataset, entry in entries.items()}
 
-    def table(self, number: int | str) -> TableJob:
-        return TableJob(int(number), self._names(self._table(number).datasets))
+    def table(self, number: int | str) -> jobs.TableJob:
+        return jobs.TableJob(int(number), self._names(self._table(number).datasets))
 
     def figure_runs(self, figure: str) -> list[Run]:
         """The training runs that a figure is drawn from; none for one that is drawn from probes."""
@@ -249,31 +238,21 @@ class Plan:
         return []
 
     def figure(self, figure: str) -> FigureJob:
-        config = self.config
-        match config.figures[figure]:
-            case "fitness":
-                dataset = config.figure2.dataset
-                return FigureJob(
-                    figure,
-                    self._names([dataset]),
-                    dataset,
-                    config.datasets[dataset].recipe,
-                    config.figure2.populations,
-                    config.figure2.generations,
-                    self.recipe_of(dataset).population,
-                )
-            case "diversity":
-                dataset = config.figure3.dataset
-            case "scaling":
-                dataset = config.figure4.dataset
-            case "trajectories":
-                dataset = config.trajectories.dataset
-            case "table1" | "table2" as table:
-                return FigureJob(figure, self._names(self._table(table[-1]).datasets), "")
-        return FigureJob(figure, self._names([dataset]), dataset, config.datasets[dataset].recipe)
+        config, inputs = self.config, self.config.figures[figure]
+        if inputs in ("table1", "table2"):
+            return FigureJob(figure, self._names(self._table(inputs[-1]).datasets), "")
+        datasets = {"fitness": config.figure2.dataset, "diversity": config.figure3.dataset}
+        datasets |= {"scaling": config.figure4.dataset, "trajectories": config.trajectories.dataset}
+        dataset = datasets[inputs]
+        job = FigureJob(figure, self._names([dataset]), dataset, config.datasets[dataset].recipe)
+        if inputs != "fitness":
+            return job
+        populations, generations = config.figure2.populations, config.figure2.generations
+        base = self.recipe_of(dataset).population
+        return replace(job, populations=populations, generations=generations, base_population=base)
 
-    def readings(self) -> ReadingsJob:
-        return ReadingsJob(self._names(self.config.readings.datasets if self.config.readings else []))
+    def readings(self) -> jobs.ReadingsJob:
+        return jobs.ReadingsJob(self._names(self.config.readings.datasets if self.config.readings else []))
 
     def all_runs(self) -> list[Run]:
         """The runs that `all` asks for."""
@@ -320,7 +299,7 @@ class Plan:
             and all(training.batch == paper.BATCH for training in trained)
         )
 
-    def reproduction(self, configfiles: Sequence[str]) -> ReproductionJob:
+    def reproduction(self, configfiles: Sequence[str]) -> jobs.ReproductionJob:
         """What the results are called, and how to make one of their files again. configfiles: as given to Snakemake,
         relative to the working directory."""
         config = self.config
@@ -331,7 +310,7 @@ class Plan:
             f"{'/'.join(str(layer.generations) for layer in self.recipes[name].layers)} generations"
             for name in names
         ]
-        return ReproductionJob(
+        return jobs.ReproductionJob(
             name="paper" if config.results == "results" else Path(config.results).name,
             what=f"width {config.network.width}; {'; '.join(searches)}",
             results=config.results,
