@@ -69,16 +69,13 @@ def named_code(config: Config) -> dict[str, str]:
 
 def _check_names(config: Config) -> None:
     """Raise UserError where a name stands for nothing, or for something of the wrong kind."""
+    tables = {1: config.table1, 2: config.table2}
+    drawn: Any = {key: getattr(config, key) for key in ("figure2", "figure3", "figure4", "trajectories")}
     used: list[tuple[str, list[str], Mapping[str, Any]]] = [
-        ("table1.datasets", config.table1.datasets, config.datasets),
-        ("table2.datasets", config.table2.datasets, config.datasets),
-        ("table1.variants", config.table1.variants, config.variants),
-        ("table2.variants", config.table2.variants, config.variants),
-        ("figure2.dataset", [config.figure2.dataset], config.datasets),
-        ("figure3.dataset", [config.figure3.dataset], config.datasets),
-        ("figure4.dataset", [config.figure4.dataset], config.datasets),
+        *[(f"table{n}.datasets", table.datasets, config.datasets) for n, table in tables.items()],
+        *[(f"table{n}.variants", table.variants, config.variants) for n, table in tables.items()],
+        *[(f"{key}.dataset", [section.dataset], config.datasets) for key, section in drawn.items()],
         ("figure4.variant", [config.figure4.variant], config.variants),
-        ("trajectories.dataset", [config.trajectories.dataset], config.datasets),
         ("trajectories.variants", config.trajectories.variants, config.variants),
         *[(f"datasets.{name}.recipe", [entry.recipe], config.recipes) for name, entry in config.datasets.items()],
     ]

@@ -32,7 +32,6 @@ from repsearch.storage.resume import Arrays, Resume, forget
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-MADE_BY = {"dense": "the dense path", "cpu": "the compiled CPU path", "gpu": "the compiled GPU path"}
 BATCH_NUMBERS = 2**23  # in the populations of the images that share their statistics (R3 `batch`): part of the result
 
 
@@ -115,7 +114,6 @@ def over_images(
         on_device = (x.to(network.device) for x in (images, *map(torch.from_numpy, (data.labels[chosen], chosen))))
         return work(*on_device)
 
-    log.info("%s: computed by %s, on %s", title, MADE_BY[backend(network, recipe, path)], network.device)
     if recipe.frozen:
         return in_batches(len(indices), batch_images(network, recipe, path), batch, title=title)
     size = max(1, BATCH_NUMBERS // (recipe.population * math.prod(network.shape.layer_shapes["block0"])))

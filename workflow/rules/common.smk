@@ -114,13 +114,9 @@ def reproduction_code():
 # Input files
 
 
-def network_files(dataset, recipe):
+def network_files(dataset, recipe, shard=None):
     path = NETWORK.format(dataset=dataset, calibration=PLAN.calibration(recipe))
     return {"network": f"{path}.pt", "network_manifest": f"{path}.json"}
-
-
-def search_inputs(dataset, recipe, shard):
-    return network_files(dataset, recipe)
 
 
 def probe_inputs(dataset):
@@ -158,7 +154,7 @@ def target_options(wildcards, input):
 
 
 def summaries(runs):
-    return [RUN.format(**run._asdict()) + "/summary.json" for run in runs]
+    return [f"{RUN}/summary.json".format(**run._asdict()) for run in runs]
 
 
 def table_inputs(number):

@@ -12,7 +12,6 @@ rule prepare_dataset:
         f"{RESULTS}/benchmarks/data/{{dataset}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
@@ -40,7 +39,6 @@ rule initialise_network:
         f"{RESULTS}/benchmarks/network/{{dataset}}/{{calibration}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=16000,
         runtime=30,

@@ -21,7 +21,6 @@ rule table:
         f"{RESULTS}/benchmarks/tables/table{{number}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
@@ -48,7 +47,6 @@ rule figure:
         f"{RESULTS}/benchmarks/figures/{{figure}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
@@ -76,7 +74,6 @@ rule readings:
         f"{RESULTS}/benchmarks/tables/readings.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
@@ -101,7 +98,6 @@ rule reproduction:
         f"{RESULTS}/benchmarks/reproduction.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
@@ -124,7 +120,6 @@ rule publish:
         f"{RESULTS}/logs/publish.log",
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=1000,
         runtime=10,
@@ -149,7 +144,6 @@ rule assemble_report:
         f"{RESULTS}/benchmarks/report.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=1000,
         runtime=10,

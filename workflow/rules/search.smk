@@ -1,6 +1,6 @@
 rule search_shard:
     input:
-        unpack(of_wildcards(search_inputs)),
+        unpack(of_wildcards(network_files)),
         dataset=f"{DATASET}.npz",
         manifest=f"{DATASET}.json",
     output:
@@ -49,17 +49,18 @@ rule probe_fitness:
         mem_mb=16000,
         runtime=240,
     params:
+        command="fitness",
         settings=settings(PLAN.fitness),
         code=code(PLAN.fitness, BACKEND),
     message:
         "Probe of fitness (figure 2): block {wildcards.layer}, population {wildcards.population}"
     shell:
-        "python -m repsearch fitness --settings {params.settings:q} --dataset {input.dataset:q}"
+        "python -m repsearch {params.command} --settings {params.settings:q} --dataset {input.dataset:q}"
         " --network {input.network:q} --out {output.csv:q}"
         " --log {log:q} --device {resources.device} --path {resources.path} --threads {threads}"
 
 
-rule probe_diversity:
+use rule probe_fitness as probe_diversity with:
     input:
         **probe_inputs(CONFIG.figure3.dataset),
     output:
@@ -69,24 +70,12 @@ rule probe_diversity:
         f"{RESULTS}/logs/probes/diversity.log",
     benchmark:
         f"{RESULTS}/benchmarks/probes/diversity.tsv"
-    conda:
-        "../../environment.yml"
-    threads: THREADS
-    resources:
-        gpu=GPU,
-        device=DEVICE,  # not params: results are the same up to rounding
-        path=CONFIG.search_path,
-        mem_mb=16000,
-        runtime=240,
     params:
+        command="diversity",
         settings=settings(PLAN.diversity),
         code=code(PLAN.diversity, BACKEND),
     message:
         "Probe of diversity (figure 3)"
-    shell:
-        "python -m repsearch diversity --settings {params.settings:q} --dataset {input.dataset:q}"
-        " --network {input.network:q} --out {output.csv:q}"
-        " --log {log:q} --device {resources.device} --path {resources.path} --threads {threads}"
 
 
 rule describe_targets:
@@ -101,7 +90,6 @@ rule describe_targets:
         f"{RESULTS}/benchmarks/targets/{{dataset}}/{{recipe}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=16000,
         runtime=30,
