@@ -8,7 +8,7 @@ import yaml
 
 from repsearch import extensions
 from repsearch.config.parsing import check_plain, parse
-from repsearch.config.resolve import LEARNS, Resolved
+from repsearch.config.resolve import Resolved
 from repsearch.config.schema import Config
 from repsearch.data.sources import is_code, known_training_images
 from repsearch.errors import UserError, reason
@@ -110,9 +110,6 @@ def _check_names(config: Config) -> None:
 def _check_settings(config: Config) -> None:
     """Resolve every recipe, variant and training setting, so that a mistake is found before anything runs."""
     resolved = Resolved(config)
-    for learns in LEARNS:
-        if not isinstance(config.training.get(learns, {}), dict):
-            raise UserError(f"configuration: training.{learns}: must be a mapping")
     for variant in config.variants:
         resolved.variant(variant)
     for dataset in config.datasets:
