@@ -25,6 +25,11 @@ RULES = {
     for path in (ROOT / "workflow/rules").glob("*.smk")
     for name, text in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.MULTILINE | re.DOTALL)
 }
+RULES |= {
+    name: RULES[base]
+    for path in (ROOT / "workflow/rules").glob("*.smk")
+    for base, name in re.findall(r"^use rule (\w+) as (\w+) with:", path.read_text(), re.MULTILINE)
+}
 LOCAL = {
     name
     for path in (ROOT / "workflow/rules").glob("*.smk")

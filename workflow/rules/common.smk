@@ -114,6 +114,10 @@ def reproduction_code():
 # Input files
 
 
+def data_folder(wildcards):
+    return CONFIG.data  # given as a string, its braces would be filled in
+
+
 def network_files(dataset, recipe, shard=None):
     path = NETWORK.format(dataset=dataset, calibration=PLAN.calibration(recipe))
     return {"network": f"{path}.pt", "network_manifest": f"{path}.json"}

@@ -17,7 +17,7 @@ rule prepare_dataset:
         runtime=60,
     params:
         settings=settings(PLAN.prepare),
-        data=CONFIG.data.replace("{", "{{").replace("}", "}}"),  # or its braces would be filled in
+        data=data_folder,
         code=code(PLAN.prepare),
     message:
         "Prepare {wildcards.dataset}"
