@@ -142,13 +142,13 @@ def run(command: str, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def done() -> set[str]:
+def commands_run() -> set[str]:
     """Commands that were run already: several pages name the same."""
     return set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_block_of_the_documentation_works(document: str, checkout: Path, done: set[str]) -> None:
+def test_every_block_of_the_documentation_works(document: str, checkout: Path, commands_run: set[str]) -> None:
     for block in blocks(document):
         place, text = f"{document}:{block.line}", undented(block.text)
         file = re.match(r"# (\S+\.(?:py|yaml))\n", text)
@@ -165,9 +165,9 @@ def test_every_block_of_the_documentation_works(document: str, checkout: Path, d
             assert done.returncode == 0, f"{place}\n{done.stderr[-3000:]}"
         elif block.language == "sh":
             for command in dict.fromkeys(text.splitlines()):
-                if command not in done:
+                if command not in commands_run:
                     run(command, checkout)
-                done.add(command)
+                commands_run.add(command)
         else:
             assert block.language in ("text", "yaml"), f"{place}: a block of an unknown kind, {block.language!r}"
             if block.language == "yaml":
