@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1  # to be raised when `write_csv` or `write_json` writes the same values in another way
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WRITE_ERRORS = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+REMEDY = "delete it and run snakemake again"
 
 
 @contextlib.contextmanager
@@ -27,7 +30,6 @@ def atomic(path: Path) -> Iterator[Path]:
     After a kill or an error `path` is as it was before. The temporary file exists already: write into it, don't replace
     it. Raises UserError where the folder can't be written or the disk is full.
     """
-    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
@@ -51,11 +53,7 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         os.close(handle)
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-WRITE_ERRORS = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+            temporary.unlink()
 
 
 def cannot_write(path: Path, error: OSError) -> str:
@@ -85,9 +83,6 @@ def check_writable(folder: Path) -> None:
         raise UserError(f"results: {existing} is not a folder that can be written; check its permissions")
 
 
-REMEDY = "delete it and run snakemake again"
-
-
 def write_text(path: Path, text: str) -> None:
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -106,7 +101,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises UserError, naming the file, where it is missing, unreadable or something else."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run snakemake to make it") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -123,5 +118,5 @@ def digest(value: Any) -> str:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
-    with Path(path).open("rb") as opened:
+    with path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

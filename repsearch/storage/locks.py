@@ -57,9 +57,9 @@ def hold_one(names: Sequence[str], folder: Path, poll_seconds: float = 1.0) -> i
     """
     waiting = False
     while True:
-        for place, name in enumerate(names):
+        for index, name in enumerate(names):
             if _hold_folder(folder / name):
-                return place
+                return index
         if not waiting:
             log.info("waiting: all are taken by other jobs (%s)", ", ".join(names))
             waiting = True
