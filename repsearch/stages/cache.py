@@ -37,13 +37,13 @@ def up_to_date(job: Any, out: Path, *inputs: Path) -> bool:
     made_from = key(job, *inputs)
     keys = [{**made_from, "code": code(job, backend)} for backend in BACKENDS]
     try:
-        same = verify(manifest_path(job, out))["key"] in keys
+        matches = verify(manifest_path(job, out))["key"] in keys
     except UserError:
         return False
-    if same:
+    if matches:
         resume.forget(out)
         log.info("%s is up to date: its inputs did not change", out)
-    return same
+    return matches
 
 
 def key(job: Any, *inputs: Path, backend: str = "dense") -> dict[str, Any]:

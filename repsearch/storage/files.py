@@ -39,7 +39,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # tells `_sweep` that its writer lives
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # tells `_sweep` that its writer is alive
         yield temporary
         os.fsync(handle)
         umask = os.umask(0)
@@ -66,7 +66,7 @@ def cannot_write(path: Path, error: OSError) -> str:
 def _sweep(path: Path) -> None:
     """Delete the temporary files of killed writers of `path`."""
     for name in glob.glob(f".{glob.escape(path.stem)}-????????{glob.escape(path.suffix)}", root_dir=path.parent):
-        with contextlib.suppress(OSError), (path.parent / name).open("r+b") as opened:  # OSError: its writer lives
+        with contextlib.suppress(OSError), (path.parent / name).open("r+b") as opened:  # OSError: alive
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             (path.parent / name).unlink()
 

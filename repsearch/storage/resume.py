@@ -47,7 +47,8 @@ class Resume:
         for content in self._read():
             with np.load(io.BytesIO(content), allow_pickle=False) as opened:
                 parts.append(dict(opened))
-        count, number, saved = sum(len(next(iter(part.values()))) for part in parts), len(parts), len(parts)
+        count = sum(len(next(iter(part.values()))) for part in parts)
+        number = saved = len(parts)
         if parts:
             log.info("resuming after %d finished searches (%s)", count, self.folder)
         for part in work(count):
