@@ -31,16 +31,15 @@ def device_wanted(device: str, elsewhere: bool) -> str:
     return "cuda" if device == "auto" and elsewhere else device
 
 
-def gpus_found(folder: Path | None = None) -> int:
-    """How many GPUs this machine shows, in `folder` (/dev), without torch, which takes seconds to import.
+def gpus_found() -> int:
+    """How many GPUs this machine shows in `DEVICES`, without torch, which takes seconds to import.
 
     CUDA_VISIBLE_DEVICES, where it is set, hides the others. Too high a guess is harmless: a job waits for its GPU.
     """
-    folder = folder or DEVICES
-    count = len(list(folder.glob("nvidia[0-9]*")))
-    if not count and (folder / "kfd").exists():  # AMD
-        count = len(list(folder.glob("dri/renderD*")))
-    if not count and (folder / "dxg").exists():  # Linux on Windows, which does not tell how many
+    count = len(list(DEVICES.glob("nvidia[0-9]*")))
+    if not count and (DEVICES / "kfd").exists():  # AMD
+        count = len(list(DEVICES.glob("dri/renderD*")))
+    if not count and (DEVICES / "dxg").exists():  # Linux on Windows, which does not tell how many
         count = 1
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
@@ -48,12 +47,12 @@ def gpus_found(folder: Path | None = None) -> int:
     return min(count, len(list(takewhile(lambda name: name.strip() not in ("", "-1"), visible.split(",")))))
 
 
-def gpus_wanted(device: str, folder: Path | None = None) -> int:
+def gpus_wanted(device: str) -> int:
     """How many GPUs a job asks the workflow for, from the device that is wanted: 1 or 0.
 
     `auto` looks for a GPU on this machine, so that jobs which will compute on the CPU run in parallel.
     """
-    return int(device == "cuda" or (device == "auto" and gpus_found(folder) > 0))
+    return int(device == "cuda" or (device == "auto" and gpus_found() > 0))
 
 
 def choose(name: str, threads: int) -> torch.device:

@@ -52,10 +52,8 @@ def in_batches(count: int, size: int, work: Callable[[slice], T], title: str, sm
                 result = work(part)
             except torch.OutOfMemoryError as error:
                 if size <= smallest:
-                    raise UserError(
-                        f"the GPU's memory does not hold {size} of the images at a time: free it of other jobs, or "
-                        f"lower population or width ({str(error).splitlines()[0]})"
-                    ) from None
+                    hint = f"free it of other jobs, or lower population or width ({str(error).splitlines()[0]})"
+                    raise UserError(f"the GPU's memory does not hold {size} of the images at a time: {hint}") from None
                 size = -(-size // 2)
                 log.warning("out of memory: continuing with batches of %d", size)
             else:

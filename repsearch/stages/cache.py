@@ -1,6 +1,7 @@
 """Whether the output of a job is up to date: known without torch, which takes seconds to import."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Any
 
 from repsearch import jobs
 from repsearch.data.sources import is_code
-from repsearch.storage import manifest
-from repsearch.storage.manifest import read_manifest
-from repsearch.storage.provenance import code_version, code_versions, named_code, recipe_code
+from repsearch.errors import UserError
+from repsearch.storage import resume
+from repsearch.storage.manifest import read_manifest, verify
+from repsearch.storage.provenance import BACKENDS, code_version, named_code
+
+log = logging.getLogger(__name__)
 
 STAGES = {  # the module that makes what a job asks for
     jobs.PrepareJob: "stages.dataset",
@@ -24,18 +28,28 @@ STAGES = {  # the module that makes what a job asks for
 
 
 def up_to_date(job: Any, out: Path, *inputs: Path) -> bool:
-    """Whether `out` was made by this job from these inputs, by any backend of the search; says so in the log.
+    """Whether `out` is intact and was made by this job from these inputs, by any backend of the search.
 
-    inputs: prepared data, search network and the manifests of targets, as far as the stage takes them, in this order.
+    If so, it says so in the log and deletes what `resume` kept. Snakemake runs a stage again when an input was made
+    again; this is how a stage finds that the input is the same. inputs: prepared data, search network and the manifests
+    of targets, as far as the stage takes them, in this order.
     """
-    plain = _made_from(job, inputs)
-    codes = code_versions(STAGES[type(job)], _named(job))
-    return manifest.up_to_date(out, manifest_path(job, out), [{**plain, "code": code} for code in codes])
+    made_from = key(job, *inputs)
+    keys = [{**made_from, "code": code(job, backend)} for backend in BACKENDS]
+    try:
+        matches = verify(manifest_path(job, out))["key"] in keys
+    except UserError:
+        return False
+    if matches:
+        resume.forget(out)
+        log.info("%s is up to date: its inputs did not change", out)
+    return matches
 
 
 def key(job: Any, *inputs: Path, backend: str = "dense") -> dict[str, Any]:
     """What decides the output of a job: its settings, the digests of its inputs, and the code version."""
-    return {**_made_from(job, inputs), "code": code(job, backend)}
+    settings, digests = asdict(job), [read_manifest(path.with_suffix(".json"))["sha256"] for path in inputs]
+    return {"job": json.loads(json.dumps(settings)), "inputs": digests, "code": code(job, backend)}
 
 
 def code(job: Any, backend: str = "dense") -> str:
@@ -50,18 +64,13 @@ def manifest_path(job: Any, out: Path) -> Path:
     return out.with_name(out.name.removesuffix(".zarr.zip").removesuffix(out.suffix) + ".json")
 
 
-def _made_from(job: Any, inputs: tuple[Path, ...]) -> dict[str, Any]:
-    settings = json.loads(json.dumps(asdict(job)))
-    return {"job": settings, "inputs": [read_manifest(path.with_suffix(".json"))["sha256"] for path in inputs]}
-
-
 def _named(job: Any) -> Mapping[str, str]:
     """Digests of the user's own code that the job runs."""
     match job:
         case jobs.PrepareJob(source=source) if is_code(source):
             return named_code([source])
-        case jobs.NetworkJob(calibration=settings):
-            return recipe_code(settings)
-        case jobs.SearchJob(recipe=settings) | jobs.FitnessJob(recipe=settings) | jobs.DiversityJob(recipe=settings):
-            return recipe_code(settings)
+        case jobs.NetworkJob(calibration=settings) | jobs.SearchJob(recipe=settings):
+            return named_code(vars(settings).values())
+        case jobs.FitnessJob(recipe=settings) | jobs.DiversityJob(recipe=settings):
+            return named_code(vars(settings).values())
     return {}

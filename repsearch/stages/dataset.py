@@ -1,6 +1,7 @@
 """Stage: prepare a data set: a source's images with a fixed split and the normalisation, in one npz file."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +29,8 @@ def make(job: PrepareJob, folder: Path, out: Path) -> None:
     chosen = _sample(random, len(raw.x_train), job.images, "images", source)
     chosen_test = _sample(random, len(raw.x_test), job.test_images, "test_images", source)
     if job.validation_images >= len(chosen):
-        raise UserError(
-            f"validation_images ({job.validation_images}) leaves none of {source}'s {len(chosen)} images to train on"
-        )
+        images = f"{source}'s {len(chosen)} images"
+        raise UserError(f"validation_images ({job.validation_images}) leaves none of {images} to train on")
     order = random.permutation(len(chosen))
     validation, train = np.sort(order[: job.validation_images]), np.sort(order[job.validation_images :])
     x = raw.x_train[chosen]
@@ -38,27 +38,13 @@ def make(job: PrepareJob, folder: Path, out: Path) -> None:
     mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
     if not (std > 0).all():
         raise UserError(f"{source}: a channel is constant over all training images")
+    arrays: dict[str, Any] = {"images": x, "labels": raw.y_train[chosen], "train": train, "validation": validation}
+    arrays |= {"test_images": raw.x_test[chosen_test], "test_labels": raw.y_test[chosen_test]}
+    arrays |= {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
     with atomic(out) as temporary, temporary.open("wb") as opened:
-        np.savez(
-            opened,
-            images=x,
-            labels=raw.y_train[chosen],
-            train=train,
-            validation=validation,
-            test_images=raw.x_test[chosen_test],
-            test_labels=raw.y_test[chosen_test],
-            mean=mean.astype(np.float32),
-            std=std.astype(np.float32),
-        )
-    facts = {
-        "source": source,
-        "classes": raw.classes,
-        "shape": list(x.shape[1:]),
-        "train_images": len(train),
-        "validation_images": len(validation),
-        "test_images": len(chosen_test),
-        "sha256": file_digest(out),
-    }
+        np.savez(opened, **arrays)
+    counts = {"train_images": len(train), "validation_images": len(validation), "test_images": len(chosen_test)}
+    facts = {"source": source, "classes": raw.classes, "shape": list(x.shape[1:]), **counts, "sha256": file_digest(out)}
     write_manifest(cache.manifest_path(job, out), cache.key(job), [out], facts)
 
 

@@ -14,7 +14,7 @@ from repsearch.network import Network, Shape
 from repsearch.search.network import SearchNetwork, Statistics
 from repsearch.search.statistics import initialise
 from repsearch.stages import cache
-from repsearch.storage.files import atomic, file_digest
+from repsearch.storage.files import REMEDY, atomic, file_digest
 from repsearch.storage.manifest import verify, write_manifest
 
 log = logging.getLogger(__name__)
@@ -31,14 +31,13 @@ def make(job: NetworkJob, dataset: Path, out: Path) -> None:
     channels, size, _ = data.manifest["shape"]
     shape = Shape(channels, size, data.classes, job.width, head_bias=job.head_bias)
     images = torch.from_numpy(data.normalised(data.images[data.train]))
-    calibration = job.calibration
-    network = initialise(shape, images, job.seed, calibration)
+    network = initialise(shape, images, job.seed, job.calibration)
     content = {"shape": asdict(shape), "weights": network.network.state_dict(), "statistics": network.statistics}
     with atomic(out) as temporary, temporary.open("wb") as opened:  # torch would store a path's name
         torch.save(content, opened)
     key = cache.key(job, dataset)
     write_manifest(cache.manifest_path(job, out), key, [out], {"shape": asdict(shape), "sha256": file_digest(out)})
-    log.info("search network: %s, calibrated on %d images", shape, min(calibration.images, len(images)))
+    log.info("search network: %s, calibrated on %d images", shape, min(job.calibration.images, len(images)))
 
 
 def read(path: Path) -> tuple[SearchNetwork, str]:
@@ -57,9 +56,7 @@ def read(path: Path) -> tuple[SearchNetwork, str]:
         network = Network(shape, weights["whiten.weight"])
         network.load_state_dict(weights)
     except Exception as error:  # pickle, zipfile and torch raise different ones for a damaged file
-        raise UserError(
-            f"{path} is not a search network ({reason(error)}): delete it and run snakemake again"
-        ) from None
+        raise UserError(f"{path} is not a search network ({reason(error)}): {REMEDY}") from None
     return SearchNetwork(network, statistics), str(digest)
 
 

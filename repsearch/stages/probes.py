@@ -1,6 +1,7 @@
 """Stages: the probes of §3.2. Fitness (figure 2): one search layer alone. Diversity (figure 3): independent runs."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,10 @@ from repsearch.jobs import DiversityJob, FitnessJob
 from repsearch.metrics import cosine_gram, effective_number
 from repsearch.search.backends import SearchPath
 from repsearch.search.evolution import search_one_layer
-from repsearch.search.network import SearchNetwork
 from repsearch.search.recipe import BLOCKS
 from repsearch.stages import cache
 from repsearch.stages import network as stage_network
-from repsearch.stages.search import backend, over_images, search_images, seeded
+from repsearch.stages.search import backend, over_images, search_images
 from repsearch.storage.files import digest, write_csv
 from repsearch.storage.manifest import write_manifest
 from repsearch.storage.resume import Arrays, Resume, forget
@@ -73,8 +73,17 @@ def diversity(
     data, net = datasets.read(dataset), stage_network.read(network)[0].to(device)
     indices = _random_images(data, job.images, "figure3.images")
     key = cache.key(job, dataset, network, backend=backend(net, job.recipe, path))
-    resume = Resume(out, {**key, **computing_on(device)})
-    searched = resume.rows(lambda done: _runs(job, data, net, indices, path, done))
+
+    def rest(done: int) -> Iterator[Arrays]:
+        first, start = divmod(done, job.images)
+        for run in range(first, job.runs):
+            remaining = indices[start if run == first else 0 :]
+            recipe = replace(job.recipe, seed=job.recipe.seed + run)
+            for result in search_images(net, data, remaining, recipe, path, title=f"run {run + 1} of {job.runs}"):
+                loss = {f"loss/{block}": result.history[block][:, -1].numpy() for block in BLOCKS}
+                yield {block: result.targets[block].half().numpy() for block in BLOCKS} | loss
+
+    searched = Resume(out, {**key, **computing_on(device)}).rows(rest)
 
     def by_image(name: str) -> Tensor:
         return torch.from_numpy(searched[name]).unflatten(0, (job.runs, job.images)).transpose(0, 1).contiguous()
@@ -111,29 +120,11 @@ def diversity_by_runs(candidates: Tensor, counts: Tensor) -> pd.DataFrame:
     for runs in range(1, counts.shape[1] + 1):
         first = [(gram[:runs, :runs], count[:runs]) for gram, count in zip(grams, counts, strict=True)]
         numbers = [effective_number(gram[count][:, count]) for gram, count in first if count.any()]
-        rows.append(
-            {
-                "runs": runs,
-                "mean": np.mean(numbers) if numbers else np.nan,
-                "std": np.std(numbers, ddof=1) if len(numbers) > 1 else np.nan,
-                "n": len(numbers),
-                "accepted": float(counts[:, :runs].float().mean()),
-            }
-        )
+        mean = np.mean(numbers) if numbers else np.nan
+        std = np.std(numbers, ddof=1) if len(numbers) > 1 else np.nan
+        accepted = float(counts[:, :runs].float().mean())
+        rows.append({"runs": runs, "mean": mean, "std": std, "n": len(numbers), "accepted": accepted})
     return pd.DataFrame(rows)
-
-
-def _runs(
-    job: DiversityJob, data: Prepared, network: SearchNetwork, indices: NDArray[np.int64], path: SearchPath, done: int
-) -> Iterator[Arrays]:
-    """The searches after the first `done`, run by run: one row per run and image, candidates and final losses."""
-    first, start = divmod(done, job.images)
-    for run in range(first, job.runs):
-        remaining = indices[start if run == first else 0 :]
-        recipe = seeded(job.recipe, run)
-        for result in search_images(network, data, remaining, recipe, path, title=f"run {run + 1} of {job.runs}"):
-            loss = {f"loss/{block}": result.history[block][:, -1].numpy() for block in BLOCKS}
-            yield {block: result.targets[block].half().numpy() for block in BLOCKS} | loss
 
 
 def _random_images(data: Prepared, count: int, setting: str) -> NDArray[np.int64]:

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,14 +59,9 @@ def make(
     arrays: dict[str, NDArray[Any]] = {"indices": indices, "labels": data.labels[indices], **searched}
     if not all(np.isfinite(values).all() for values in arrays.values()):
         raise UserError(f"searching images {job.start} … {job.stop} gave values that are not finite: check the recipe")
-    attributes = {
-        "recipe": job.recipe.to_dict(),
-        "recipe_digest": digest(job.recipe.to_dict()),
-        "network": network_digest,
-        "code_version": key["code"],
-        "device": device.type,
-        "path": "dense" if computed_by == "dense" else "fused",
-    }
+    recipe, kind = job.recipe.to_dict(), "dense" if computed_by == "dense" else "fused"
+    attributes = {"recipe": recipe, "recipe_digest": digest(recipe), "network": network_digest}
+    attributes |= {"code_version": key["code"], "device": device.type, "path": kind}
     shards.write(out, cache.manifest_path(job, out), arrays, attributes, key)
     forget(out)
     initial, final = arrays["initial_cross_entropy"], arrays["final_cross_entropy"]
@@ -76,14 +70,11 @@ def make(
 
 def _arrays(result: SearchResult) -> dict[str, NDArray[Any]]:
     """What a shard keeps of each image, by the names of its arrays."""
-    arrays = {
-        "initial_cross_entropy": result.initial.float().numpy(),
-        "final_cross_entropy": result.final.float().numpy(),
-    }
+    arrays = {"initial_cross_entropy": result.initial.float(), "final_cross_entropy": result.final.float()}
     for layer in SEARCH_LAYERS:
-        arrays[f"targets/{layer}"] = result.targets[layer].half().numpy()
-        arrays[f"history/{layer}"] = result.history[layer].float().numpy()
-    return arrays
+        arrays[f"targets/{layer}"] = result.targets[layer].half()
+        arrays[f"history/{layer}"] = result.history[layer].float()
+    return {name: values.numpy() for name, values in arrays.items()}
 
 
 def search_images(
@@ -125,8 +116,3 @@ def backend(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> str:
     if not backends.choose(network, recipe, path):
         return "dense"
     return "gpu" if network.device.type == "cuda" else "cpu"
-
-
-def seeded(recipe: Recipe, run: int) -> Recipe:
-    """The recipe of independent run number `run` (§3.2): the same but for its seed."""
-    return replace(recipe, seed=recipe.seed + run)

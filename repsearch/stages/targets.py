@@ -1,5 +1,6 @@
 """Stage: what the targets of a recipe are like, for the readings study."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,34 +24,24 @@ def make(job: DescribeJob, manifests: Sequence[Path], out: Path) -> None:
     """
     if cache.up_to_date(job, out, *manifests):
         return
-    labels: list[Any] = []
-    initial: list[Any] = []
-    final: dict[str, list[Any]] = {layer: [] for layer in SEARCH_LAYERS}
-    maps: dict[str, list[Any]] = {block: [] for block in BLOCKS}
+    parts: defaultdict[str, list[Any]] = defaultdict(list)
     for manifest in manifests:
         arrays, attributes = targets.read(*targets.paths(manifest))
-        compared = max(0, IMAGES - sum(map(len, labels)))
-        initial.append(arrays["initial_cross_entropy"])
+        compared = max(0, IMAGES - sum(map(len, parts["labels"])))
+        parts["labels"].append(arrays["labels"])
+        parts["cross_entropy_initial"].append(arrays["initial_cross_entropy"])
         for layer in SEARCH_LAYERS:
-            final[layer].append(arrays[f"history/{layer}"][:, -1])
+            parts[f"cross_entropy_{layer}"].append(arrays[f"history/{layer}"][:, -1])
         for block in BLOCKS:
-            maps[block].append(arrays[f"targets/{block}"][:compared])
-        labels.append(arrays["labels"])
+            parts[block].append(arrays[f"targets/{block}"][:compared])
+    joined = {name: np.concatenate(rows) for name, rows in parts.items()}
     key = cache.key(job, *manifests)
-    facts: dict[str, Any] = {
-        "dataset": job.dataset,
-        "recipe": job.recipe,
-        "recipe_digest": attributes["recipe_digest"],
-        "network": attributes["network"],
-        "code_version": f"{attributes['code_version']}, {key['code']}",
-        "images": sum(map(len, labels)),
-        "cross_entropy_initial": float(np.concatenate(initial).mean()),
-    }
-    for layer, values in final.items():
-        facts[f"cross_entropy_{layer}"] = float(np.concatenate(values).mean())
-    for block, parts in maps.items():
-        vectors = torch.from_numpy(np.concatenate(parts))
-        classes = torch.from_numpy(np.concatenate(labels)[: len(vectors)])
-        within, between = metrics.class_cosines(metrics.cosine_gram(vectors), classes)
+    facts: dict[str, Any] = {"dataset": job.dataset, "recipe": job.recipe}
+    facts |= {"recipe_digest": attributes["recipe_digest"], "network": attributes["network"]}
+    facts |= {"code_version": f"{attributes['code_version']}, {key['code']}", "images": len(joined["labels"])}
+    facts |= {name: float(values.mean()) for name, values in joined.items() if name.startswith("cross_entropy")}
+    for block in BLOCKS:
+        gram = metrics.cosine_gram(torch.from_numpy(joined[block]))
+        within, between = metrics.class_cosines(gram, torch.from_numpy(joined["labels"][: len(gram)]))
         facts[f"within_class_{block}"], facts[f"between_class_{block}"] = within, between
     write_manifest(out, key, [], facts)

@@ -23,7 +23,7 @@ from repsearch.stages import cache
 from repsearch.storage.files import atomic, digest, write_csv
 from repsearch.storage.manifest import read_manifest, write_manifest
 from repsearch.storage.resume import Resume, forget
-from repsearch.storage.targets import Targets
+from repsearch.storage.targets import read_all
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def make(
         expected: dict[str, Any] = {"recipe_digest": digest(job.recipe.to_dict())}
         if network is not None:
             expected["network"] = read_manifest(network.with_suffix(".json"))["sha256"]
-        targets = Targets(manifests, len(data.images), expected).arrays
+        targets = read_all(manifests, len(data.images), expected)
         searched_by = sorted({str(read_manifest(manifest).get("code_version")) for manifest in manifests})
     elif job.variant.learns == "targets":
         raise UserError(f"variant {job.variant_name} learns targets, but the run names no recipe")
@@ -56,55 +56,39 @@ def make(
     shape = Shape(channels, size, data.classes, job.width, 2 * job.depth, job.head_bias)
     model = Network(shape, whitening_filters(images, seed=job.seed), job.seed)
     test_images = torch.from_numpy(data.normalised(data.test_images)).to(device)
+    test = Split(test_images, torch.from_numpy(data.test_labels).to(device), {})
+    training, validation = (_split(data, indices, targets, device) for indices in (data.train, data.validation))
+    augmented = job.augmentation == "augmented"
     resume = Resume(out, {**key, **computing_on(device)})
     try:
         result = train(
-            model,
-            _split(data, data.train, targets, device),
-            _split(data, data.validation, targets, device),
-            Split(test_images, torch.from_numpy(data.test_labels).to(device), {}),
-            job.training,
-            job.variant,
-            job.seed,
-            flip=job.flip and job.augmentation == "augmented",
-            pad=job.pad if job.augmentation == "augmented" else 0,
+            model, training, validation, test, job.training, job.variant, job.seed,
+            flip=job.flip and augmented, pad=job.pad if augmented else 0,
             progress=lambda epochs: bar(epochs, title=f"{job.dataset} {job.variant_name}", unit="epoch"),
-            state=resume.state(device),
-            save=resume.save_state,
-        )
+            state=resume.state(device), save=resume.save_state,
+        )  # fmt: skip
     except FloatingPointError as error:
         raise UserError(f"{job.dataset}, {job.variant_name}: {error}") from None
     write_csv(out / "epochs.csv", pd.DataFrame(result.epochs))
     with atomic(out / "weights.pt") as temporary, temporary.open("wb") as opened:  # torch would store a path's name
         torch.save({"shape": asdict(shape), "weights": result.weights}, opened)
     facts = {
-        "dataset": job.dataset,
-        "augmentation": job.augmentation,
-        "variant": job.variant_name,
-        "depth": job.depth,
-        "recipe": job.recipe_name,
-        "recipe_digest": digest(job.recipe.to_dict()) if job.recipe else "",
+        "dataset": job.dataset, "augmentation": job.augmentation, "variant": job.variant_name, "depth": job.depth,
+        "recipe": job.recipe_name, "recipe_digest": digest(job.recipe.to_dict()) if job.recipe else "",
         "population": job.recipe.population if job.recipe else 0,
         "generations": job.recipe.layers[0].generations if job.recipe else 0,
-        "seed": job.seed,
-        "epochs": job.training.epochs,
-        "epoch_chosen": result.epoch_chosen,
-        "validation_accuracy": round(result.validation_accuracy, 6),
-        "test_accuracy": round(result.test_accuracy, 6),
-        "train_images": len(data.train),
-        "validation_images": len(data.validation),
-        "test_images": len(data.test_labels),
-        "width": job.width,
-        "training": asdict(job.training),
+        "seed": job.seed, "epochs": job.training.epochs, "epoch_chosen": result.epoch_chosen,
+        "validation_accuracy": round(result.validation_accuracy, 6), "test_accuracy": round(result.test_accuracy, 6),
+        "train_images": len(data.train), "validation_images": len(data.validation),
+        "test_images": len(data.test_labels), "width": job.width, "training": asdict(job.training),
         "settings_digest": digest([asdict(job.training), asdict(job.variant), job.head_bias]),
         "code_version": digest([key["code"], *searched_by]),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "torch": torch.__version__,
-    }
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu", "torch": torch.__version__,
+    }  # fmt: skip
     write_manifest(out / "summary.json", key, [out / "epochs.csv", out / "weights.pt"], facts)
     forget(out)
-    accuracies = result.validation_accuracy, result.epoch_chosen, result.test_accuracy
-    log.info("validation %.4f (epoch %d), test %.4f", *accuracies)
+    scores = result.validation_accuracy, result.epoch_chosen, result.test_accuracy
+    log.info("validation %.4f (epoch %d), test %.4f", *scores)
 
 
 def _split(

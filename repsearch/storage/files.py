@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1  # to be raised when `write_csv` or `write_json` writes the same values in another way
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WRITE_ERRORS = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+REMEDY = "delete it and run snakemake again"
 
 
 @contextlib.contextmanager
@@ -27,7 +30,6 @@ def atomic(path: Path) -> Iterator[Path]:
     After a kill or an error `path` is as it was before. The temporary file exists already: write into it, don't replace
     it. Raises UserError where the folder can't be written or the disk is full.
     """
-    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
@@ -37,7 +39,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # tells `_sweep` that its writer lives
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # tells `_sweep` that its writer is alive
         yield temporary
         os.fsync(handle)
         umask = os.umask(0)
@@ -51,11 +53,7 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         os.close(handle)
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-WRITE_ERRORS = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+            temporary.unlink()
 
 
 def cannot_write(path: Path, error: OSError) -> str:
@@ -68,7 +66,7 @@ def cannot_write(path: Path, error: OSError) -> str:
 def _sweep(path: Path) -> None:
     """Delete the temporary files of killed writers of `path`."""
     for name in glob.glob(f".{glob.escape(path.stem)}-????????{glob.escape(path.suffix)}", root_dir=path.parent):
-        with contextlib.suppress(OSError), (path.parent / name).open("r+b") as opened:  # OSError: its writer lives
+        with contextlib.suppress(OSError), (path.parent / name).open("r+b") as opened:  # OSError: alive
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             (path.parent / name).unlink()
 
@@ -83,9 +81,6 @@ def check_writable(folder: Path) -> None:
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"results: {existing} is not a folder that can be written; check its permissions")
-
-
-REMEDY = "delete it and run snakemake again"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -106,7 +101,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises UserError, naming the file, where it is missing, unreadable or something else."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run snakemake to make it") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -123,5 +118,5 @@ def digest(value: Any) -> str:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
-    with Path(path).open("rb") as opened:
+    with path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

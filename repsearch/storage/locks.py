@@ -44,7 +44,7 @@ def hold(path: Path, output: Path) -> None:
         return
     job = os.environ.get("SLURM_JOB_ID")
     text = f"process {os.getpid()} on {socket.gethostname()}" + (f", Slurm job {job}" if job else "")
-    with contextlib.suppress(OSError):  # only a waiting process reads this: a full disk does no harm
+    with contextlib.suppress(OSError):  # only a waiting process reads this: a full disk is harmless
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{text}\n".encode(), 0)
 
@@ -52,14 +52,14 @@ def hold(path: Path, output: Path) -> None:
 def hold_one(names: Sequence[str], folder: Path, poll_seconds: float = 1.0) -> int:
     """Hold the first of several locks that is free: its index in `names`; wait, and log it, while none is free.
 
-    The lock of a name is a folder of that name in `folder`, which all users of this machine may share, as /tmp: it
-    takes only reading to lock a folder, and programs that clean /tmp spare one that is locked.
+    The lock of a name is a folder of that name in `folder`, which all users of this machine may share, such as /tmp:
+    read permission is enough to lock a folder, and programs that clean /tmp spare one that is locked.
     """
     waiting = False
     while True:
-        for place, name in enumerate(names):
+        for index, name in enumerate(names):
             if _hold_folder(folder / name):
-                return place
+                return index
         if not waiting:
             log.info("waiting: all are taken by other jobs (%s)", ", ".join(names))
             waiting = True

@@ -4,16 +4,12 @@ A manifest has the `key` (all that decides the output: the job, the digests of t
 (names in the same folder, with their SHA-256), facts about the output, and a `checksum` of all this.
 """
 
-import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from repsearch.errors import UserError
-from repsearch.storage import resume
 from repsearch.storage.files import REMEDY, digest, file_digest, read_json, write_json
-
-log = logging.getLogger(__name__)
 
 
 def write_manifest(manifest: Path, key: dict[str, Any], files: Sequence[Path], facts: dict[str, Any]) -> None:
@@ -40,18 +36,3 @@ def verify(manifest: Path) -> dict[str, Any]:
         if not path.is_file() or file_digest(path) != value:
             raise UserError(f"{path} is missing or not what {manifest} says: delete both, then run snakemake again")
     return stated
-
-
-def up_to_date(output: Path, manifest: Path, keys: Collection[dict[str, Any]]) -> bool:
-    """Whether an output is intact and was made from one of `keys`; says so in the log and deletes what `resume` kept.
-
-    Snakemake runs a stage again when an input was made again; this is how a stage finds that the input is the same.
-    """
-    try:
-        same = verify(manifest)["key"] in keys
-    except UserError:
-        return False
-    if same:
-        resume.forget(output)
-        log.info("%s is up to date: its inputs did not change", output)
-    return same

@@ -34,11 +34,6 @@ def code_version(stage: str, backend: str = "dense", named: Mapping[str, str] | 
     return digest({**meanings, **(named or {})})
 
 
-def code_versions(stage: str, named: Mapping[str, str] | None = None) -> list[str]:
-    """The versions of all backends: a result of any of them is what the stage would compute now, up to rounding."""
-    return [code_version(stage, backend, named) for backend in BACKENDS]
-
-
 def closure(stage: str, backend: str = "dense") -> dict[str, str]:
     """The modules of this package that decide what `stage` computes with a backend of the search, with their texts."""
     start = BACKENDS[backend]
@@ -56,19 +51,13 @@ def closure(stage: str, backend: str = "dense") -> dict[str, str]:
     return {name.removeprefix(prefix): text for name, text in texts.items()}
 
 
-def named_code(references: Iterable[str]) -> dict[str, str]:
-    """For each `module:function`, a digest of the module's file and of the modules that it imports from the same tree.
+def named_code(settings: Iterable[Any]) -> dict[str, str]:
+    """For each setting `module:function`, a digest of the module's file and of what it imports from the same tree.
 
     The tree is the folder where the command runs, or an installed package. Nothing is imported or run.
     Raises UserError where there is no such module.
     """
-    return {reference: _named(reference) for reference in references}
-
-
-def recipe_code(recipe: Any) -> dict[str, str]:
-    """`named_code` of the operators that a recipe (or another dataclass of settings) names in its fields."""
-    values = [value for value in vars(recipe).values() if isinstance(value, str)]
-    return named_code(value for value in values if is_reference(value))
+    return {value: _named(value) for value in settings if isinstance(value, str) and is_reference(value)}
 
 
 def _named(reference: str) -> str:

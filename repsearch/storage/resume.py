@@ -1,15 +1,14 @@
 """What an unfinished job has computed, kept next to its output: a job that was cut short resumes from there.
 
 Each part is one file in a hidden folder (`.NAME.partial`). Nothing in it is trusted: a part begins with a digest of its
-content and of the key, all that decides the result, so that one that is cut, altered or of another job counts as
-missing. Parts are NumPy arrays or tensors and plain data; nothing pickled is loaded.
+content and of the key, so that one that is truncated, altered or of another job counts as missing. Parts are NumPy
+arrays or tensors and plain data; nothing pickled is loaded.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import json
 import logging
 import shutil
@@ -48,16 +47,15 @@ class Resume:
         for content in self._read():
             with np.load(io.BytesIO(content), allow_pickle=False) as opened:
                 parts.append(dict(opened))
-        count, number = sum(len(next(iter(part.values()))) for part in parts), len(parts)
+        count = sum(len(next(iter(part.values()))) for part in parts)
+        number = saved = len(parts)
         if parts:
             log.info("resuming after %d finished searches (%s)", count, self.folder)
-        unsaved: list[Arrays] = []
         for part in work(count):
             parts.append(part)
-            unsaved.append(part)
             if self._due():
-                self._write(number, partial(np.savez, **_joined(unsaved)))  # type: ignore[arg-type]
-                number, unsaved = number + 1, []
+                self._write(number, partial(np.savez, **_joined(parts[saved:])))  # type: ignore[arg-type]
+                number, saved = number + 1, len(parts)
         return _joined(parts)
 
     def state(self, device: torch.device) -> dict[str, Any] | None:
@@ -68,8 +66,7 @@ class Resume:
         if not contents:
             return None
         log.info("resuming from the state in %s", self.folder)
-        state: dict[str, Any] = torch.load(io.BytesIO(contents[0]), map_location=device, weights_only=True)
-        return state
+        return dict(torch.load(io.BytesIO(contents[0]), map_location=device, weights_only=True))
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Save the state in place of the last one, if enough time has passed."""
@@ -95,10 +92,7 @@ class Resume:
         if self.folder.is_symlink():  # to a folder that is not this job's to clean
             self.folder.unlink()
         contents: list[bytes] = []
-        for number in itertools.count():
-            content = unseal(self._path(number), [self.key, number])
-            if content is None:
-                break
+        while (content := unseal(self._path(len(contents)), [self.key, len(contents)])) is not None:
             contents.append(content)
         usable = {self._path(number) for number in range(len(contents))}
         others = [path for path in self.folder.glob("*") if path not in usable]
@@ -126,7 +120,7 @@ def seal(path: Path, key: Any, content: bytes) -> None:
 
 
 def unseal(path: Path, key: Any) -> bytes | None:
-    """What was sealed with this key; None where the file is missing, cut, altered or of another key."""
+    """What was sealed with this key; None where the file is missing, truncated, altered or of another key."""
     try:
         sealed = path.read_bytes()
     except OSError:

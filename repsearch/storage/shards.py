@@ -2,23 +2,21 @@
 
 import hashlib
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 from zarr.abc.buffer import Buffer
 from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore
 
 from repsearch.storage.files import atomic
 from repsearch.storage.manifest import write_manifest
+from repsearch.storage.resume import Arrays
 
 FORMAT = 1  # to be raised when a store's arrays or attributes change in name, type or meaning; all searches run again
 CHUNK_IMAGES = 64
-Arrays = Mapping[str, NDArray[Any]]
 
 
 def write(store: Path, manifest: Path, arrays: Arrays, attributes: dict[str, Any], key: dict[str, Any]) -> None:

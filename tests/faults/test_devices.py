@@ -173,8 +173,9 @@ def test_gpus_are_counted_without_torch(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert device.gpus_found(tmp_path) == number
-    assert device.gpus_wanted("auto", tmp_path) == min(1, number)
+    monkeypatch.setattr(device, "DEVICES", tmp_path)
+    assert device.gpus_found() == number
+    assert device.gpus_wanted("auto") == min(1, number)
 
 
 def test_a_job_computes_on_a_gpu_that_no_other_has(

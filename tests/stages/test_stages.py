@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from repsearch import metrics
-from repsearch.devices import choose, gpus_wanted
+from repsearch import devices, metrics
 from repsearch.errors import UserError
 from repsearch.jobs import DescribeJob, NetworkJob, PrepareJob, SearchJob, TrainJob, to_json
 from repsearch.learning.settings import Training, Variant
@@ -52,10 +51,10 @@ def _search(folder: Path, start: int, stop: int, name: str, recipe: Recipe = REC
 
 def test_targets_do_not_depend_on_the_shards(made: Path) -> None:
     expected: dict[str, str] = {}
-    one_shard = targets.Targets([made / "whole.json"], 40, expected)
-    parts = targets.Targets([_search(made, a, b, f"p{a}") for a, b in ((0, 1), (1, 24), (24, 40))], 40, expected)
+    one_shard = targets.read_all([made / "whole.json"], 40, expected)
+    parts = targets.read_all([_search(made, a, b, f"p{a}") for a, b in ((0, 1), (1, 24), (24, 40))], 40, expected)
     for layer in SEARCH_LAYERS:
-        assert np.array_equal(one_shard.arrays[layer], parts.arrays[layer]), layer
+        assert np.array_equal(one_shard[layer], parts[layer]), layer
 
 
 def test_a_shard_is_searched_again_only_if_what_it_is_made_from_changed(made: Path) -> None:
@@ -110,16 +109,7 @@ def test_a_run_that_is_up_to_date_needs_no_torch_and_keeps_its_log(made: Path, t
     job = _run("labels", None)
     stage_train.make(job, made / "d.npz", None, [], tmp_path, CPU)
     (tmp_path / "train.log").write_text("former\n")
-    command = [
-        sys.executable,
-        "-X",
-        "importtime",
-        "-m",
-        "repsearch",
-        "train",
-        "--settings",
-        to_json(job),
-    ]
+    command = [sys.executable, "-X", "importtime", "-m", "repsearch", "train", "--settings", to_json(job)]
     command += ["--dataset", str(made / "d.npz"), "--out", str(tmp_path), "--log", str(tmp_path / "train.log")]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0 and not re.search(r"\| +torch\n", run.stderr), run.stderr[-1000:]
@@ -172,17 +162,18 @@ def test_a_damaged_search_network_is_refused(made: Path, tmp_path: Path) -> None
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_cuda_without_a_gpu_is_refused() -> None:
     with pytest.raises(UserError, match="device: 'cuda' was asked for"):
-        choose("cuda", 1)
+        devices.choose("cuda", 1)
 
 
 def test_a_gpu_is_asked_for_only_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices, "DEVICES", tmp_path)
     (tmp_path / "nvidiactl").write_text("")  # the driver alone
-    assert [gpus_wanted(device, tmp_path) for device in ("auto", "cpu", "cuda")] == [0, 0, 1]
+    assert [devices.gpus_wanted(device) for device in ("auto", "cpu", "cuda")] == [0, 0, 1]
     (tmp_path / "nvidia0").write_text("")
-    assert [gpus_wanted(device, tmp_path) for device in ("auto", "cpu", "cuda")] == [1, 0, 1]
+    assert [devices.gpus_wanted(device) for device in ("auto", "cpu", "cuda")] == [1, 0, 1]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert gpus_wanted("auto", tmp_path) == 0
+    assert devices.gpus_wanted("auto") == 0
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,14 @@ import pytest
 import torch
 
 from repsearch.errors import UserError
+from repsearch.jobs import PrepareJob
+from repsearch.stages import cache
 from repsearch.storage import resume
 from repsearch.storage.files import atomic, write_csv
-from repsearch.storage.manifest import up_to_date, verify, write_manifest
+from repsearch.storage.manifest import verify, write_manifest
+from repsearch.storage.provenance import BACKENDS
+
+JOB, OTHER_JOB = PrepareJob("sklearn:digits", 1), PrepareJob("sklearn:digits", 2)
 
 
 def test_csvs_hold_no_noise_of_float32(tmp_path: Path) -> None:
@@ -34,14 +39,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_outputs_are_kept_only_while_key_and_content_agree(tmp_path: Path) -> None:
-    (tmp_path / "out.csv").write_text("1")
-    manifest = tmp_path / "out.json"
-    write_manifest(manifest, {"a": 1}, [tmp_path / "out.csv"], {"n": 3})
-    assert up_to_date(tmp_path / "out.csv", manifest, [{"a": 2}, {"a": 1}])
-    assert not up_to_date(tmp_path / "out.csv", manifest, [{"a": 2}])
+    out, manifest = tmp_path / "out.csv", tmp_path / "out.json"
+    out.write_text("1")
+    for backend in BACKENDS:
+        write_manifest(manifest, cache.key(JOB, backend=backend), [out], {"n": 3})
+        assert cache.up_to_date(JOB, out)
+        assert not cache.up_to_date(OTHER_JOB, out)
     assert verify(manifest)["n"] == 3
-    (tmp_path / "out.csv").write_text("2")
-    assert not up_to_date(tmp_path / "out.csv", manifest, [{"a": 1}])
+    out.write_text("2")
+    assert not cache.up_to_date(JOB, out)
     with pytest.raises(UserError, match=r"out\.csv is missing or not what .*out\.json says: delete both"):
         verify(manifest)
 
@@ -49,9 +55,9 @@ def test_outputs_are_kept_only_while_key_and_content_agree(tmp_path: Path) -> No
 def test_what_resume_kept_is_deleted_once_the_output_is_up_to_date(tmp_path: Path) -> None:
     parts = resume.folder(tmp_path / "out.csv")
     resume.seal(parts / "0000.part", {}, b"content")
-    write_manifest(tmp_path / "out.json", {"a": 1}, [], {})
-    assert not up_to_date(tmp_path / "out.csv", tmp_path / "out.json", [{"a": 2}]) and parts.exists()
-    assert up_to_date(tmp_path / "out.csv", tmp_path / "out.json", [{"a": 1}]) and not parts.exists()
+    write_manifest(tmp_path / "out.json", cache.key(JOB), [], {})
+    assert not cache.up_to_date(OTHER_JOB, tmp_path / "out.csv") and parts.exists()
+    assert cache.up_to_date(JOB, tmp_path / "out.csv") and not parts.exists()
 
 
 def test_parts_behind_a_symbolic_link_are_not_this_jobs_to_delete(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from repsearch.stages import cache
 from repsearch.storage import provenance
 
 RESULTS = ("tables", "figures", "readings", "reproduction", "report")
+FIGURES = "figure2 figure3 figure4 figure5 figure6 figure7"
 VERSIONS = {  # name → stage and backend of the search
     "dataset": ("stages.dataset", "dense"),
     "network": ("stages.network", "dense"),
@@ -24,7 +25,7 @@ VERSIONS = {  # name → stage and backend of the search
     "train": ("stages.train", "dense"),
     "targets": ("stages.targets", "dense"),
     **{name: (f"results.{name}", "dense") for name in RESULTS},
-    "figure4": ("results.figures.figure4", "dense"),
+    **{name: (f"results.figures.{name}", "dense") for name in FIGURES.split()},
 }
 PROBES = "probes probes-cpu probes-gpu"
 SEARCH = f"search search-cpu search-gpu {PROBES}"
@@ -44,6 +45,7 @@ EDITS = {
     "the reader of prepared data": (
         "data/prepared.py", "np.float32(255)", "np.float32(256)", f"network {SEARCH} train",
     ),
+    "the layout of images": ("data/arrays.py", "(0, 3, 1, 2)", "(0, 3, 2, 1)", f"dataset network {SEARCH} train"),
     "a download": ("data/sources.py", "ATTEMPTS = 3", "ATTEMPTS = 4", "dataset"),
     "images that share R3's statistics": ("stages/search.py", "= 2**23", "= 2**24", SEARCH),
     "statistics of a probe": ("stages/probes.py", "std(numbers, ddof=1)", "std(numbers, ddof=0)", PROBES),
@@ -56,7 +58,7 @@ EDITS = {
     "the storage format's number": ("storage/shards.py", "FORMAT = 1", "FORMAT = 2", f"{SEARCH} train targets"),
     # Results
     "a table's rounding": ("results/tables.py", "['paper_mean']:.1f}", "['paper_mean']:.2f}", "tables reproduction"),
-    "a colour": ("results/style.py", "#0072B2", "#0072B3", "figures figure4 readings reproduction"),
+    "a colour": ("results/style.py", "#0072B2", "#0072B3", f"figures {FIGURES} readings reproduction"),
     "a plot's title": ("results/figures/figure4.py", 'title=f"Scaling ', 'title=f"Scale ', "figure4"),
     "the driver of figures": ("results/figures/__init__.py", "verify_inputs(inputs)", "pass", "figures reproduction"),
     "the names of alternatives": (
@@ -79,11 +81,14 @@ EDITS = {
     "the memory of a batch": ("stages/batches.py", "GPU_MEMORY_SHARE = 0.5", "GPU_MEMORY_SHARE = 0.4", ""),
     "the resume interval": ("storage/resume.py", "SECONDS = 60.0", "SECONDS = 90.0", ""),
     "the manifest writer": ("storage/manifest.py", '"checksum": digest(value)', '"check": digest(value)', ""),
-    "the up-to-date check": ("stages/cache.py", '"inputs": [', '"made_from": [', ""),
+    "the up-to-date check": ("stages/cache.py", '"inputs": digests', '"made_from": digests', ""),
     "Zarr's chunks": ("storage/shards.py", "CHUNK_IMAGES = 64", "CHUNK_IMAGES = 32", ""),
     "the checks of untrusted files": ("storage/untrusted.py", "LZ4_RATIO = 256", "LZ4_RATIO = 255", ""),
     "atomic writes": ("storage/files.py", "os.fsync(handle)", "os.fdatasync(handle)", ""),
     "the cli": ("cli.py", "add_completion=False", "add_completion=True", ""),
+    "the plan": ("plan.py", "class Plan", "class Plans", ""),
+    "the configuration's loader": ("config/load.py", "def named_code(", "def code_named(", ""),
+    "the configuration's resolution": ("config/resolve.py", "def depths(", "def all_depths(", ""),
     "the configuration's schema": ("config/schema.py", "max_length=100", "max_length=200", ""),
     "the jobs": ("jobs.py", "images: int | None = None", "images: int | None = 100", ""),
     "code versions": ("storage/provenance.py", '"cli", ', '"cli",  ', ""),
@@ -126,6 +131,8 @@ def test_a_stage_depends_on_what_it_runs_alone() -> None:
     assert {"search.evolution", "search.operators", "search.recipe", "storage.shards"} <= closure.keys()
     assert not any(name.startswith(("search.cpu", "search.gpu")) for name in closure)  # backends count apart
     assert not any(name.startswith(("results", "learning", "config", "cli")) for name in closure)
+    for stage, backend in VERSIONS.values():
+        assert not {"plan", "config.load", "config.resolve"} & provenance.closure(stage, backend).keys(), stage
     assert {"search.gpu.evolve", "search.gpu.math"} <= provenance.closure("stages.search", "gpu").keys()
 
 
@@ -174,10 +181,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_named_code_counts_with_what_it_imports(folder: Path, file: str, text: str, changes: bool) -> None:
     recipe = SimpleNamespace(crossover="mine.operators:mean", noise="channel", seed=3)
-    before = provenance.recipe_code(recipe)
+    before = provenance.named_code(vars(recipe).values())
     assert before.keys() == {"mine.operators:mean"}
     (folder / file).write_text(text)
-    after = provenance.recipe_code(recipe)
+    after = provenance.named_code(vars(recipe).values())
     assert (after != before) == changes
     stage = "stages.search"
     assert (provenance.code_version(stage, named=after) != provenance.code_version(stage, named=before)) == changes

@@ -37,16 +37,12 @@ def manifests(tmp_path: Path) -> list[Path]:
     return [write(tmp_path, 0, 0, 70), write(tmp_path, 1, 70, 90)]
 
 
-def test_all_shards_are_one_view_in_the_order_of_the_images(manifests: list[Path]) -> None:
-    view = targets.Targets(list(reversed(manifests)), 90, EXPECTED)
+def test_all_shards_are_read_in_the_order_of_the_images(manifests: list[Path]) -> None:
+    view = targets.read_all(list(reversed(manifests)), 90, EXPECTED)
     for layer in SEARCH_LAYERS:
         wanted = np.concatenate([shard(0, 70)[f"targets/{layer}"], shard(70, 90)[f"targets/{layer}"]])
-        assert view.arrays[layer].dtype == np.float16
-        assert np.array_equal(view.arrays[layer], wanted)
-
-
-def test_only_the_layers_asked_for_are_kept(manifests: list[Path]) -> None:
-    assert list(targets.Targets(manifests, 90, EXPECTED, ["block1"]).arrays) == ["block1"]
+        assert view[layer].dtype == np.float16
+        assert np.array_equal(view[layer], wanted)
 
 
 def test_the_digest_does_not_depend_on_chunks(manifests: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,11 +59,11 @@ def test_one_altered_byte_is_refused(manifests: list[Path], at: float) -> None:
     content[int(at * len(content))] ^= 1
     store.write_bytes(content)
     try:
-        view = targets.Targets(manifests, 90, EXPECTED)
+        view = targets.read_all(manifests, 90, EXPECTED)
     except UserError as error:
         assert "shard-0001.zarr.zip" in str(error)
     else:  # a byte that means nothing, such as a zip entry's date
-        assert np.array_equal(view.arrays["block0"][70:], shard(70, 90)["targets/block0"])
+        assert np.array_equal(view["block0"][70:], shard(70, 90)["targets/block0"])
 
 
 def test_truncated_missing_or_no_zip_at_all_is_refused(manifests: list[Path]) -> None:
@@ -76,10 +72,10 @@ def test_truncated_missing_or_no_zip_at_all_is_refused(manifests: list[Path]) ->
     for content in (intact[: len(intact) // 2], b"", b"not a zip"):
         store.write_bytes(content)
         with pytest.raises(UserError, match=r"shard-0001\.zarr\.zip is not a readable Zarr store"):
-            targets.Targets(manifests, 90, EXPECTED)
+            targets.read_all(manifests, 90, EXPECTED)
     store.unlink()
     with pytest.raises(UserError, match=r"shard-0001\.zarr\.zip is missing"):
-        targets.Targets(manifests, 90, EXPECTED)
+        targets.read_all(manifests, 90, EXPECTED)
 
 
 def test_equal_arrays_are_equal_bytes(manifests: list[Path]) -> None:
@@ -100,34 +96,34 @@ def test_a_missing_chunk_is_not_read_as_zeros(manifests: list[Path]) -> None:
             if name != lost:
                 new.writestr(name, content)
     with pytest.raises(UserError, match=r"shard-0000\.zarr\.zip is not .* targets/block0/c/.* is missing"):
-        targets.Targets(manifests, 90, EXPECTED)
+        targets.read_all(manifests, 90, EXPECTED)
 
 
 def test_an_altered_or_damaged_manifest_is_refused(manifests: list[Path]) -> None:
     stated = json.loads(manifests[0].read_text())
     manifests[0].write_text(json.dumps({**stated, "sha256": "0" * 64}))
     with pytest.raises(UserError, match=r"shard-0000\.json was altered: delete it"):
-        targets.Targets(manifests, 90, EXPECTED)
+        targets.read_all(manifests, 90, EXPECTED)
     del stated["checksum"]
     write_manifest(manifests[0], stated["key"], [], {**stated, "sha256": "0" * 64})
     with pytest.raises(UserError, match=r"shard-0000\.zarr\.zip is not what its manifest says"):
-        targets.Targets(manifests, 90, EXPECTED)
+        targets.read_all(manifests, 90, EXPECTED)
     manifests[0].write_text("{")
     with pytest.raises(UserError, match=r"shard-0000\.json can't be read as JSON"):
-        targets.Targets(manifests, 90, EXPECTED)
+        targets.read_all(manifests, 90, EXPECTED)
 
 
 def test_a_shard_of_another_recipe_is_refused(manifests: list[Path]) -> None:
     write(manifests[0].parent, 1, 70, 90, recipe="other")
     with pytest.raises(UserError, match=r"shard-0001\.zarr\.zip has recipe_digest 'other', not 'abc'"):
-        targets.Targets(manifests, 90, EXPECTED)
+        targets.read_all(manifests, 90, EXPECTED)
 
 
 def test_gaps_and_overlaps_are_refused(manifests: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no shard holds image 70: delete"):
-        targets.Targets(manifests[:1], 90, EXPECTED)
+        targets.read_all(manifests[:1], 90, EXPECTED)
     again = write(tmp_path, 2, 80, 90)
     with pytest.raises(UserError, match=r"shard-0001.* and .*shard-0002.* both hold image 80: delete both"):
-        targets.Targets([*manifests, again], 90, EXPECTED)
+        targets.read_all([*manifests, again], 90, EXPECTED)
     with pytest.raises(UserError, match="outside 0 … 79"):
-        targets.Targets(manifests, 80, EXPECTED)
+        targets.read_all(manifests, 80, EXPECTED)
