@@ -135,7 +135,7 @@ def test_slurms_controller_stopped_for_a_while(undisturbed: Path, tmp_path: Path
         try:
             (job,) = wait_until(lambda: cluster.running(folder, "search_shard"), "a shard is searched", driver)
             os.kill(int((cluster.RUN / "pids/slurmctld.pid").read_text()), signal.SIGKILL)
-            wait_until(lambda: cluster.said(folder).count("squeue gives no answer") > 1, "squeue fails", driver)
+            wait_until(lambda: cluster.said(folder).count("squeue doesn't answer") > 1, "squeue fails", driver)
             subprocess.run([cluster.HERE / "start.sh", "--controller"], check=True)
             cluster.finish(driver, folder)
         finally:

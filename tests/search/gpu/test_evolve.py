@@ -28,7 +28,7 @@ from repsearch.search.statistics import initialise
 from tests import small
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="the package triton is not installed")
 if INTERPRETED and find_spec("triton"):
     import triton
