@@ -128,7 +128,7 @@ def send(job: Job, which: signal.Signals) -> None:
 
 
 def checkout(folder: Path, prepared: Path | None = None, **options: Any) -> Path:
-    """A checkout with the tiny scale laid over it, and profiles/slurm with only what this cluster needs changed.
+    """A checkout with the tiny scale as its overlay, and profiles/slurm with only what this cluster needs changed.
 
     Its nodes have no GPUs: jobs are given what Slurm takes for one and compute on the CPU. prepared: a folder to have
     the data set and the search network from. options: of the profile.

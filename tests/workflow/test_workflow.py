@@ -51,7 +51,7 @@ SHARD = "results/tiny/targets/digits/tiny/shard-0000"
 
 
 def snakemake(folder: Path, *arguments: str, **changes: Any) -> subprocess.CompletedProcess[str]:
-    """Run snakemake in `folder`, a checkout with the tiny scale and `changes` laid over it."""
+    """Run snakemake in `folder`, a checkout, with the tiny scale and `changes` as overlay."""
     for name in ("Snakefile", "config.yaml", "workflow", "profiles", "environment.yml"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
