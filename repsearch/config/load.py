@@ -61,10 +61,12 @@ def shards(config: Config, dataset: str, images: int) -> int:
 
 def named_code(config: Config) -> dict[str, str]:
     """The user code that a configuration names: key → `module:function`. Nothing of it is run."""
-    named = {f"datasets.{name}.source": entry.source for name, entry in config.datasets.items()}
+    sources = {f"datasets.{name}.source": entry.source for name, entry in config.datasets.items()}
+    operators: dict[str, str] = {}
     for name, recipe in config.recipes.items():
-        named |= {f"recipes.{name}.{field}": recipe[field] for field in OPERATORS if field in recipe}
-    return {key: value for key, value in named.items() if is_code(value)}
+        operators |= {f"recipes.{name}.{field}": recipe[field] for field in OPERATORS if field in recipe}
+    named = {key: operator for key, operator in operators.items() if extensions.is_reference(operator)}
+    return {key: source for key, source in sources.items() if is_code(source)} | named
 
 
 def _check_names(config: Config) -> None:

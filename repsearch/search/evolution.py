@@ -61,8 +61,8 @@ def search(
     (`backends`). progress: called as progress(search layer, generations done, generations), after every generation on
     the dense path, after a block's last one on the fused path.
 
-    Raises ValueError for arguments that don't fit together, UserError where the fused path can't serve or an operator
-    of one's own can't be loaded.
+    Raises ValueError for arguments that don't fit together, UserError where the fused path can't serve or the
+    user's own operator can't be loaded, fails or returns the wrong thing.
     """
     _check(network, images, labels, indices)
     evolution = Evolution(network, labels, recipe, indices, path, progress)

@@ -30,8 +30,12 @@ def code_version(stage: str, backend: str = "dense", named: Mapping[str, str] | 
     Comments, docstrings, formatting, log lines, error messages and progress titles do not count, nor do the modules of
     `PLUMBING`. backend: a key of `BACKENDS`. named: of the code that the configuration names (`named_code`).
     """
-    meanings = {name: _meaning(text, name in PLUMBING) for name, text in closure(stage, backend).items()}
-    return digest({**meanings, **(named or {})})
+    return digest({**_meanings(PACKAGE, stage, backend), **(named or {})})
+
+
+@cache  # planning asks for it once per job
+def _meanings(package: Path, stage: str, backend: str) -> dict[str, str]:
+    return {name: _meaning(text, name in PLUMBING) for name, text in closure(stage, backend).items()}
 
 
 def closure(stage: str, backend: str = "dense") -> dict[str, str]:
