@@ -24,7 +24,7 @@ from torch import Tensor
 
 from repsearch.search import operators as op
 from repsearch.search.cpu import kernels
-from repsearch.search.cpu.compiling import F, U, compiled, exact
+from repsearch.search.cpu.compiling import F, U, compiled, exact, part
 from repsearch.search.cpu.lanes import LANES, fill, load, root, store, total
 from repsearch.search.cpu.normals import normals, philox
 from repsearch.search.network import Tail
@@ -65,19 +65,10 @@ class Plan(NamedTuple):
 class Mates(NamedTuple):
     """Candidates that children descend from, by slot. Rows of `base` run over (block of channels, slot, position)."""
 
-    base: NDArray[np.float32]  # [rows, 16]; after the last slot, room for one block
+    base: NDArray[np.float32]  # [blocks · slots · positions, 16]
     scale: NDArray[np.float32]  # [slots]
     shift: NDArray[np.float32]  # [slots]
     sigma: NDArray[np.float32]  # [blocks · slots, 16], standard deviation per channel before scaling and smoothing
-
-
-class Workspace(NamedTuple):
-    """Arrays that the work on one block of one child overwrites."""
-
-    noise: NDArray[np.float32]  # [positions + 3, 16]
-    strength: NDArray[np.float32]  # [1, 16]
-    move: NDArray[np.float32]  # [1, 16]
-    moments: NDArray[np.float32]  # [2, 16], the child's mean and variance per channel
 
 
 def evolve(
@@ -156,18 +147,13 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
     kept = plan.explorers if plan.mate_explorers else 0  # the first children, which are mates
     slots = 2 * parents + kept
     mates = Mates(
-        np.empty((blocks * slots * positions + positions, LANES), np.float32),
+        np.empty((blocks * slots * positions, LANES), np.float32),
         np.ones(slots, np.float32),
         np.zeros(slots, np.float32),
         np.empty((blocks * slots, LANES), np.float32),
     )
-    work = Workspace(
-        np.zeros((positions + 3, LANES), np.float32),
-        np.empty((1, LANES), np.float32),
-        np.empty((1, LANES), np.float32),
-        np.empty((2, LANES), np.float32),
-    )
-    pooled = np.empty((max(plan.explorers, plan.refiners) * blocks * plan.sides[0] ** 2, LANES), np.float32)
+    size = plan.sides[0] ** 2
+    pooled = np.empty((max(plan.explorers, plan.refiners, parents) * blocks * size, LANES), np.float32)
     features = np.zeros(((children + 3) // 4 * 4 * blocks * plan.sides[-1] ** 2, LANES), np.float32)
     rows = features.reshape(-1, plan.head.shape[1])
     logits = np.empty((len(rows), len(plan.head)), np.float32)
@@ -177,30 +163,31 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
     pairs = np.empty((children, 2), np.int64)  # of slots
     where = np.empty(parents + kept, np.int64)  # mate → slot
     order, chosen = np.empty(parents, np.int64), np.empty(parents, np.int64)
-    for p in range(parents):
-        where[p] = p
-        for block in range(blocks):
-            if p == 0:
-                kernels.copy(maps[block, 0], 0, best, block * positions, positions)
-            _enter_parent(maps[block, p], block, p, mates, work, plan)
+    remade, slot_of = np.empty(parents, np.int64), np.empty(parents, np.int64)
+    numbers = np.arange(children)
+    explorers, refiners = numbers[: plan.explorers], numbers[plan.explorers :]
+    scratch = np.empty((positions, LANES), np.float32)
+    where[:parents] = np.arange(parents)
+    _enter(maps, mates, plan)
+    for block in range(blocks):
+        best[block * positions : (block + 1) * positions] = maps[block, 0]
 
     for generation in range(1, plan.generations + 1):
         time = U((plan.layer << 24) | generation)
         taken = np.zeros(slots, np.bool_)
         for p in range(parents):
             taken[where[p]] = True
-        free = 0
         for n in range(kept):
-            free = _next_free(taken, free)
-            where[parents + n] = free
+            where[parents + n] = _next_free(taken)
         for n in range(children):
             count = parents if n < plan.explorers else parents + kept
             w0, w1, _, _ = philox(U(0), U(n * _PURPOSES + _PAIR), U(image), time, U(plan.key[0]), U(plan.key[1]))
             pairs[n, 0] = where[np.int64((w0 * U(count)) >> U(32))]
             pairs[n, 1] = where[np.int64((w1 * U(count)) >> U(32))]
-        _score(0, plan.explorers, pairs, where[parents:], image, time, mean, rate, pooled, features, mates, work, plan)
-        nowhere = where[:0]
-        _score(plan.explorers, children, pairs, nowhere, image, time, mean, rate, pooled, features, mates, work, plan)
+        _make(explorers, pairs, where[parents:], scratch, U(image), time, mean, rate, pooled, mates, plan)
+        _forward(explorers, mean, rate, pooled, features, plan)
+        _make(refiners, pairs, where[:0], scratch, U(image), time, mean, rate, pooled, mates, plan)
+        _forward(refiners, mean, rate, pooled, features, plan)
         kernels.head_logits(rows, plan.head, logits)
         for n in range(children):
             losses[parents + n] = _cross_entropy(logits[n], plan.bias, label, mean[n], rate[n])
@@ -210,32 +197,34 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
         _lowest(losses, order[:wanted])
         history[generation - 1] = losses[order[0]]
         if order[0] >= parents:
-            _normal_child(order[0] - parents, pairs, image, time, mean, rate, best, mates, work, plan)
+            n = order[0] - parents
+            _make(numbers[n : n + 1], pairs, where[:0], best, U(image), time, mean, rate, pooled, mates, plan)
+            kernels.normalise(best, mean[n], rate[n])
         if last:
             break
+        again = 0  # how many children are made again, in slots that this generation's mates don't need
         for rank in range(parents):
-            n = order[rank] - parents
-            if n < kept:
+            if order[rank] < parents + kept:
                 chosen[rank] = where[order[rank]]
-                continue
-            free = _next_free(taken, free)  # all of this generation's mates are needed until children are made again
-            chosen[rank] = free
-            for block in range(blocks):
-                row = (block * slots + free) * positions
-                _make(n, pairs[n], block, row, image, time, mates, work, plan)
-                _keep(block, free, mates, work, plan)
-            mates.scale[free], mates.shift[free] = rate[n], rate[n] * mean[n]
+            else:
+                remade[again], slot_of[again] = order[rank] - parents, _next_free(taken)
+                chosen[rank] = slot_of[again]
+                again += 1
+        if again:
+            new = slot_of[:again]
+            _make(remade[:again], pairs, new, scratch, U(image), time, mean, rate, pooled, mates, plan)
         losses[:parents] = losses[order]
         where[:parents] = chosen
 
 
 @compiled
-def _next_free(taken, start):  # type: ignore[no-untyped-def]
-    """The first slot from `start` on that is not taken, which it then is."""
-    while taken[start]:
-        start += 1
-    taken[start] = True
-    return start
+def _next_free(taken):  # type: ignore[no-untyped-def]
+    """The first slot that is not taken, which it then is."""
+    slot = 0
+    while taken[slot]:
+        slot += 1
+    taken[slot] = True
+    return slot
 
 
 @exact
@@ -254,108 +243,91 @@ def _lowest(losses, order):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _enter_parent(parent, block, slot, mates, work, plan):  # type: ignore[no-untyped-def]
-    """Makes a mate of one block [positions, 16] of a first parent."""
-    positions = len(parent)
-    row = (block * len(mates.scale) + slot) * positions
-    kernels.copy(parent, 0, mates.base, row, positions)
-    for n in range(LANES):
-        work.strength[0, n] = work.move[0, n] = F(0)
-    kernels.mix(
-        mates.base, row, row, F(1), F(0), work.noise, work.strength, work.move, plan.shift_mask, row, work.moments
-    )
-    _keep(block, slot, mates, work, plan)
-
-
-@compiled
-def _keep(block, slot, mates, work, plan):  # type: ignore[no-untyped-def]
-    """Makes a mate of the block of a child that was just made in its slot."""
-    slots, positions = len(mates.scale), plan.side**2
-    if plan.smooth_child:
-        kernels.smooth(mates.base, (block * slots + slot) * positions, plan.side, plan.passes, plan.edge)
-    store(mates.sigma, block * slots + slot, root(load(work.moments, 1)))
-
-
-@compiled
-def _make(n, pair, block, row, image, time, mates, work, plan):  # type: ignore[no-untyped-def]
-    """A.4: crossover, mutation and smoothing of one block of child number n, before normalisation.
-
-    It is written to `row` of mates.base, its moments to work.moments.
-    """
-    slots, positions, first, second = len(mates.scale), plan.side**2, pair[0], pair[1]
-    slot, key0, key1 = U(n * _PURPOSES + _NOISE), U(plan.key[0]), U(plan.key[1])
-    half = F(0.5) * (plan.explore if n < plan.explorers else plan.refine)
-    strength = load(mates.sigma, block * slots + first) * (half * mates.scale[first])
-    strength = strength + load(mates.sigma, block * slots + second) * (half * mates.scale[second])
-    if plan.element:
-        normals(work.noise, plan.side, plan.side, block * LANES, slot, image, time, key0, key1)
-        kernels.smooth(work.noise, 0, plan.side, plan.passes, plan.edge)
-    else:
-        normals(work.noise, 1, 1, block * LANES, slot, image, time, key0, key1)
-        strength = strength * load(work.noise, 0)
-        for s in range(positions):
-            store(work.noise, s, fill(plan.smoothed_one[s]))
-    store(work.strength, 0, strength)
-    store(work.move, 0, load(plan.inside, block) * (F(-0.5) * (mates.shift[first] + mates.shift[second])))
-    kernels.mix(
-        mates.base,
-        (block * slots + first) * positions,
-        (block * slots + second) * positions,
-        F(0.5) * mates.scale[first],
-        F(0.5) * mates.scale[second],
-        work.noise,
-        work.strength,
-        work.move,
-        plan.shift_mask,
-        row,
-        work.moments,
-    )
-
-
-@compiled
-def _score(start, stop, pairs, where, image, time, mean, rate, pooled, features, mates, work, plan):  # type: ignore[no-untyped-def]
-    """Makes children `start` to `stop` - 1, and from each its features, its mean and 1 / √(variance + 1e-5).
-
-    where: [stop - start], the slots of those that are mates, or [0] if none are.
-    """
-    blocks, slots, positions = plan.blocks, len(mates.scale), plan.side**2
-    size, last = plan.sides[0] ** 2, plan.sides[-1] ** 2  # positions of the max-pooled maps and of the features
-    means, squares = np.zeros(stop - start), np.zeros(stop - start)
+def _enter(maps, mates, plan):  # type: ignore[no-untyped-def]
+    """Makes mates of the first parents, in slots 0 to k - 1."""
+    blocks, parents, positions, _ = maps.shape
+    flat, slots = maps.reshape(-1, LANES), len(mates.scale)
+    noise, small = np.zeros((positions, LANES), np.float32), np.zeros((4, LANES), np.float32)
     for block in range(blocks):
-        for i in range(stop - start):
-            row = (block * slots + where[i] if len(where) else blocks * slots) * positions
-            _make(start + i, pairs[start + i], block, row, image, time, mates, work, plan)
-            to = (i * blocks + block) * size
-            if plan.later_blocks:
-                kernels.max_pool(mates.base, row, plan.side, pooled, to, plan.sides[0])
+        for p in range(parents):
+            row = (block * slots + p) * positions
+            kernels.copy(flat, (block * parents + p) * positions, mates.base, row, positions)
+            kernels.mix(mates.base, row, row, F(1), F(0), noise, small, plan.shift_mask, mates.base, row)
+            store(mates.sigma, block * slots + p, root(load(small, 3)))
+            if plan.smooth_child:
+                kernels.smooth(mates.base, row, plan.side, plan.passes, plan.edge)
+
+
+@compiled
+def _make(numbers, pairs, to, out, image, time, mean, rate, pooled, mates, plan):  # type: ignore[no-untyped-def]
+    """A.4: crossover, mutation and smoothing of the children of these numbers, before normalisation.
+
+    Of each its mean and 1 / √(variance + 1e-5), and its map, max-pooled as the next block of the network does, to
+    `pooled`, in the order (child, block of channels, position). to: the slots in which they become mates; or [0], then
+    they are written to out [blocks · positions, 16], or one block over the other to [positions, 16].
+    """
+    base, sigma, scale, shift, inside = mates.base, mates.sigma, mates.scale, mates.shift, plan.inside
+    smoothed_one, mask = plan.smoothed_one, plan.shift_mask
+    slots, side, positions, pooled_side = len(scale), plan.side, plan.side**2, plan.sides[0]
+    key0, key1 = U(plan.key[0]), U(plan.key[1])
+    noise, small = np.empty((positions + 3, LANES), np.float32), np.empty((4, LANES), np.float32)
+    means, squares = np.zeros(len(numbers)), np.zeros(len(numbers))
+    become_mates = len(to) > 0
+    target = base if become_mates else out
+    for block in range(plan.blocks):
+        for i in range(len(numbers)):
+            n = numbers[i]
+            first, second = pairs[n, 0], pairs[n, 1]
+            half = F(0.5) * (plan.explore if n < plan.explorers else plan.refine)
+            strength = load(sigma, block * slots + first) * (half * scale[first])
+            strength = load(sigma, block * slots + second) * (half * scale[second]) + strength
+            random = U(n * _PURPOSES + _NOISE)
+            if plan.element:
+                normals(noise, side, side, block * LANES, random, image, time, key0, key1)
+                kernels.smooth(noise, 0, side, plan.passes, plan.edge)
             else:
-                kernels.copy(mates.base, row, pooled, to, positions)
-            average = load(work.moments, 0)
+                normals(noise, 1, 1, block * LANES, random, image, time, key0, key1)
+                strength = strength * load(noise, 0)
+                for s in range(positions):
+                    store(noise, s, fill(smoothed_one[s]))
+            store(small, 0, strength)
+            store(small, 1, load(inside, block) * (F(-0.5) * (shift[first] + shift[second])))
+            if become_mates:
+                row = (block * slots + to[i]) * positions
+            else:
+                row = block * positions if len(out) > positions else 0
+            rows = (block * slots + first) * positions, (block * slots + second) * positions
+            kernels.mix(base, *rows, F(0.5) * scale[first], F(0.5) * scale[second], noise, small, mask, target, row)
+            average, variance = load(small, 2), load(small, 3)
             means[i] += total(average)
-            squares[i] += total(average * average + load(work.moments, 1))
-            if len(where):
-                _keep(block, where[i], mates, work, plan)
-    for i in range(stop - start):
-        n, average = start + i, means[i] / plan.channels
+            squares[i] += total(average * average + variance)
+            position = (i * plan.blocks + block) * pooled_side**2
+            if plan.later_blocks:
+                kernels.max_pool(target, row, side, pooled, position, pooled_side)
+            else:
+                kernels.copy(target, row, pooled, position, positions)
+            if become_mates:
+                store(sigma, block * slots + to[i], root(variance))
+                if plan.smooth_child:
+                    kernels.smooth(base, row, side, plan.passes, plan.edge)
+    for i in range(len(numbers)):
+        n, average = numbers[i], means[i] / plan.channels
         mean[n] = average
         rate[n] = 1.0 / np.sqrt(max(squares[i] / plan.channels - average * average, 0.0) + op.EPSILON)
-        if len(where):
-            mates.scale[where[i]], mates.shift[where[i]] = rate[n], rate[n] * mean[n]
-        for block in range(blocks):
-            at, norm = (i * blocks + block) * size, block * plan.later_blocks * 4
-            to = (n * blocks + block) * last
-            kernels.tail(pooled, at, plan.sides, plan.later_blocks, plan.norms, norm, mean[n], rate[n], features, to)
+        if become_mates:
+            scale[to[i]], shift[to[i]] = rate[n], rate[n] * mean[n]
 
 
 @compiled
-def _normal_child(n, pairs, image, time, mean, rate, out, mates, work, plan):  # type: ignore[no-untyped-def]
-    """Child number n, made again and normalised, into out [blocks · positions, 16]."""
-    positions = plan.side**2
-    scratch = plan.blocks * len(mates.scale) * positions
-    for block in range(plan.blocks):
-        _make(n, pairs[n], block, scratch, image, time, mates, work, plan)
-        for s in range(positions):
-            store(out, block * positions + s, (load(mates.base, scratch + s) - fill(mean[n])) * rate[n])
+def _forward(numbers, mean, rate, pooled, features, plan):  # type: ignore[no-untyped-def]
+    """The tail of the network up to the head, applied to the children of these numbers: their features."""
+    sides, norms, blocks = plan.sides, plan.norms, plan.blocks
+    for i in range(len(numbers)):
+        n = numbers[i]
+        for block in range(blocks):
+            row, to = (i * blocks + block) * sides[0] ** 2, (n * blocks + block) * sides[-1] ** 2
+            norm = block * plan.later_blocks * 4
+            kernels.tail(pooled, row, sides, plan.later_blocks, norms, norm, mean[n], rate[n], features, to)
 
 
 @exact

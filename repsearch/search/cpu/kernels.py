@@ -5,7 +5,7 @@ row. It fits a core's first cache, where it stays from its random numbers to its
 its torch counterpart (`operators`, `search.network`) up to float32 rounding, as tests check.
 """
 
-from repsearch.search.cpu.compiling import F, compiled, reordering
+from repsearch.search.cpu.compiling import F, compiled, part, reordering
 from repsearch.search.cpu.lanes import broadcast, fill, gelu, larger, load, store
 
 
@@ -26,7 +26,7 @@ def edge_weight(side: int, count_padding: bool) -> float:
     return 1.0 if count_padding else 3 / min(side, 2)
 
 
-@compiled
+@part
 def _smooth_line(x, first, step, side, passes, edge):  # type: ignore[no-untyped-def]
     pairs = passes // 2 if side > 2 else 0
     for _ in range(pairs):
@@ -43,7 +43,7 @@ def _smooth_line(x, first, step, side, passes, edge):  # type: ignore[no-untyped
         store(x, last, (a + b) * border)
 
 
-@compiled
+@part
 def _smooth_line_twice(x, first, step, side, edge):  # type: ignore[no-untyped-def]
     """Two passes in one: y are the sums of the first pass, of which three make a number of the second. side > 2."""
     ninth, border = F(1 / 9), edge * F(1 / 9)
@@ -62,28 +62,37 @@ def _smooth_line_twice(x, first, step, side, edge):  # type: ignore[no-untyped-d
 
 
 @compiled
-def mix(x, first, second, a, b, noise, strength, move, mask, out, moments):  # type: ignore[no-untyped-def]
-    """x[out:] ← a · x[first:] + b · x[second:] + strength · noise + move · mask, and its mean and variance per channel.
+def mix(x, first, second, a, b, noise, small, mask, out, to):  # type: ignore[no-untyped-def]
+    """out[to:] ← a · x[first:] + b · x[second:] + strength · noise + move · mask, and its moments per channel.
 
-    noise: [≥ positions, 16]; strength, move: [1, 16]; mask: [positions], the same for all channels; moments: [2, 16],
-    the result. Sums are taken around one of the numbers, so that a small variance around a large mean keeps its digits.
+    noise: [≥ positions, 16]; mask: [positions], the same for all channels. small: [4, 16], strength and move per
+    channel, then the result's mean and variance. Sums are taken around one of the numbers, so that a small variance
+    around a large mean keeps its digits.
     """
     positions = len(mask)
-    strengths, moves = load(strength, 0), load(move, 0)
+    strength, move = load(small, 0), load(small, 1)
     s = positions // 2
-    centre = load(x, first + s) * a + load(x, second + s) * b + (load(noise, s) * strengths + moves * broadcast(mask, s))
-    total = squares = fill(F(0))
+    centre = load(noise, s) * strength + move * broadcast(mask, s)
+    centre = load(x, first + s) * a + (load(x, second + s) * b + centre)
+    sums = squares = fill(F(0))
     for s in range(positions):
-        value = load(noise, s) * strengths + moves * broadcast(mask, s)
+        value = load(noise, s) * strength + move * broadcast(mask, s)
         value = load(x, first + s) * a + (load(x, second + s) * b + value)
-        store(x, out + s, value)
+        store(out, to + s, value)
         value = value - centre
-        total = total + value
+        sums = sums + value
         squares = value * value + squares
     share = F(1) / F(positions)
-    total = total * share
-    store(moments, 0, centre + total)
-    store(moments, 1, larger(squares * share - total * total, fill(F(0))))
+    sums = sums * share
+    store(small, 2, centre + sums)
+    store(small, 3, larger(squares * share - sums * sums, fill(F(0))))
+
+
+@compiled
+def normalise(x, mean, rate):  # type: ignore[no-untyped-def]
+    """x ← rate · (x - mean)."""
+    for s in range(len(x)):
+        store(x, s, (load(x, s) - fill(mean)) * rate)
 
 
 @compiled
