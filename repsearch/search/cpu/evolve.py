@@ -147,14 +147,15 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
     kept = plan.explorers if plan.mate_explorers else 0  # the first children, which are mates
     slots = 2 * parents + kept
     mates = Mates(
-        np.empty((blocks * slots * positions, LANES), np.float32),
+        _rows(blocks * slots * positions),
         np.ones(slots, np.float32),
         np.zeros(slots, np.float32),
-        np.empty((blocks * slots, LANES), np.float32),
+        _rows(blocks * slots),
     )
     size = plan.sides[0] ** 2
-    pooled = np.empty((max(plan.explorers, plan.refiners, parents) * blocks * size, LANES), np.float32)
-    features = np.zeros(((children + 3) // 4 * 4 * blocks * plan.sides[-1] ** 2, LANES), np.float32)
+    pooled = _rows(max(plan.explorers, plan.refiners, parents) * blocks * size)
+    features = _rows((children + 3) // 4 * 4 * blocks * plan.sides[-1] ** 2)
+    features[:] = F(0)
     rows = features.reshape(-1, plan.head.shape[1])
     logits = np.empty((len(rows), len(plan.head)), np.float32)
     losses = np.empty(parents + children, np.float32)
@@ -166,7 +167,7 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
     remade, slot_of = np.empty(parents, np.int64), np.empty(parents, np.int64)
     numbers = np.arange(children)
     explorers, refiners = numbers[: plan.explorers], numbers[plan.explorers :]
-    scratch = np.empty((positions, LANES), np.float32)
+    scratch = _rows(positions)
     where[:parents] = np.arange(parents)
     _enter(maps, mates, plan)
     for block in range(blocks):
@@ -218,6 +219,14 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
 
 
 @compiled
+def _rows(count):  # type: ignore[no-untyped-def]
+    """An array [count, 16] whose rows begin where a line of the cache does, so that a row is read at once."""
+    numbers = np.empty((count + 1) * LANES, np.float32)
+    start = -(numbers.ctypes.data // 4) % LANES
+    return numbers[start : start + count * LANES].reshape(count, LANES)
+
+
+@compiled
 def _next_free(taken):  # type: ignore[no-untyped-def]
     """The first slot that is not taken, which it then is."""
     slot = 0
@@ -247,7 +256,8 @@ def _enter(maps, mates, plan):  # type: ignore[no-untyped-def]
     """Makes mates of the first parents, in slots 0 to k - 1."""
     blocks, parents, positions, _ = maps.shape
     flat, slots = maps.reshape(-1, LANES), len(mates.scale)
-    noise, small = np.zeros((positions, LANES), np.float32), np.zeros((4, LANES), np.float32)
+    noise, small = _rows(positions), _rows(4)
+    noise[:], small[:] = F(0), F(0)
     for block in range(blocks):
         for p in range(parents):
             row = (block * slots + p) * positions
@@ -270,7 +280,7 @@ def _make(numbers, pairs, to, out, image, time, mean, rate, pooled, mates, plan)
     smoothed_one, mask = plan.smoothed_one, plan.shift_mask
     slots, side, positions, pooled_side = len(scale), plan.side, plan.side**2, plan.sides[0]
     key0, key1 = U(plan.key[0]), U(plan.key[1])
-    noise, small = np.empty((positions + 3, LANES), np.float32), np.empty((4, LANES), np.float32)
+    noise, words, small = _rows(positions + 3), _rows(side * (side + 3)), _rows(4)
     means, squares = np.zeros(len(numbers)), np.zeros(len(numbers))
     become_mates = len(to) > 0
     target = base if become_mates else out
@@ -283,10 +293,10 @@ def _make(numbers, pairs, to, out, image, time, mean, rate, pooled, mates, plan)
             strength = load(sigma, block * slots + second) * (half * scale[second]) + strength
             random = U(n * _PURPOSES + _NOISE)
             if plan.element:
-                normals(noise, side, side, block * LANES, random, image, time, key0, key1)
+                normals(noise, words, side, side, block * LANES, random, image, time, key0, key1)
                 kernels.smooth(noise, 0, side, plan.passes, plan.edge)
             else:
-                normals(noise, 1, 1, block * LANES, random, image, time, key0, key1)
+                normals(noise, words, 1, 1, block * LANES, random, image, time, key0, key1)
                 strength = strength * load(noise, 0)
                 for s in range(positions):
                     store(noise, s, fill(smoothed_one[s]))

@@ -1,7 +1,7 @@
 """The normal numbers of `randomness.Stream` for sixteen channels at a time: Philox 4×32-10 and Box–Muller."""
 
 from repsearch.search.cpu.compiling import F, U, compiled, part
-from repsearch.search.cpu.lanes import root, store
+from repsearch.search.cpu.lanes import load, root, store
 from repsearch.search.cpu.words import (
     bits,
     from_bits,
@@ -76,22 +76,34 @@ def _box_muller(radius_words, angle_words):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def normals(out, height, width, channel, slot, image, time, k0, k1):  # type: ignore[no-untyped-def]
+def normals(out, words, height, width, channel, slot, image, time, k0, k1):  # type: ignore[no-untyped-def]
     """`randomness.Stream.normals` of one candidate, channels `channel` to `channel` + 15.
 
-    out: [≥ height · width + 3, 16] float32. The surplus of a row of the map is overwritten by the next row.
+    out: [≥ height · width + 3, 16] float32, where the surplus of a row of the map is overwritten by the next row.
+    words: [≥ height · ⌈width / 4⌉ · 4, 16] float32, overwritten.
     """
     blocks = (width + 3) // 4
-    step = U(height * blocks)  # from a channel's counters to the next one's
+    _draw(words, height * blocks, channel, slot, image, time, k0, k1)
     for h in range(height):
         for q in range(blocks):
-            first = U(channel) * step + U(h * blocks + q)
-            a0, a1, a2, a3 = _philox_wide(ramp(first, step + step), slot, image, time, k0, k1)
-            b0, b1, b2, b3 = _philox_wide(ramp(first + step, step + step), slot, image, time, k0, k1)
-            s = h * width + 4 * q
-            x, y = _box_muller(interleave(a0, b0), interleave(a1, b1))
+            n, s = 4 * (h * blocks + q), h * width + 4 * q
+            x, y = _box_muller(bits(load(words, n)), bits(load(words, n + 1)))
             store(out, s, x)
             store(out, s + 1, y)
-            x, y = _box_muller(interleave(a2, b2), interleave(a3, b3))
+            x, y = _box_muller(bits(load(words, n + 2)), bits(load(words, n + 3)))
             store(out, s + 2, x)
             store(out, s + 3, y)
+
+
+@compiled
+def _draw(words, counters, channel, slot, image, time, k0, k1):  # type: ignore[no-untyped-def]
+    """The words of so many counters of each channel, four after each other; in a loop of its own, to save registers."""
+    step = U(counters)  # from a channel's counters to the next one's
+    for n in range(counters):
+        first = U(channel) * step + U(n)
+        a0, a1, a2, a3 = _philox_wide(ramp(first, step + step), slot, image, time, k0, k1)
+        b0, b1, b2, b3 = _philox_wide(ramp(first + step, step + step), slot, image, time, k0, k1)
+        store(words, 4 * n, from_bits(interleave(a0, b0)))
+        store(words, 4 * n + 1, from_bits(interleave(a1, b1)))
+        store(words, 4 * n + 2, from_bits(interleave(a2, b2)))
+        store(words, 4 * n + 3, from_bits(interleave(a3, b3)))
