@@ -73,20 +73,20 @@ def _compiled_normals(device: torch.device) -> float:
     """Standard normals per second from the compiled generator of the fused CPU path; 0 where there is none."""
     if device.type != "cpu" or find_spec("numba") is None:
         return 0.0
-    from repsearch.search.cpu import kernels
+    from repsearch.search.cpu.normals import normals
 
-    height, width, channels, calls = 15, 15, 256, 50
+    height, width, calls = 150, 16, 200
     key = [np.uint64(0)] * 5
 
     def draw(_: int) -> None:
-        out = np.empty((height * width + 3, channels), np.float32)
+        out, words = np.empty((2, height * (width + 3), 16), np.float32)
         for _ in range(calls):
-            kernels.normals(out, height, width, *key)
+            normals(out, words, height, width, 0, *key)
 
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads) as executor:
         duration = seconds(lambda: list(executor.map(draw, range(threads))), device)
-    return threads * calls * height * width * channels / duration
+    return threads * calls * height * width * 16 / duration
 
 
 def machine(device: torch.device, measured: Ceilings) -> dict[str, Any]:

@@ -37,7 +37,7 @@ EDITS = {
     "BatchNorm": ("search/network.py", "EPSILON = 1e-5", "EPSILON = 2e-5", f"network {SEARCH}"),
     "the algorithm": ("search/evolution.py", "0.5 * (op.class_std", "0.4 * (op.class_std", SEARCH),
     "random numbers": ("search/randomness.py", "0x", "0x1", f"network {SEARCH}"),
-    "a CPU kernel": ("search/cpu/kernels.py", "2.77068142495902e-08", "2.8e-08", "search-cpu probes-cpu"),
+    "a CPU kernel": ("search/cpu/lanes.py", "4.552063546725549e-05", "4.6e-05", "search-cpu probes-cpu"),
     "the CPU path": ("search/cpu/evolve.py", "np.float32", "np.float64", "search-cpu probes-cpu"),
     "the GELU of the GPU": ("search/gpu/math.py", "2.77068142495902e-08", "2.8e-08", "search-gpu probes-gpu"),
     "a GPU kernel": ("search/gpu/kernels.py", "tl.load(", "tl.store(", "search-gpu probes-gpu"),

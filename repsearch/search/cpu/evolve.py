@@ -27,6 +27,7 @@ from repsearch.search.cpu import kernels
 from repsearch.search.cpu.compiling import F, U, compiled, exact, part
 from repsearch.search.cpu.lanes import LANES, fill, load, root, store, total
 from repsearch.search.cpu.normals import normals, philox
+from repsearch.search.cpu.selection import cross_entropy, lowest
 from repsearch.search.network import Tail
 from repsearch.search.randomness import Purpose
 from repsearch.search.recipe import Recipe
@@ -112,6 +113,7 @@ def plan_for(tail: Tail, recipe: Recipe, layer: int, channels: int, side: int) -
         sides.append(sides[-1] // 2)
     # The next max-pooling drops the last row and column of an odd side.
     used = [s // 2 * 2 for s in sides[1:-1]] + sides[-1:]
+    finite = bool(tail.norms.isfinite().all())  # GELU hides NaN
     return Plan(
         side,
         channels,
@@ -133,7 +135,7 @@ def plan_for(tail: Tail, recipe: Recipe, layer: int, channels: int, side: int) -
         later_blocks,
         _to_blocks(tail.norms.view(1, -1, channels)).view(-1, LANES).numpy(),
         _to_blocks(tail.head).transpose(0, 1).flatten(1).contiguous().numpy(),
-        tail.bias.numpy(),
+        (tail.bias if finite else torch.full_like(tail.bias, torch.nan)).numpy(),
         (recipe.seed & 0xFFFFFFFF, recipe.seed >> 32),
         layer,
     )
@@ -190,12 +192,11 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
         _make(refiners, pairs, where[:0], scratch, U(image), time, mean, rate, pooled, mates, plan)
         _forward(refiners, mean, rate, pooled, features, plan)
         kernels.head_logits(rows, plan.head, logits)
-        for n in range(children):
-            losses[parents + n] = _cross_entropy(logits[n], plan.bias, label, mean[n], rate[n])
+        _evaluate(logits, plan.bias, label, mean, rate, losses[parents:])
 
         last = generation == plan.generations
         wanted = 1 if last else parents
-        _lowest(losses, order[:wanted])
+        lowest(losses, order[:wanted])
         history[generation - 1] = losses[order[0]]
         if order[0] >= parents:
             n = order[0] - parents
@@ -234,21 +235,6 @@ def _next_free(taken):  # type: ignore[no-untyped-def]
         slot += 1
     taken[slot] = True
     return slot
-
-
-@exact
-def _lowest(losses, order):  # type: ignore[no-untyped-def]
-    """order ← the candidates of the lowest losses, best first; ties go to the earlier candidate, NaN comes last."""
-    unranked = np.ones(len(losses), np.bool_)
-    for rank in range(len(order)):
-        best = -1
-        for i in range(len(losses)):
-            if unranked[i] and (
-                best < 0 or losses[i] < losses[best] or (np.isnan(losses[best]) and not np.isnan(losses[i]))
-            ):
-                best = i
-        order[rank] = best
-        unranked[best] = False
 
 
 @compiled
@@ -341,14 +327,8 @@ def _forward(numbers, mean, rate, pooled, features, plan):  # type: ignore[no-un
 
 
 @exact
-def _cross_entropy(logits, bias, label, mean, rate):  # type: ignore[no-untyped-def]
-    """-log softmax(logits + bias)[label], in double precision; NaN for a child whose mean or variance isn't finite."""
-    if not (np.isfinite(mean) and np.isfinite(rate)):
-        return F(np.nan)
-    high = np.float64(logits[0] + bias[0])
-    for k in range(1, len(logits)):
-        high = max(high, np.float64(logits[k] + bias[k]))
-    partition = 0.0
-    for k in range(len(logits)):
-        partition += np.exp(np.float64(logits[k] + bias[k]) - high)
-    return F(high + np.log(partition) - np.float64(logits[label] + bias[label]))
+def _evaluate(logits, bias, label, mean, rate, losses):  # type: ignore[no-untyped-def]
+    """losses ← each child's cross-entropy; NaN for one whose mean or variance is not finite, since GELU hides NaN."""
+    for n in range(len(losses)):
+        finite = np.isfinite(mean[n]) and np.isfinite(rate[n])
+        losses[n] = cross_entropy(logits[n], bias, label) if finite else F(np.nan)

@@ -128,7 +128,12 @@ def tail(x, row, sides, blocks, norms, norm, mean, rate, out, to):  # type: igno
         return
     for block in range(blocks):
         n, side = norm + 4 * block, sides[block]
-        scale, shift, later_scale, later_shift = load(norms, n), load(norms, n + 1), load(norms, n + 2), load(norms, n + 3)
+        scale, shift, later_scale, later_shift = (
+            load(norms, n),
+            load(norms, n + 1),
+            load(norms, n + 2),
+            load(norms, n + 3),
+        )
         if block == 0:
             scale = scale * rate
             shift = shift - scale * mean

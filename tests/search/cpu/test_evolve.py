@@ -4,7 +4,6 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
 from repsearch.network import Shape
-from repsearch.search.cpu import evolve as evolve_cpu
+from repsearch.search.cpu.evolve import evolve
 from repsearch.search.evolution import SearchResult, search, search_one_layer
 from repsearch.search.recipe import SEARCH_LAYERS, Layer, Recipe
 from repsearch.search.reference import Reference
@@ -126,8 +125,25 @@ def test_any_shape_and_recipe_is_the_same_on_both_paths(shape: tuple, parts: tup
         torch.testing.assert_close(fused.double(), dense, rtol=0, atol=1e-4)
 
 
-def test_the_lowest_losses_come_first_and_nan_last() -> None:
-    losses = torch.tensor([3.0, math.inf, 0.5, math.nan, 0.5, 2.0, math.nan])
-    order = np.empty(7, np.int64)
-    evolve_cpu._lowest(losses.numpy(), order)
-    assert order.tolist() == [2, 4, 5, 0, 1, 3, 6]
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_children_that_are_not_finite_are_never_selected(bad: float, layer: int) -> None:
+    """Those of a parent with one such number; the best parent is sound and stays until a sound child is better."""
+    net, recipe = small.search_network(), small.recipe(mutation="element")
+    shape = net.shape.layer_shapes[SEARCH_LAYERS[layer]]
+    parents = torch.randn(1, recipe.parents, *shape)
+    parents[0, -1, 2, 0, 0] = bad
+    loss = torch.full((1, recipe.parents), 9.0)
+    labels, indices = torch.tensor([1]), torch.tensor([7])
+    best, history = evolve(net.tail(layer), labels, recipe, indices, layer, parents, loss)
+    assert best.isfinite().all() and history.isfinite().all() and (history <= 9).all()
+
+
+def test_a_network_that_is_not_finite_makes_no_child_better() -> None:
+    net, recipe = small.search_network(), small.recipe(mutation="element")
+    tail = net.tail(0)
+    tail.norms[0, 1, 1, 3] = math.nan
+    parents = torch.randn(1, recipe.parents, *net.shape.layer_shapes["block0"])
+    loss = torch.full((1, recipe.parents), 9.0)
+    best, history = evolve(tail, torch.tensor([1]), recipe, torch.tensor([7]), 0, parents, loss)
+    assert torch.equal(best[0], parents[0, 0]) and (history == 9).all()

@@ -1,96 +1,92 @@
-"""The compiled arithmetic against torch's."""
-
-import math
-from pathlib import Path
+"""The compiled arithmetic on blocks of sixteen channels against torch's."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from repsearch.search.cpu import evolve as evolve_cpu
 from repsearch.search.cpu import kernels
-from repsearch.search.network import Tail
-from repsearch.search.randomness import Purpose, Stream
-from repsearch.search.recipe import Layer, Recipe
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
-@given(
-    seed=st.integers(0, 2**64 - 1),
-    image=st.integers(0, 2**31),
-    candidate=st.integers(0, 300),
-    layer=st.integers(0, 3),
-    channels=st.integers(1, 40),
-    side=st.integers(1, 15),
-)
-def test_normals_are_those_of_the_stream(
-    seed: int, image: int, candidate: int, layer: int, channels: int, side: int
-) -> None:
-    stream = Stream(seed, torch.tensor([image]), layer, 7)
-    expected = stream.normals(range(candidate, candidate + 1), channels, side, side)[0, 0].flatten(1).T
-    out = np.full((side * side + 3, channels), np.nan, np.float32)
-    words = candidate * len(Purpose) + Purpose.NOISE, image, stream.time, seed & 0xFFFFFFFF, seed >> 32
-    kernels.normals(out, side, side, *map(np.uint64, words))
-    torch.testing.assert_close(torch.from_numpy(out[: side * side]), expected, rtol=0, atol=4e-6)
-    blocks = -(-side // 4)
-    counters = np.add.outer(np.arange(blocks), np.arange(channels) * side * blocks).ravel().astype(np.uint64)
-    rows, drawn = np.empty((side, side * channels), np.float32), np.empty((4, len(counters)), np.float32)
-    kernels.normals_by_row(rows, drawn, counters, side, *map(np.uint64, words))
-    assert np.array_equal(rows.reshape(side * side, channels), out[: side * side])
+def _block(maps: torch.Tensor, before: int = 0, after: int = 0) -> np.ndarray:
+    """[16, side, side] → [before + positions + after, 16], nines around."""
+    return np.pad(maps.flatten(1).T.contiguous().numpy(), ((before, after), (0, 0)), constant_values=9)
 
 
-def test_two_norms_and_gelus() -> None:
-    x = torch.linspace(-12, 12, 5000).repeat(2, 1)
-    scale, shift, again, later = torch.rand(4, 5000)
-    expected = F.gelu(F.gelu(x.double() * scale + shift) * again + later)
-    out = x.numpy().copy()
-    kernels.norm_gelu_twice(out, 1, *(t.numpy() for t in (scale, shift, again, later)))
-    torch.testing.assert_close(torch.from_numpy(out[0]).double(), expected[0], rtol=0, atol=4e-6)
-    assert np.array_equal(out[1], x[1].numpy())  # beyond `count`
-
-
-@pytest.mark.parametrize("side", [15, 13, 7, 6, 3, 2])
-@pytest.mark.parametrize("passes", [1, 5])
+@pytest.mark.parametrize("side", [15, 13, 7, 6, 3, 2, 1])
+@pytest.mark.parametrize("passes", [0, 1, 2, 5, 40])
 @pytest.mark.parametrize("count_padding", [False, True])
-@pytest.mark.parametrize("channels", [5, 70])
-def test_smooth_is_repeated_average_pooling(side: int, passes: int, count_padding: bool, channels: int) -> None:
-    maps = torch.randn(channels, side, side)
-    expected = maps
+def test_smooth_is_repeated_average_pooling(side: int, passes: int, count_padding: bool) -> None:
+    maps = expected = torch.randn(16, side, side)
     for _ in range(passes):
         expected = F.avg_pool2d(expected, 3, 1, 1, count_include_pad=count_padding)
-    layer = Layer(1, 0.3, 1.0, passes)
-    recipe = Recipe((layer,) * 4, count_padding=count_padding)  # type: ignore[arg-type]
-    tail = Tail(torch.zeros(0, 2, 2, channels), torch.zeros(2, side * side, channels), torch.zeros(2))
-    plan = evolve_cpu.plan_for(tail, recipe, 0, channels, side)
-    x = maps.flatten(1).T.contiguous().numpy().reshape((side, -1) if plan.narrow else (-1, channels))
-    edge = np.empty((side + len(plan.taps)) * channels, np.float32)
-    kernels.smooth(x, x, np.empty_like(x), plan.matrix, plan.reach, plan.taps, edge)
-    smoothed = torch.from_numpy(x).reshape(side, side, channels).permute(2, 0, 1)
-    torch.testing.assert_close(smoothed, expected)
+    x = _block(maps, 5, 2)
+    kernels.smooth(x, 5, side, passes, np.float32(kernels.edge_weight(side, count_padding)))
+    np.testing.assert_allclose(x, _block(expected, 5, 2), rtol=1e-5, atol=1e-6)
+
+
+def test_mix_is_the_weighted_sum_and_its_moments() -> None:
+    x, noise, small = (torch.randn(rows, 16).numpy() for rows in (40, 12, 4))
+    mask, out = np.random.default_rng(0).random(9, np.float32), np.zeros((20, 16), np.float32)
+    a, b, (strength, move) = np.float32(0.3), np.float32(0.6), small[:2].copy()
+    kernels.mix(x, 5, 31, a, b, noise, small, mask, out, 2)
+    expected = a * x[5:14] + b * x[31:40] + strength * noise[:9] + move * mask[:, None]
+    np.testing.assert_allclose(out[2:11], expected, rtol=1e-5, atol=1e-6)
+    assert not out[:2].any() and not out[11:].any()
+    np.testing.assert_allclose(small[2:], [expected.mean(0), expected.var(0)], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("positions", [225, 169, 49, 36, 9, 1])
+def test_moments_keep_a_small_variance_around_a_large_mean(positions: int) -> None:
+    x = 100 + 1e-3 * torch.randn(positions, 16)
+    small, nothing = np.zeros((4, 16), np.float32), np.zeros((positions, 16), np.float32)
+    one, mask = np.float32(1), np.ones(positions, np.float32)
+    kernels.mix(x.numpy(), 0, 0, one, np.float32(0), nothing, small, mask, nothing.copy(), 0)
+    variance, mean = torch.var_mean(x.double(), 0, correction=0)
+    np.testing.assert_allclose(small[2], mean, rtol=1e-7)
+    np.testing.assert_allclose(small[3], variance, rtol=1e-3)
+
+
+def test_normalise() -> None:
+    x = np.random.default_rng(0).standard_normal((7, 16)).astype(np.float32)
+    out = x.copy()
+    kernels.normalise(out, np.float32(0.25), np.float32(3))
+    np.testing.assert_allclose(out, (x - 0.25) * 3, rtol=1e-6)
 
 
 @pytest.mark.parametrize("side", [15, 13, 8, 7, 2])
-def test_max_pool(side: int) -> None:
-    maps = torch.randn(5, side, side)
-    half = side // 2
-    out = np.empty((half * half, 5), np.float32)
-    kernels.max_pool(maps.flatten(1).T.contiguous().numpy(), side, out, half)
-    assert torch.equal(torch.from_numpy(out).T.unflatten(1, (half, half)), F.max_pool2d(maps, 2))
+@pytest.mark.parametrize("in_place", [False, True])
+def test_max_pool(side: int, in_place: bool) -> None:
+    maps, half = torch.randn(16, side, side), side // 2
+    x = _block(maps, 3)
+    out, to = (x, 3) if in_place else (np.zeros((half * half + 1, 16), np.float32), 1)
+    kernels.max_pool(x, 3, side, out, to, half)
+    pooled = torch.from_numpy(out[to : to + half * half]).T.unflatten(1, (half, half))
+    assert torch.equal(pooled, F.max_pool2d(maps, 2))
 
 
-@pytest.mark.parametrize("positions", [225, 169, 49, 36, 9, 4])
-@pytest.mark.parametrize("by_row", [False, True])
-def test_moments_keep_a_small_variance_around_a_large_mean(positions: int, by_row: bool) -> None:
-    x = 100 + 1e-3 * torch.randn(positions, 20)
-    rows = math.isqrt(positions) if by_row else positions
-    (mean, variance), overwritten = np.empty((2, 20), np.float32), np.empty((3, positions // rows * 20), np.float32)
-    kernels.moments(x.numpy().reshape(rows, -1), mean, variance, *overwritten)
-    expected_variance, expected_mean = torch.var_mean(x.double(), 0, correction=0)
-    torch.testing.assert_close(torch.from_numpy(mean).double(), expected_mean, rtol=1e-7, atol=0)
-    torch.testing.assert_close(torch.from_numpy(variance).double(), expected_variance, rtol=1e-3, atol=0)
+@pytest.mark.parametrize("sides", [[6, 3], [4, 2], [3], [1]])
+def test_tail_is_the_rest_of_the_network(sides: list[int]) -> None:
+    """From max-pooled maps; BatchNorms with shifts on both sides of -0.75, where GELU turns."""
+    maps = torch.randn(16, sides[0], sides[0], dtype=torch.float64)
+    norms = torch.stack([torch.rand(len(sides), 2, 16) + 0.5, torch.randn(len(sides), 2, 16)], 2)
+    mean, rate = np.float32(0.3), np.float32(1.7)
+    x = (maps - mean) * rate
+    for block, (first, second) in enumerate(norms[..., None, None]):
+        x = F.max_pool2d(x, 2) if block else x
+        x = F.gelu(F.gelu(x * first[0] + first[1]) * second[0] + second[1])
+    pooled, out = _block(maps.float(), 2), np.zeros((sides[-1] ** 2 + 1, 16), np.float32)
+    table = np.pad(norms.reshape(-1, 16).numpy(), ((3, 0), (0, 0)))
+    kernels.tail(pooled, 2, np.array(sides), len(sides), table, 3, mean, rate, out, 1)
+    np.testing.assert_allclose(out[1:], x.flatten(1).T, rtol=0, atol=1e-5)
+    assert not out[0].any()
+
+
+def test_tail_of_the_last_block_normalises() -> None:
+    x = np.random.default_rng(0).standard_normal((9, 16)).astype(np.float32)
+    out, none = np.empty((9, 16), np.float32), np.empty((0, 16), np.float32)
+    kernels.tail(x, 0, np.array([3]), 0, none, 0, np.float32(0.3), np.float32(1.7), out, 0)
+    np.testing.assert_allclose(out, (x - 0.3) * 1.7, rtol=1e-5, atol=1e-6)
 
 
 def test_head_logits() -> None:
@@ -98,14 +94,3 @@ def test_head_logits() -> None:
     logits = np.empty((8, 3), np.float32)
     kernels.head_logits(features.numpy(), weights.numpy(), logits)
     torch.testing.assert_close(torch.from_numpy(logits), features @ weights.T)
-
-
-def test_compiled_functions_are_stored_by_the_state_of_all_their_sources(tmp_path: Path) -> None:
-    first, second = tmp_path / "one.py", tmp_path / "other.py"
-    first.write_text("a = 1")
-    second.write_text("b = 1")
-    folder = kernels.cache_folder([first, second])
-    assert folder == kernels.cache_folder([first, second]) and folder.is_dir()
-    second.write_text("b = 2")
-    assert kernels.cache_folder([first, second]) != folder
-    assert kernels.cache_folder([first, second], str(tmp_path / "aside")).parent == tmp_path / "aside"
