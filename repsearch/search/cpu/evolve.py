@@ -24,7 +24,7 @@ from torch import Tensor
 
 from repsearch.search import operators as op
 from repsearch.search.cpu import kernels
-from repsearch.search.cpu.compiling import F, U, compiled, exact, part
+from repsearch.search.cpu.compiling import F, U, compiled, exact
 from repsearch.search.cpu.lanes import LANES, fill, load, root, store, total
 from repsearch.search.cpu.normals import normals, philox
 from repsearch.search.cpu.selection import cross_entropy, lowest
@@ -36,11 +36,11 @@ _PURPOSES, _NOISE, _PAIR = len(Purpose), int(Purpose.NOISE), int(Purpose.PAIR)
 
 
 class Plan(NamedTuple):
-    """What is the same for all images of one search layer. blocks: of 16 channels, the last one filled up with zeros."""
+    """What is the same for all images of one search layer."""
 
     side: int
     channels: int
-    blocks: int
+    blocks: int  # of 16 channels, the last one filled up with zeros
     generations: int
     explorers: int
     refiners: int
@@ -80,7 +80,7 @@ def evolve(
     parents: [B, k, C, H, W] float32, best first; loss: [B, k]. Returns the best candidate [B, C, H, W] and its
     cross-entropy after each generation [B, generations]. Images share `torch.get_num_threads()` threads.
     """
-    batch, count, channels, side = parents.shape[:4]
+    batch, _, channels, side = parents.shape[:4]
     plan = plan_for(tail, recipe, layer, channels, side)
     best = torch.empty_like(parents[:, 0])
     history = torch.empty(batch, plan.generations)

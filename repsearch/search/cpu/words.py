@@ -1,7 +1,7 @@
 """Sixteen 32-bit words as one value in functions compiled by Numba, for random numbers (compare `lanes`).
 
-`Words` is LLVM's <16 x i32>. A product of two words has 64 bits, so that Philox works on `Wide` values, <8 x i64>: eight
-words with anything in the high halves, which no operation looks at except `high`.
+`Words` is LLVM's <16 x i32>. A product of two words has 64 bits, so that Philox works on `Wide` values, <8 x i64>:
+eight words with anything in the high halves, which no operation looks at except `high`.
 
     ramp(start, step)        Wide: start + step · (0, 1, … 7), all uint64
     spread(number)           Wide: eight times a uint64
@@ -25,6 +25,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model, ty
 
 from repsearch.search.cpu.lanes import LANES, lanes
 
+_intrinsic: Callable[..., Callable[..., Any]] = intrinsic  # whose functions lack the first argument when called
 _WIDE = ir.VectorType(ir.IntType(64), LANES // 2)
 _WORDS = ir.VectorType(ir.IntType(32), LANES)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
@@ -97,12 +98,12 @@ _operator(operator.lshift, "shl", words, _WORDS)
 _operator(operator.rshift, "lshr", words, _WORDS)
 
 
-@intrinsic
+@_intrinsic
 def spread(typing, number):  # type: ignore[no-untyped-def]
     return wide(types.uint64), lambda context, builder, signature, args: _fill(builder, _WIDE, args[0])
 
 
-@intrinsic
+@_intrinsic
 def ramp(typing, start, step):  # type: ignore[no-untyped-def]
     def lower(context, builder, signature, args):  # type: ignore[no-untyped-def]
         first, each = (_fill(builder, _WIDE, number) for number in args)
@@ -111,7 +112,7 @@ def ramp(typing, start, step):  # type: ignore[no-untyped-def]
     return wide(types.uint64, types.uint64), lower
 
 
-@intrinsic
+@_intrinsic
 def product(typing, a, number):  # type: ignore[no-untyped-def]
     def lower(context, builder, signature, args):  # type: ignore[no-untyped-def]
         low = builder.and_(args[0], _constant(_WIDE, [0xFFFFFFFF] * _WIDE.count))
@@ -120,7 +121,7 @@ def product(typing, a, number):  # type: ignore[no-untyped-def]
     return (wide(a, types.uint64), lower) if a is wide else None
 
 
-@intrinsic
+@_intrinsic
 def high(typing, a):  # type: ignore[no-untyped-def]
     def lower(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return builder.lshr(args[0], _constant(_WIDE, [32] * _WIDE.count))
@@ -128,7 +129,7 @@ def high(typing, a):  # type: ignore[no-untyped-def]
     return (wide(a), lower) if a is wide else None
 
 
-@intrinsic
+@_intrinsic
 def interleave(typing, a, b):  # type: ignore[no-untyped-def]
     def lower(context, builder, signature, args):  # type: ignore[no-untyped-def]
         first, second = (builder.bitcast(value, _WORDS) for value in args)
@@ -138,7 +139,7 @@ def interleave(typing, a, b):  # type: ignore[no-untyped-def]
     return (words(a, b), lower) if a is wide and b is wide else None
 
 
-@intrinsic
+@_intrinsic
 def signed_shift(typing, w, n):  # type: ignore[no-untyped-def]
     def lower(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return builder.ashr(args[0], _fill(builder, _WORDS, args[1]))
@@ -146,16 +147,16 @@ def signed_shift(typing, w, n):  # type: ignore[no-untyped-def]
     return (words(w, types.int64), lower) if w is words else None
 
 
-@intrinsic
+@_intrinsic
 def to_lanes(typing, w):  # type: ignore[no-untyped-def]
     return lanes(words), lambda context, builder, signature, args: builder.sitofp(args[0], _FLOATS)
 
 
-@intrinsic
+@_intrinsic
 def bits(typing, x):  # type: ignore[no-untyped-def]
     return words(lanes), lambda context, builder, signature, args: builder.bitcast(args[0], _WORDS)
 
 
-@intrinsic
+@_intrinsic
 def from_bits(typing, w):  # type: ignore[no-untyped-def]
     return lanes(words), lambda context, builder, signature, args: builder.bitcast(args[0], _FLOATS)

@@ -64,7 +64,7 @@ def test_box_muller_in_double_precision_even_of_the_first_and_last_words() -> No
     v = u[::-1]
     expected = np.sqrt(-2 * np.log(u)) * np.array([np.cos(2 * np.pi * v), np.sin(2 * np.pi * v)])
     found = out.reshape(-1, 2, 16).transpose(1, 0, 2).reshape(2, -1)
-    np.testing.assert_allclose(found, expected, rtol=4e-7, atol=4e-7)
+    np.testing.assert_allclose(found, expected, rtol=2e-7, atol=1e-6)
 
 
 @njit
