@@ -158,8 +158,7 @@ def batches(bench: Bench) -> Rows:
                         "batch": size,
                         "of": bench.batch,
                         "opening equal": torch.equal(few, parents[:size]) and torch.equal(few_loss, loss[:size]),
-                        "result equal": torch.equal(alone, best[:size])
-                        and torch.equal(alone_history, history[:size]),
+                        "result equal": torch.equal(alone, best[:size]) and torch.equal(alone_history, history[:size]),
                     }
                 )
     return rows
@@ -227,9 +226,13 @@ def profile(bench: Bench) -> Rows:
             spent = {"all": (1, 1e6 * (time.perf_counter() - started))}
         for name, (calls, microseconds) in sorted(spent.items(), key=lambda item: -item[1][1])[:14]:
             per = microseconds / generations / len(numbers)
-            rows.append({"layer": BLOCKS[layer], "kernel": name[:60], "calls": calls, "µs per image-generation": round(per, 3)})
+            rows.append(
+                {"layer": BLOCKS[layer], "kernel": name[:60], "calls": calls, "µs per image-generation": round(per, 3)}
+            )
         total = sum(microseconds for _, microseconds in spent.values()) / generations / len(numbers)
-        rows.append({"layer": BLOCKS[layer], "kernel": "all", "calls": None, "µs per image-generation": round(total, 3)})
+        rows.append(
+            {"layer": BLOCKS[layer], "kernel": "all", "calls": None, "µs per image-generation": round(total, 3)}
+        )
     return rows
 
 
@@ -276,14 +279,14 @@ def searched(bench: Bench, count: int, batch: int) -> tuple[Rows, float]:
             best, history = timed(f"{name}: generations", lambda e=evolution, o=opened, n=layer: e.evolve(*o, n))  # type: ignore[misc]
             timed("copying", lambda b=best: b.half().cpu())  # type: ignore[misc]
             losses[name].append(history[:, -1].cpu())
-        losses["initial"].append(timed("untouched", lambda e=evolution, x=x: e.untouched(x)).cpu())
+        losses["untouched"].append(timed("untouched", lambda e=evolution, x=x: e.untouched(x)).cpu())
     whole = time.perf_counter() - started
-    rows = [
-        {"phase": phase, "seconds": round(s, 2), "µs per image": round(1e6 * s / count, 1)} for phase, s in spent.items()
-    ]
-    rows.append({"phase": "all", "seconds": round(whole, 2), "µs per image": round(1e6 * whole / count, 1)})
-    for name, parts in losses.items():
-        rows.append({"phase": f"{name}: cross-entropy", "seconds": None, "µs per image": round(float(torch.cat(parts).mean()), 4)})
+    rows: Rows = []
+    for phase, taken in [*spent.items(), ("all", whole)]:
+        row = {"phase": phase, "seconds": round(taken, 2), "µs per image": round(1e6 * taken / count, 1)}
+        name = phase.removesuffix(": generations")
+        row["cross-entropy"] = round(float(torch.cat(losses[name]).mean()), 4) if name in losses else None
+        rows.append(row)
     return rows, whole
 
 

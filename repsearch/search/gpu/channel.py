@@ -46,6 +46,7 @@ from repsearch.search.recipe import Recipe
 MAPS_DTYPE = torch.float16
 SQUARE = 4096  # numbers in a square tile
 ROWS, CHANNELS, WARPS, STAGES = 64, 32, 4, 3  # of `features`
+COVARIED, FEW = 128, 4  # channels and other parents of a program of `covary`
 
 
 def bytes_per_image(shape: Shape, recipe: Recipe, layer: int) -> int:
@@ -55,15 +56,10 @@ def bytes_per_image(shape: Shape, recipe: Recipe, layer: int) -> int:
     maps = 2 * 2 * k * positions + 4 * (2 * k + 1) * positions  # smoothed; as given, made, best
     parents = 4 * (k * k + 2 * k + k + 4 * k)  # their covariances, means and standard deviations
     children = 4 * (count * (cells + 3) + max(1, recipe.explorers))  # features, masks' coefficients, means; deviations
-    blocks = triton.cdiv(channels, _block(shape.map_sizes[layer], channels))
-    words = 4 * k * k * (blocks + 1) + 11 * count + 5 * k + recipe.layers[layer].generations + 4
+    words = (
+        4 * k * k * (triton.cdiv(channels, COVARIED) + 1) + 11 * count + 5 * k + recipe.layers[layer].generations + 4
+    )
     return channels * (maps + parents + children) + 4 * words
-
-
-def _block(side: int, channels: int) -> int:
-    """Channels of a square tile."""
-    padded = max(4, triton.next_power_of_2(side))
-    return max(16, min(SQUARE // padded**2, triton.next_power_of_2(channels)))
 
 
 class Channel:
@@ -83,8 +79,9 @@ class Channel:
         self.residues = 2 ** len(tail.norms)  # R: the later blocks max-pool R × R positions
         self.cells = (side // self.residues) ** 2
         self.padded = max(4, triton.next_power_of_2(side))  # T
-        self.block = _block(side, channels)
-        self.blocks = triton.cdiv(channels, self.block)
+        # Channels of a square tile.
+        self.block = max(16, min(SQUARE // self.padded**2, triton.next_power_of_2(channels)))
+        self.blocks = triton.cdiv(channels, COVARIED)  # of channels in `covary`
         self.child = recipe.smooth == "child"  # R2
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -198,17 +195,17 @@ class Channel:
 
     def _enter(self, state: Tensor) -> None:
         """New parents take their slots, and their covariances are taken."""
-        grid, k = (self.batch * self.parents, self.blocks), self.parents
-        channel_kernels.enter[grid](
+        k, padded = self.parents, triton.next_power_of_2(self.parents)
+        channel_kernels.enter[(self.batch * k, triton.cdiv(self.channels, self.block))](
             self.made, self.maps, self.sigma, self.means, self.covariance, self.mask, self.matrix, state, self.chosen,
             k, C=self.channels, SIDE=self.side, T=self.padded, BLOCK=self.block,
             SMOOTH=self.child and self.settings.blur > 0, PRECISION=PRECISION, num_warps=8,
         )  # fmt: skip
-        channel_kernels.covary[grid](
+        channel_kernels.covary[(self.batch * k, self.blocks, triton.cdiv(k, FEW))](
             self.maps, self.gram, self.partial, state, self.chosen, k, self.blocks, C=self.channels, SIDE=self.side,
-            POSITIONS=triton.next_power_of_2(self.side**2), BLOCK=self.block, num_warps=8,
+            FEW=FEW, BLOCK=COVARIED, UNROLLED=5, num_warps=4,
         )  # fmt: skip
         channel_kernels.collect[(self.batch * k,)](
-            self.partial, self.total, state, self.chosen, k, self.blocks, KP=triton.next_power_of_2(k),
+            self.partial, self.total, state, self.chosen, k, self.blocks, KP=padded,
             BLOCKS=triton.next_power_of_2(self.blocks), num_warps=1,
         )  # fmt: skip

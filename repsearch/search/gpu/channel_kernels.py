@@ -330,35 +330,48 @@ def enter(  # type: ignore[no-untyped-def]
 @triton.jit
 def covary(  # type: ignore[no-untyped-def]
     maps, gram, partial, state, chosen, k, blocks,
-    C: tl.constexpr, SIDE: tl.constexpr, POSITIONS: tl.constexpr, BLOCK: tl.constexpr,
+    C: tl.constexpr, SIDE: tl.constexpr, FEW: tl.constexpr, BLOCK: tl.constexpr, UNROLLED: tl.constexpr,
 ):  # fmt: skip
     """Covariances of new parents and all parents: fills gram, per channel, and partial, their sums over some channels.
 
     partial: [B, k, k, 4, channel blocks], for the first and second level of the new parent with those of the other.
-    Grid: (B · k, channel blocks).
+    Grid: (B · k, channel blocks, blocks of FEW other parents).
     """
     b, r = tl.program_id(0) // k, tl.program_id(0) % k
     if tl.load(chosen + b * k + r) >= 0:
         N: tl.constexpr = SIDE * SIDE
         slot = tl.load(state + b * k + r)
         c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-        s = tl.arange(0, POSITIONS)
-        real = (s < N)[:, None] & (c < C)[None, :]
-        at = s[:, None] * C + c[None, :]
+        other = tl.program_id(2) * FEW + tl.arange(0, FEW)
+        real = (other < k)[:, None] & (c < C)[None, :]
         maps += b.to(tl.int64) * (2 * k * N * C)
-        x1 = tl.load(maps + slot * (N * C) + at, mask=real, other=0.0).to(tl.float32)
-        x2 = tl.load(maps + (k + slot) * (N * C) + at, mask=real, other=0.0).to(tl.float32)
-        for other in range(0, k):
-            y1 = tl.load(maps + other * (N * C) + at, mask=real, other=0.0).to(tl.float32)
-            y2 = tl.load(maps + (k + other) * (N * C) + at, mask=real, other=0.0).to(tl.float32)
-            both = tl.sum(x1 * y1, 0) / N
-            tl.store(gram + ((b * k + slot).to(tl.int64) * k + other) * C + c, both, mask=c < C)
-            tl.store(gram + ((b * k + other).to(tl.int64) * k + slot) * C + c, both, mask=c < C)
-            to = partial + (((b * k + r) * k + other) * 4).to(tl.int64) * blocks + tl.program_id(1)
-            tl.store(to, tl.sum(both, 0))
-            tl.store(to + blocks, tl.sum(tl.sum(x1 * y2, 0), 0) / N)
-            tl.store(to + 2 * blocks, tl.sum(tl.sum(x2 * y1, 0), 0) / N)
-            tl.store(to + 3 * blocks, tl.sum(tl.sum(x2 * y2, 0), 0) / N)
+        first = other[:, None] * (N * C) + c[None, :]
+        p11 = tl.zeros((FEW, BLOCK), tl.float32)
+        p12 = tl.zeros((FEW, BLOCK), tl.float32)
+        p21 = tl.zeros((FEW, BLOCK), tl.float32)
+        p22 = tl.zeros((FEW, BLOCK), tl.float32)
+        for start in range(0, N, UNROLLED):
+            for step in tl.static_range(UNROLLED):
+                s = start + step
+                mine, theirs = (c < C) & (s < N), real & (s < N)
+                x1 = tl.load(maps + (slot * N + s) * C + c, mask=mine, other=0.0).to(tl.float32)
+                x2 = tl.load(maps + ((k + slot) * N + s) * C + c, mask=mine, other=0.0).to(tl.float32)
+                y1 = tl.load(maps + s * C + first, mask=theirs, other=0.0).to(tl.float32)
+                y2 = tl.load(maps + (k * N + s) * C + first, mask=theirs, other=0.0).to(tl.float32)
+                p11 += x1[None, :] * y1
+                p12 += x1[None, :] * y2
+                p21 += x2[None, :] * y1
+                p22 += x2[None, :] * y2
+        p11 /= N
+        at = (b * k + slot).to(tl.int64) * k + other
+        tl.store(gram + at[:, None] * C + c[None, :], p11, mask=real)
+        at = (b * k + other).to(tl.int64) * k + slot
+        tl.store(gram + at[:, None] * C + c[None, :], p11, mask=real)
+        to = partial + (((b * k + r) * k + other) * 4).to(tl.int64) * blocks + tl.program_id(1)
+        tl.store(to, tl.sum(p11, 1), mask=other < k)
+        tl.store(to + blocks, tl.sum(p12, 1) / N, mask=other < k)
+        tl.store(to + 2 * blocks, tl.sum(p21, 1) / N, mask=other < k)
+        tl.store(to + 3 * blocks, tl.sum(p22, 1) / N, mask=other < k)
 
 
 @triton.jit
