@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from repsearch.data import prepared as datasets
 from repsearch.devices import computing_on, fits
@@ -55,8 +56,8 @@ def make(
     channels, size, _ = data.manifest["shape"]
     shape = Shape(channels, size, data.classes, job.width, 2 * job.depth, job.head_bias)
     model = Network(shape, whitening_filters(images, seed=job.seed), job.seed)
-    test_images = torch.from_numpy(data.normalised(data.test_images)).to(device)
-    test = Split(test_images, torch.from_numpy(data.test_labels).to(device), {})
+    test_images = torch.from_numpy(data.normalised(data.test_images))
+    test = Split(_channels_last(test_images, device), torch.from_numpy(data.test_labels).to(device), {})
     training, validation = (_split(data, indices, targets, device) for indices in (data.train, data.validation))
     augmented = job.augmentation == "augmented"
     resume = Resume(out, {**key, **computing_on(device)})
@@ -99,9 +100,15 @@ def _split(
     for layer in SEARCH_LAYERS if targets else ():
         values = torch.from_numpy(targets[layer][indices])
         if fits(values, device):
-            chosen[layer] = values.to(device)
+            chosen[layer] = _channels_last(values, device)
         else:
             log.info("targets of %s stream from the host: they don't fit on the device", layer)
-            chosen[layer] = values.pin_memory()
-    images = torch.from_numpy(data.normalised(data.images[indices])).to(device)
+            chosen[layer] = _channels_last(values, torch.device("cpu")).pin_memory()
+    images = _channels_last(torch.from_numpy(data.normalised(data.images[indices])), device)
     return Split(images, torch.from_numpy(data.labels[indices]).to(device), chosen)
+
+
+def _channels_last(values: Tensor, device: torch.device) -> Tensor:
+    """The values on the device; maps with their channels last in memory, as the network computes."""
+    values = values.to(device)
+    return values.contiguous(memory_format=torch.channels_last) if values.dim() == 4 else values
