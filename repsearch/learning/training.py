@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from repsearch import metrics
 from repsearch.learning.augment import augment
 from repsearch.learning.objective import block_losses, head_loss, search_based_loss
+from repsearch.learning.precision import choose
 from repsearch.learning.settings import Training, Variant
 from repsearch.network import BatchNorm, Network, Outputs, Shape
 from repsearch.search.recipe import BLOCKS
@@ -100,6 +101,7 @@ def train(
     if not 0 <= pad < network.shape.size:
         raise ValueError(f"pad must be from 0 to {network.shape.size - 1} for these images, not {pad}")
     device = train_split.images.device
+    settings = replace(settings, precision=choose(settings.precision, device))
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if _compiled(device):
         from repsearch.learning.gpu.functions import norm_gelu

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from repsearch.data import prepared as datasets
 from repsearch.devices import computing_on, fits
 from repsearch.errors import UserError
 from repsearch.jobs import TrainJob
+from repsearch.learning.precision import choose
 from repsearch.learning.training import Split, train
 from repsearch.network import Network, Shape, whitening_filters
 from repsearch.progress import bar
@@ -60,10 +61,12 @@ def make(
     test = Split(_channels_last(test_images, device), torch.from_numpy(data.test_labels).to(device), {})
     training, validation = (_split(data, indices, targets, device) for indices in (data.train, data.validation))
     augmented = job.augmentation == "augmented"
-    resume = Resume(out, {**key, **computing_on(device)})
+    settings = replace(job.training, precision=choose(job.training.precision, device))
+    log.info("convolutions in %s (precision: %s)", settings.precision, job.training.precision)
+    resume = Resume(out, {**key, **computing_on(device), "precision": settings.precision})
     try:
         result = train(
-            model, training, validation, test, job.training, job.variant, job.seed,
+            model, training, validation, test, settings, job.variant, job.seed,
             flip=job.flip and augmented, pad=job.pad if augmented else 0,
             progress=lambda epochs: bar(epochs, title=f"{job.dataset} {job.variant_name}", unit="epoch"),
             state=resume.state(device), save=resume.save_state,
@@ -85,6 +88,7 @@ def make(
         "settings_digest": digest([asdict(job.training), asdict(job.variant), job.head_bias]),
         "code_version": digest([key["code"], *searched_by]),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu", "torch": torch.__version__,
+        "precision": settings.precision,
     }  # fmt: skip
     write_manifest(out / "summary.json", key, [out / "epochs.csv", out / "weights.pt"], facts)
     forget(out)

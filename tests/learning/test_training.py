@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from repsearch.learning import training
+from repsearch.learning import precision, training
 from repsearch.learning.augment import augment
 from repsearch.learning.settings import Training, Variant, defaults
 from repsearch.learning.training import Split, TrainingResult, fixed_batches, train, triangle
@@ -326,6 +326,17 @@ def test_bfloat16_runs_near_float32(splits: list[Split]) -> None:
     assert full["train_loss"] == pytest.approx(half["train_loss"], rel=0.05)
 
 
+@pytest.mark.parametrize("found", [False, True])
+def test_auto_is_the_precision_that_the_device_has(
+    splits: list[Split], found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_has_bfloat16", lambda device: found)
+    automatic, chosen = (
+        _train(splits, LABELS, epochs=1, precision=name) for name in ("auto", ("float32", "bfloat16")[found])
+    )
+    assert automatic.epochs == chosen.epochs
+
+
 WRONG: list[tuple[str, dict[str, Any], str]] = [  # argument, its changes, what the error says
     ("train_split", {"images": torch.zeros(48, 1, 12, 12)}, r"train_split.images must be \[N, 1, 10, 10\] floats"),
     (
@@ -415,7 +426,7 @@ def test_impossible_variants_are_refused(learns: Any, blocks: tuple[int, ...]) -
 
 
 def test_a_choice_is_named_with_what_there_is_to_choose_from() -> None:
-    with pytest.raises(ValueError, match=r"^precision must be float32 or bfloat16, not 'float64'$"):
+    with pytest.raises(ValueError, match=r"^precision must be float32 or bfloat16 or auto, not 'float64'$"):
         Training(precision="float64")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^learns must be labels or targets, not 'both'$"):
         Variant("both")  # type: ignore[arg-type]
