@@ -1,17 +1,10 @@
 """The Triton path against the dense one in double precision, in Triton's interpreter; its launches compiled for a GPU.
 
-Triton reads TRITON_INTERPRET when it is first imported, for good: so the interpreted tests run in a process of their
-own, which `test_in_the_interpreter` starts. By hand: TRITON_INTERPRET=1 pytest tests/search/gpu/test_evolve.py
+`test_in_the_interpreter` starts the others. By hand: TRITON_INTERPRET=1 pytest tests/search/gpu/test_evolve.py
 """
 
-import os
-import re
-import subprocess
-import sys
-import tempfile
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -26,9 +19,8 @@ from repsearch.search.randomness import philox
 from repsearch.search.recipe import BLOCKS, Layer, Recipe
 from repsearch.search.statistics import initialise
 from tests import small
+from tests.triton_without_gpu import INTERPRETED, compile_instead, compiled, interpreted
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-TESTS = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="the package triton is not installed")
 if INTERPRETED and find_spec("triton"):
     import triton
@@ -243,17 +235,9 @@ def empty(recipe: Recipe, shape: Shape, layer: int, batch: int = 2) -> tuple[Any
     )
 
 
-def started_process(*arguments: str, interpret: bool) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join(filter(None, [str(TESTS.parent), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "TRITON_INTERPRET": "1" if interpret else "0"}
-    return subprocess.run([sys.executable, *arguments], cwd=TESTS, env=environment, capture_output=True, text=True)
-
-
 @pytest.mark.skipif(INTERPRETED, reason="this is the process that it starts")
 def test_in_the_interpreter() -> None:
-    done = started_process("-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, interpret=True)
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout
+    interpreted(__file__)
 
 
 PAPER = (Layer(300, 0.3, 5.0, 5), Layer(100, 0.2, 3.0, 1), Layer(100, 0.1, 3.0, 1), Layer(10, 0.1, 1.0, 0))
@@ -273,83 +257,27 @@ COMPILED = [
 @pytest.mark.parametrize(("layer", "reading", "size", "classes"), COMPILED)
 def test_the_launches_compile_for_a_gpu(layer: int, reading: dict, size: int, classes: int) -> None:
     """Every kernel as `evolve` launches it, at width 256, for a GPU of compute capability 9.0; no register spills."""
-    call = f"from {__name__} import compile_launches as f; f({layer}, {reading!r}, {size}, {classes})"
-    done = started_process("-c", call, interpret=False)
-    if done.returncode == 77:
+    usage = compiled(f"{__name__}:compile_launches({layer}, {reading!r}, {size}, {classes})")
+    if usage is None:
         pytest.skip("Triton's assembler is not here")
-    assert done.returncode == 0, done.stderr[-4000:]
-    print(done.stdout)
-    usage = re.findall(r"(\w+) registers (\d+) stack (\d+) shared (\d+)", done.stdout)
     kernels = {
         "channel": {"explore", "refine", "features", "head", "select", "remake", "enter", "covary", "collect"},
         "element": {"enter", "draw", "children", "settle", "score", "head", "select", "remake"},
     }
     assert {name for name, *_ in usage} == kernels[reading.get("mutation", "channel")]
     for name, registers, stack, shared in usage:
-        assert int(stack) == 0, f"{name} spills registers"
-        assert int(registers) <= 255 and int(shared) <= 100_000, name
+        assert stack == 0, f"{name} spills registers"
+        assert registers <= 255 and shared <= 100_000, name
 
 
 def compile_launches(layer: int, reading: dict[str, Any], size: int, classes: int) -> None:
-    """Prints what each kernel takes. Exits with 77 where the assembler is missing."""
-    import triton
-
     from repsearch.search.gpu import channel, channel_kernels, element, element_kernels, kernels
     from repsearch.search.gpu import evolve as evolve_gpu
 
-    tools = Path(triton.__file__).parent / "backends/nvidia/bin"
-    if not (tools / "ptxas").exists() or not (tools / "cuobjdump").exists():
-        sys.exit(77)
-
-    def compiling(module: Any) -> SimpleNamespace:
-        launched = {name: x for name, x in vars(module).items() if isinstance(x, triton.runtime.JITFunction)}
-        return SimpleNamespace(**{name: _Compiling(kernel, tools) for name, kernel in launched.items()})
-
-    channel.channel_kernels, element.element_kernels = compiling(channel_kernels), compiling(element_kernels)
-    kernels.head = _Compiling(kernels.head, tools)
+    channel.channel_kernels = SimpleNamespace(**compile_instead(channel_kernels))
+    element.element_kernels = SimpleNamespace(**compile_instead(element_kernels))
+    kernels.head = compile_instead(kernels)["head"]
     recipe = Recipe(**{"layers": PAPER, **reading})
     layers = tuple(replace(layer, generations=1) for layer in recipe.layers)
     shape = Shape(channels=3, size=size, classes=classes)
     evolve_gpu.evolve(*empty(replace(recipe, layers=layers), shape, layer))
-
-
-class _Compiling:
-    """In a kernel's place: compiles what would be launched."""
-
-    TYPES = {torch.float16: "fp16", torch.float32: "fp32", torch.int32: "i32", torch.int64: "i64"}  # noqa: RUF012
-
-    def __init__(self, kernel: Any, tools: Path) -> None:
-        self.kernel, self.tools = kernel, tools
-
-    def __getitem__(self, grid: tuple[int, ...]) -> "_Compiling":
-        assert all(n > 0 for n in grid)
-        return self
-
-    def __call__(self, *values: Any, num_warps: int, **constants: Any) -> None:
-        import triton
-        from triton.backends.compiler import GPUTarget
-        from triton.compiler import ASTSource
-
-        arguments = {**dict(zip(self.kernel.arg_names, values, strict=False)), **constants}
-        signature, constexprs, hints = {}, {}, {}
-        for i, parameter in enumerate(self.kernel.params):
-            value = arguments[parameter.name]
-            if parameter.is_constexpr or (type(value) is int and value == 1):  # as Triton specialises launches
-                signature[parameter.name], constexprs[parameter.name] = "constexpr", value
-            elif isinstance(value, float):
-                signature[parameter.name] = "fp32"
-            else:
-                signature[parameter.name] = "*" + self.TYPES[value.dtype] if isinstance(value, Tensor) else "i32"
-                if isinstance(value, Tensor) or value % 16 == 0:
-                    hints[(i,)] = [["tt.divisibility", 16]]
-        source = ASTSource(fn=self.kernel, signature=signature, constexprs=constexprs, attrs=hints)
-        options = {"num_warps": num_warps}
-        compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
-        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-            file.write(compiled.asm["cubin"])
-            file.flush()
-            command = [self.tools / "cuobjdump", "-res-usage", file.name]
-            usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
-        shared = compiled.metadata.shared
-        print(f"{self.kernel.__name__} registers {registers} stack {stack} shared {shared}, warps {num_warps}")
