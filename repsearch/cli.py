@@ -253,13 +253,13 @@ def bench_search(
     width: Width = 256,
     classes: Classes = 10,
     images: Annotated[int, typer.Option(help="Images searched at a time; 0: one per thread, or 256 on a GPU.")] = 0,
-    generations: Annotated[int, typer.Option(help="Generations per measurement.")] = 10,
+    generations: Annotated[int, typer.Option(help="At most so many per search layer; 0: the paper's.")] = 0,
     path: SearchPath = "auto",
     trained: Annotated[bool, typer.Option("--trained", help="A network whose convolutions are no identities.")] = False,
-    scaling: Annotated[bool, typer.Option(help="Also vary images, generations, population and width.")] = False,
+    scaling: Annotated[bool, typer.Option(help="Also vary images, population and width.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Candidates per second of each search layer, against the reference and the roofline; hours for a data set."""
+    """A search as users run it: candidates per second by search layer, against the reference and a floor; hours."""
     _start()
     from repsearch.bench import search as bench
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from repsearch.bench.search import DATASET_IMAGES
+from repsearch.bench.search import DATASET_IMAGES, PAPER_IMAGES
 
 
 def text(result: dict[str, Any]) -> str:
@@ -13,11 +13,14 @@ def text(result: dict[str, Any]) -> str:
             facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result[title].items())
             parts.append(f"{title.capitalize()}: {facts}.")
     parts.append(_table(result["rows"]))
-    if "hours_per_dataset" in result:
-        hours = "; ".join(f"{noise} noise {value} hours" for noise, value in result["hours_per_dataset"].items())
-        parts.append(f"The paper's recipe on {DATASET_IMAGES:,} images would take: {hours}.")
-    if "scaling" in result:
-        parts.append(_table(result["scaling"]))
+    for key, what in (
+        ("hours_per_dataset", f"{DATASET_IMAGES:,} images (CIFAR-10)"),
+        ("hours_of_the_paper", f"{PAPER_IMAGES:,} images (MNIST, CIFAR-10 and CIFAR-100, each searched once)"),
+    ):
+        if key in result:
+            hours = "; ".join(f"{noise} noise {value} hours" for noise, value in result[key].items())
+            parts.append(f"A search of {what} with the paper's recipe would take: {hours}.")
+    parts += [_table(result[key]) for key in ("threads", "scaling") if key in result]
     return "\n\n".join(parts) + "\n"
 
 

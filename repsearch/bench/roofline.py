@@ -16,7 +16,7 @@ import torch
 from repsearch.network import Shape
 from repsearch.search.recipe import BLOCKS, Recipe
 
-GELU = 30  # operations: two polynomials of degree 6 and 4, a division and the rest
+GELU = 18  # operations: a polynomial of degree 5, its 16th power and the rest (`search.cpu.lanes.gelu`)
 NORM = 2  # operations: a scale and a shift
 
 
@@ -126,27 +126,50 @@ class Cost(NamedTuple):
 
 
 def child_cost(shape: Shape, recipe: Recipe, layer: int, number_bytes: int) -> Cost:
-    """The cost of a child of block `layer`, where all later convolutions are identities.
+    """The least that a child of block `layer` costs by the algebra of the fused paths, where later convolutions are
+    identities. number_bytes: bytes per number of a map.
 
-    number_bytes: bytes per number of a map. Two parents are read; an explorer is written where refiners draw on
-    explorers. The rest stays in registers or caches.
+    Noise per channel, smoothing of whole children: nothing is written, and mean and variance follow from covariances,
+    which are not counted. A child is a mix of its parents' maps, smoothed once, or twice where a mate is an explorer:
+    two to four of them and the masks of two noises, at the positions that reach the head alone (144 of 15 × 15). The
+    parents are read once per generation. In the last block the logits are linear in the maps too.
+
+    Any other recipe: the whole child is made for its variance, from two maps that are read; explorers are written
+    where refiners draw on them. Smoothing adds three neighbours, along two axes, in every pass.
     """
     channels, side, _ = shape.layer_shapes[BLOCKS[layer]]
+    later = len(BLOCKS) - 1 - layer
+    last = shape.map_sizes[-1] ** 2
+    used, children = last * 4**later, recipe.explorers + recipe.refiners
+    mates = recipe.explorers if recipe.refine_from == "parents+explorers" else 0
+    features = _tail_operations(last, later) * channels + 2 * last * channels * shape.classes
+    if recipe.mutation == "channel" and recipe.smooth == "child":
+        of_a_mate = 1 + mates / (recipe.parents + mates)  # maps, on average
+        maps = 2 * (recipe.explorers + recipe.refiners * of_a_mate) / children
+        terms = 2 * (maps + 2)  # a multiply-add for each map and mask
+        read = 2 * recipe.parents / children * used * channels * number_bytes
+        if not later:
+            return Cost(2 * shape.classes * (maps + 2 * channels), channels, read)
+        return Cost(terms * used * channels + features, channels, read)
     numbers = channels * side**2
-    blur = min(recipe.layers[layer].blur, side - 1)
-    smoothing = 2 * 2 * (2 * blur + 1) if blur else 0  # along both axes, one multiply-add per tap
-    explorers = recipe.explorers / (recipe.explorers + recipe.refiners)
-    written = explorers if recipe.refine_from == "parents+explorers" else 0.0
-    # Every child's noise (noise per channel is smoothed in advance) and, with R2 `child`, what is written.
+    blur, written = recipe.layers[layer].blur, mates / children
+    smoothing = 2 * (2 * blur + 1) if blur else 0
     smoothed = float(recipe.mutation == "element") + (written if recipe.smooth == "child" else 0.0)
     make = 3 * 2 + 4  # half of each parent and the noise; sums of the result and its square for the normalisation
-    operations = numbers * (make + smoothed * smoothing)
     normals = numbers if recipe.mutation == "element" else channels
-    for block in range(layer + 1, len(BLOCKS)):
-        used = shape.map_sizes[block] if block == len(BLOCKS) - 1 else shape.map_sizes[block] // 2 * 2
-        operations += channels * used * used * (3 + 2 * (NORM + GELU))  # max-pooling, then BatchNorm and GELU twice
-    operations += 2 * channels * shape.map_sizes[-1] ** 2 * shape.classes
-    return Cost(operations, normals, number_bytes * numbers * (2 + written))
+    return Cost(numbers * (make + smoothed * smoothing) + features, normals, number_bytes * numbers * (2 + written))
+
+
+def _tail_operations(last: int, later: int) -> int:
+    """Operations per channel after a child is made: max-pooling, then BatchNorm and GELU twice, in each later block.
+
+    last: positions of the last map. Before another max-pooling, the second GELU is needed of a window's largest
+    argument alone, if it rises there, and the first of its largest and smallest.
+    """
+    if not later:
+        return 2 * last
+    final = last * (3 + 2 * (NORM + GELU))
+    return final + (last * (4 * (3 + NORM) + 3 + 3 * GELU + NORM) if later == 2 else 0)
 
 
 def convolution_operations(shape: Shape, first: int = 0) -> int:

@@ -1,154 +1,222 @@
-"""The benchmark of the search: candidates per second, compared with the reference and with the machine's limits."""
+"""The benchmark of the search: what a user's search of an image takes, compared with the reference and a floor."""
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from repsearch.bench.roofline import ceilings, child_cost, convolution_operations, machine, seconds
+from repsearch.bench.roofline import Ceilings, ceilings, child_cost, convolution_operations, machine, seconds, wait
 from repsearch.network import Shape
-from repsearch.search import backends
 from repsearch.search.backends import SearchPath
-from repsearch.search.evolution import Evolution
+from repsearch.search.evolution import LOGITS, Evolution
 from repsearch.search.network import SearchNetwork
-from repsearch.search.recipe import BLOCKS, SEARCH_LAYERS, Layer, Recipe, scaled_population
+from repsearch.search.recipe import SEARCH_LAYERS, Layer, Recipe, scaled_population
 from repsearch.search.reference import Reference
 from repsearch.search.statistics import initialise
 
 PAPER = Recipe(  # A.2
     layers=(Layer(300, 0.3, 5.0, 5), Layer(100, 0.2, 3.0, 1), Layer(100, 0.1, 3.0, 1), Layer(10, 0.1, 1.0, 0))
 )
-DATASET_IMAGES = 50_000
+DATASET_IMAGES = 50_000  # CIFAR-10, training and validation images
+PAPER_IMAGES = 160_000  # MNIST, CIFAR-10 and CIFAR-100, each searched once
+SETTLED = 3  # generations where their cost does not depend on how many children are selected
 
 
 @dataclass
 class Bench:
-    """A search network on random images, and how long a search layer takes on it.
+    """A search network on made-up images, and how long a search takes on it.
 
-    images: how many the measured path searches at once; the reference searches one. generations: per measurement.
-    trained: whether the network is like a trained one, whose convolutions are not identities and must be computed.
+    images: searched at once by the measured path; the reference searches one. generations: at most so many per search
+    layer; 0: the paper's. trained: whether the network is like a trained one, whose convolutions must be computed.
     """
 
     device: torch.device
     width: int
     classes: int
     images: int
-    generations: int
+    generations: int = 0
     trained: bool = False
 
     def __post_init__(self) -> None:
         self.shape = Shape(3, 32, self.classes, self.width)
         generator = torch.Generator().manual_seed(0)
-        self.x = torch.randn(max(self.images, 32), 3, 32, 32, generator=generator)
+        count = max(self.images, 32)
+        coarse = torch.randn(count, 3, 4, 4, generator=generator)  # images have large shapes and a little noise
+        x = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bilinear")
+        self.x = x + 0.3 * torch.randn(count, 3, 32, 32, generator=generator)
         network = initialise(self.shape, self.x, 0, PAPER.calibration(32, 0.3))
         if self.trained:
             for weights in network.network.blocks.parameters():
                 weights.add_(torch.randn(weights.shape, generator=generator), alpha=1e-3)
         self.network = SearchNetwork(network.network, network.statistics).to(self.device)
 
-    def _evolution(self, recipe: Recipe, path: SearchPath, images: int) -> Evolution:
+    def evolution(self, recipe: Recipe, path: SearchPath, images: int) -> Evolution:
         numbers = torch.arange(images, device=self.device)
         return Evolution(self.network, numbers % self.classes, recipe, numbers, path)
 
-    def _parents(self, recipe: Recipe, layer: int, images: int) -> tuple[Tensor, Tensor]:
-        generator = torch.Generator().manual_seed(1)
-        shape = self.shape.layer_shapes[SEARCH_LAYERS[layer]]
-        parents = torch.randn(images, recipe.parents, *shape, generator=generator).to(self.device)
-        return parents, torch.full((images, recipe.parents), 9.0, device=self.device)
+    def opened(self, evolution: Evolution, layer: int, best: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The first parents of a layer: from the images, or from the best candidates of the layer before."""
+        if best is not None:
+            return evolution.open_next(best, layer)
+        return evolution.open(self.x[: len(evolution.labels)].to(self.device), layer)
+
+    def shortened(self, recipe: Recipe, path: SearchPath) -> Recipe:
+        """With as many generations as are measured. A dense block's cost does not depend on what is selected."""
+        fused = self.evolution(recipe, path, 1).fused is not None
+        layers = []
+        for layer, settings in enumerate(recipe.layers):
+            limit = self.generations or (settings.generations if fused or layer == LOGITS else SETTLED)
+            layers.append(replace(settings, generations=min(limit, settings.generations)))
+        return replace(recipe, layers=tuple(layers))  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def rate(self, recipe: Recipe, layer: int, path: SearchPath) -> float:
-        """New candidates per second of a search layer."""
-        layers = tuple(replace(settings, generations=self.generations) for settings in recipe.layers)
-        recipe = replace(recipe, layers=layers)  # type: ignore[arg-type]
-        evolution = self._evolution(recipe, path, self.images)
-        parents, loss = self._parents(recipe, layer, self.images)
-        duration = seconds(lambda: evolution.evolve(parents, loss, layer), self.device)
-        return self.images * self.generations * (recipe.explorers + recipe.refiners) / duration
+    def reference_rate(self, recipe: Recipe, layer: int, parents: Tensor, loss: Tensor) -> float:
+        """New candidates per second of the reference: dense, in float32, the first image for one generation.
 
-    @torch.no_grad()
-    def reference_rate(self, recipe: Recipe, layer: int) -> float:
-        """The same of the reference: dense, in float32, one image for one generation."""
+        parents: [B, k, …], loss: [B, k], of the layer.
+        """
         numbers = torch.zeros(1, dtype=torch.int64, device=self.device)
         reference = Reference(self.network.network, self.network.statistics, numbers, recipe, numbers)
-        parents, loss = self._parents(recipe, layer, 1)
-        duration = seconds(lambda: reference.generation(parents, loss, layer, 1), self.device)
+        duration = seconds(lambda: reference.generation(parents[:1], loss[:1], layer, 1), self.device, 1)
         return (recipe.explorers + recipe.refiners) / duration
 
-    @torch.no_grad()
-    def opening_seconds(self, recipe: Recipe) -> float:
-        """Per image, what its first population takes: made, propagated to block 0, scored, its parents selected."""
-        count = min(self.images, 4)
-        evolution = self._evolution(recipe, "auto", count)
-        x = self.x[:count].to(self.device)
-        return seconds(lambda: evolution.open(x, 0), self.device, 1) / count
 
-
+@torch.no_grad()
 def bench_search(bench: Bench, path: SearchPath, scaling: bool) -> dict[str, Any]:
-    """Candidates per second by layer and noise, and the hours that DATASET_IMAGES would take.
+    """A whole search by noise and layer, each layer from the opening that it has in a search.
 
-    scaling: also vary images, generations, population and width. rows: layer, noise, path, device,
-    candidates_per_second, reference_candidates_per_second, ratio, share_of_roofline; if trained, share_of_ceiling
-    instead: the convolutions' operations, compared with a matrix product's in the precision that the dense path uses.
+    scaling: also vary images, population and width. rows: see benchmarks/README.md, which explains them.
     """
     measured = ceilings(bench.device)
-    about, cuda = machine(bench.device, measured), bench.device.type == "cuda"
-    rows, hours = [], {}
+    about = machine(bench.device, measured)
+    rows: list[dict[str, Any]] = []
+    hours: dict[str, float] = {}
     for noise in ("channel", "element"):
         recipe = replace(PAPER, mutation=noise)
-        dataset_seconds = DATASET_IMAGES * bench.opening_seconds(recipe)
-        for layer, name in enumerate(SEARCH_LAYERS):
-            reference = bench.reference_rate(recipe, layer)
-            rate = bench.rate(recipe, layer, path)
-            taken = "fused" if layer < len(BLOCKS) and backends.choose(bench.network, recipe, path) else "dense"
-            row = {
-                "layer": name,
-                "noise": noise,
-                "path": taken,
-                "device": about["device"],
-                "candidates_per_second": round(rate, 1),
-                "reference_candidates_per_second": round(reference, 1),
-                "ratio": round(rate / reference, 1),
-                "share_of_roofline": None,
-            }
-            if layer < len(BLOCKS) and bench.trained:
-                ceiling = measured.half_operations if cuda else measured.operations
-                operations = convolution_operations(bench.shape, layer + 1)
-                row["share_of_ceiling"] = round(rate * operations / ceiling, 3) if operations else None
-            elif layer < len(BLOCKS):
-                cost = child_cost(bench.shape, recipe, layer, 2 if cuda else 4)
-                row |= {
-                    "share_of_roofline": round(rate * cost.seconds(measured), 3),
-                    "operations_per_candidate": round(cost.operations),
-                    "normals_per_candidate": round(cost.normals),
-                    "bytes_per_candidate": round(cost.bytes),
-                }
-            rows.append(row)
-            candidates = recipe.layers[layer].generations * (recipe.population - recipe.parents)
-            dataset_seconds += DATASET_IMAGES * candidates / rate
-        hours[noise] = round(dataset_seconds / 3600, 2)
-    settings = {name: getattr(bench, name) for name in ("width", "classes", "images", "generations")}
-    settings["trained network"] = bench.trained
-    result = {"machine": about, "settings": settings, "rows": rows, "hours_per_dataset": hours}
+        searched = [
+            row | {"device": about["device"]} | _limits(bench, recipe, row, measured)
+            for row in _search(bench, recipe, path)
+        ]
+        rows += searched
+        per_image = sum(row["opening_milliseconds"] + row["paper_milliseconds"] for row in searched) / 1000
+        hours[noise] = round(DATASET_IMAGES * per_image / 3600, 2)
+    result: dict[str, Any] = {
+        "machine": about,
+        "settings": {name: getattr(bench, name) for name in ("width", "classes", "images")}
+        | {"generations": bench.generations or "the paper's", "trained network": bench.trained},
+        "rows": rows,
+        "hours_per_dataset": hours,
+        "hours_of_the_paper": {
+            noise: round(value * PAPER_IMAGES / DATASET_IMAGES, 2) for noise, value in hours.items()
+        },
+    }
+    if bench.device.type == "cpu":
+        result["threads"] = _by_threads(bench, path)
     return result | ({"scaling": _scaling(bench, path)} if scaling else {})
 
 
-def _scaling(bench: Bench, path: SearchPath) -> list[dict[str, Any]]:
-    """Candidates per second of block 0, as images, generations, population and width grow one at a time."""
-    rows = []
-
-    def row(what: str, value: int, changed: Bench, recipe: Recipe = PAPER) -> None:
-        rate = changed.rate(recipe, 0, path)
-        rows.append({"varied": what, "value": value, "candidates_per_second": round(rate, 1)})
-
-    for factor in (1, 2, 4):
-        row("images", factor * bench.images, replace(bench, images=factor * bench.images))
-    for factor in (1, 2, 4):
-        generations = factor * bench.generations
-        row("generations", generations, replace(bench, generations=generations))
-    for population in (60, 120, 240, 480):
-        row("population", population, bench, scaled_population(PAPER, population))
-    for width in (32, 64, 128, 256):
-        row("width", width, replace(bench, width=width))
+def _search(bench: Bench, recipe: Recipe, path: SearchPath) -> list[dict[str, Any]]:
+    """One search of the images; a row for each layer. What is compiled is compiled before."""
+    recipe = bench.shortened(recipe, path)
+    evolution = bench.evolution(recipe, path, bench.images)
+    _compile(bench, recipe, path, bench.images)
+    children, best, rows = recipe.explorers + recipe.refiners, None, []
+    for layer, name in enumerate(SEARCH_LAYERS):
+        started = _now(bench)
+        parents, loss = bench.opened(evolution, layer, best)
+        opened = _now(bench)
+        best, history = evolution.evolve(parents, loss, layer)
+        duration, generations = _now(bench) - opened, recipe.layers[layer].generations
+        rate = bench.images * generations * children / duration
+        reference = bench.reference_rate(recipe, layer, parents, loss)
+        improved = (history[:, 1:] < history[:, :-1]).float().mean()
+        rows.append(
+            {
+                "layer": name,
+                "noise": recipe.mutation,
+                "path": "fused" if layer < LOGITS and evolution.fused else "dense",
+                "generations": generations,
+                "new_best_per_generation": round(float(improved), 2),
+                "candidates_per_second": round(rate, 1),
+                "reference_candidates_per_second": round(reference, 1),
+                "ratio": round(rate / reference, 1),
+                "opening_milliseconds": round(1000 * (opened - started) / bench.images, 2),
+                "paper_milliseconds": round(1000 * PAPER.layers[layer].generations * children / rate, 2),
+            }
+        )
     return rows
+
+
+def _compile(bench: Bench, recipe: Recipe, path: SearchPath, images: int) -> None:
+    """Runs a generation of every layer, so that what is timed later is compiled and warm."""
+    layers = tuple(replace(layer, generations=1) for layer in recipe.layers)
+    evolution = bench.evolution(replace(recipe, layers=layers), path, images)  # type: ignore[arg-type]
+    best = None
+    for layer in range(len(SEARCH_LAYERS)):
+        best, _ = evolution.evolve(*bench.opened(evolution, layer, best), layer)
+
+
+def _now(bench: Bench) -> float:
+    wait(bench.device)
+    return time.perf_counter()
+
+
+def _limits(bench: Bench, recipe: Recipe, row: dict[str, Any], measured: Ceilings) -> dict[str, Any]:
+    """What the machine allows: the share of the floor; with convolutions, that of a matrix product's speed."""
+    layer, rate, cuda = SEARCH_LAYERS.index(row["layer"]), row["candidates_per_second"], bench.device.type == "cuda"
+    if layer == LOGITS:
+        return {"share_of_floor": None}
+    if bench.trained:
+        ceiling = measured.half_operations if cuda else measured.operations
+        operations = convolution_operations(bench.shape, layer + 1)
+        return {"share_of_ceiling": round(rate * operations / ceiling, 3) if operations else None}
+    cost = child_cost(bench.shape, recipe, layer, 2 if cuda else 4)
+    return {
+        "share_of_floor": round(rate * cost.seconds(measured), 3),
+        "operations_per_candidate": round(cost.operations),
+        "normals_per_candidate": round(cost.normals),
+        "bytes_per_candidate": round(cost.bytes),
+    }
+
+
+def _rate(bench: Bench, recipe: Recipe, path: SearchPath) -> float:
+    """New candidates per second of block 0, from its opening."""
+    recipe = bench.shortened(recipe, path)
+    evolution = bench.evolution(recipe, path, bench.images)
+    opened = bench.opened(evolution, 0, None)
+    short = replace(recipe, layers=(replace(recipe.layers[0], generations=1), *recipe.layers[1:]))
+    bench.evolution(short, path, bench.images).evolve(*opened, 0)
+    started = _now(bench)
+    evolution.evolve(*opened, 0)
+    children = bench.images * recipe.layers[0].generations * (recipe.explorers + recipe.refiners)
+    return children / (_now(bench) - started)
+
+
+def _by_threads(bench: Bench, path: SearchPath) -> list[dict[str, Any]]:
+    """Block 0 with one thread, then with all: as many images as threads. efficiency: of a thread, compared with one."""
+    threads = torch.get_num_threads()
+    rows: list[dict[str, Any]] = []
+    try:
+        for count in sorted({1, threads}):
+            torch.set_num_threads(count)
+            rate = _rate(replace(bench, images=count), PAPER, path)
+            alone = rows[0]["candidates_per_second"] if rows else rate
+            efficiency = round(rate / count / alone, 2)
+            rows.append({"threads": count, "candidates_per_second": round(rate, 1), "efficiency": efficiency})
+    finally:
+        torch.set_num_threads(threads)
+    return rows
+
+
+def _scaling(bench: Bench, path: SearchPath) -> list[dict[str, Any]]:
+    """Candidates per second of block 0, as images, population and width grow one at a time."""
+    images = [("images", factor * bench.images, replace(bench, images=factor * bench.images)) for factor in (1, 2, 4)]
+    widths = [("width", width, replace(bench, width=width)) for width in (32, 64, 128, 256)]
+    cases = [(what, value, changed, PAPER) for what, value, changed in [*images, *widths]]
+    cases += [("population", count, bench, scaled_population(PAPER, count)) for count in (60, 120, 240, 480)]
+    return [
+        {"varied": what, "value": value, "candidates_per_second": round(_rate(changed, recipe, path), 1)}
+        for what, value, changed, recipe in cases
+    ]

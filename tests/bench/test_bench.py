@@ -11,7 +11,7 @@ import torch
 from repsearch.bench import training as bench
 from repsearch.bench.report import text
 from repsearch.bench.roofline import child_cost, convolution_operations
-from repsearch.bench.search import PAPER
+from repsearch.bench.search import PAPER, Bench, bench_search
 from repsearch.bench.training import profile
 from repsearch.learning.training import Split
 from repsearch.network import Network, Shape, whitening_filters
@@ -28,17 +28,44 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_bench_search() -> None:
-    result = json.loads(_run("search", "--generations", "1", "--json").stdout)
+    result = json.loads(_run("search", "--generations", "2", "--json").stdout)
     rows = result["rows"]
     assert [(row["layer"], row["noise"]) for row in rows] == [
         (layer, noise) for noise in ("channel", "element") for layer in ("block0", "block1", "block2", "logits")
     ]
     for row in rows:
-        assert row.keys() >= ROW | {"share_of_roofline"}
+        assert row.keys() >= ROW | {"share_of_floor"} and row["generations"] == 2
         assert row["path"] == ("dense" if row["layer"] == "logits" else "fused")
         speeds = row["candidates_per_second"], row["reference_candidates_per_second"]
         assert min(speeds) > 0 and row["ratio"] == pytest.approx(speeds[0] / speeds[1], abs=0.06)
+        assert 0 <= row["new_best_per_generation"] <= 1
     assert result["machine"]["copy_gigabytes_per_second"] > 0
+    assert [row["threads"] for row in result["threads"]] == [1]
+    milliseconds = sum(
+        row["opening_milliseconds"] + row["paper_milliseconds"] for row in rows if row["noise"] == "channel"
+    )
+    assert result["hours_per_dataset"]["channel"] == pytest.approx(50_000 * milliseconds / 3.6e6, abs=0.02)
+    assert result["hours_of_the_paper"]["channel"] == pytest.approx(
+        3.2 * result["hours_per_dataset"]["channel"], abs=0.02
+    )
+
+
+@pytest.mark.parametrize(("path", "expected"), [("auto", (300, 100, 100, 10)), ("dense", (3, 3, 3, 10))])
+def test_a_search_has_the_paper_s_generations_where_their_cost_depends_on_selection(path: str, expected: tuple) -> None:
+    bench = Bench(torch.device("cpu"), 4, 4, 1)
+    assert tuple(layer.generations for layer in bench.shortened(PAPER, path).layers) == expected  # type: ignore[arg-type]
+    shorter = Bench(torch.device("cpu"), 4, 4, 1, 20).shortened(PAPER, path)  # type: ignore[arg-type]
+    assert tuple(layer.generations for layer in shorter.layers) == (20, 20, 20, 10)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_dense_search_and_its_text(trained: bool) -> None:
+    bench = Bench(torch.device("cpu"), 4, 4, 1, 1, trained)
+    result = bench_search(bench, "dense", scaling=False)
+    assert {row["path"] for row in result["rows"]} == {"dense"}
+    assert ("share_of_ceiling" if trained else "share_of_floor") in result["rows"][0]
+    page = text(result)
+    assert "50,000 images" in page and "160,000 images" in page and "| efficiency |" in page
 
 
 def test_bench_train() -> None:
@@ -73,17 +100,25 @@ def test_an_epoch_is_validated_as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> N
     assert seen == [(460, set(), 40, set()), (460, layers, 40, layers)]
 
 
-def test_the_roofline_counts_a_child_of_the_paper_s_first_block() -> None:
-    shape = Shape(3, 32, 10)
+def test_the_floor_counts_a_child_of_the_paper_s_first_block() -> None:
+    shape, width, children = Shape(3, 32, 10), 256, 220
     cost = child_cost(shape, PAPER, 0, number_bytes=4)
-    numbers = 256 * 15 * 15
-    explorers = 100 / 220
-    made = numbers * (10 + explorers * 2 * 2 * 11)  # blends, sums; explorers are smoothed by 11 taps along two axes
-    after = 256 * (6 * 6 + 3 * 3) * (3 + 2 * 32)
-    assert cost.operations == pytest.approx(made + after + 2 * 2304 * 10)
-    assert cost.normals == 256 and cost.bytes == pytest.approx(4 * numbers * (2 + explorers))
+    maps = (100 * 2 + 120 * 2 * (20 + 2 * 100) / 120) / children  # a refiner's mate is an explorer 100 times in 120
+    gelus = 9 * (3 + 2)  # of each final position
+    rest = 36 * (3 + 2) + 9 * (3 + 2) + 9 * (3 + 2 * 2)  # maxima, scales and shifts
+    made = 144 * width * 2 * (maps + 2)
+    assert cost.operations == pytest.approx(made + width * (18 * gelus + rest) + 2 * 2304 * 10)
+    assert cost.normals == width and cost.bytes == pytest.approx(4 * 144 * width * 2 * 20 / children)
     element = child_cost(shape, replace(PAPER, mutation="element"), 0, 4)
-    assert element.normals == numbers and element.operations - cost.operations == pytest.approx(numbers * 2 * 2 * 11)
+    numbers, explorers = width * 15 * 15, 100 / children
+    smoothed = numbers * (10 + (1 + explorers) * 2 * 11)
+    assert element.operations == pytest.approx(smoothed + width * (18 * gelus + rest) + 2 * 2304 * 10)
+    assert element.normals == numbers and element.bytes == pytest.approx(4 * numbers * (2 + explorers))
+
+
+def test_the_floor_of_the_last_block_is_linear() -> None:
+    cost = child_cost(Shape(3, 32, 10), PAPER, 2, number_bytes=4)
+    assert cost.operations < 20 * 10 * 256 and cost.normals == 256
 
 
 def test_convolution_operations_are_torch_s_count() -> None:
