@@ -45,9 +45,9 @@ U = np.uint64
 _LOW = U(0xFFFFFFFF)
 
 # Fused multiply-add is allowed, reordering is not. error_model: a check for division by zero would prevent vectors.
-_FAST = {"contract", "nsz", "nnan", "ninf"}
-compiled: Callable[..., Any] = njit(nogil=True, fastmath=_FAST, error_model="numpy", cache=True)
-inlined: Callable[..., Any] = njit(nogil=True, fastmath=_FAST, error_model="numpy", inline="always")
+FAST = {"contract", "nsz", "nnan", "ninf"}
+compiled: Callable[..., Any] = njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
+inlined: Callable[..., Any] = njit(nogil=True, fastmath=FAST, error_model="numpy", inline="always")
 # Without fastmath, even that of the caller.
 exact: Callable[..., Any] = njit(nogil=True, fastmath=False, error_model="numpy", cache=True)
 reordering: Callable[..., Any] = njit(nogil=True, fastmath=True, error_model="numpy", cache=True)
