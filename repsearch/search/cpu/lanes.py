@@ -54,8 +54,12 @@ class _Model(models.PrimitiveModel):
 def _indices(context, builder, kind, value):  # type: ignore[no-untyped-def]
     """An integer or a tuple of integers as a list of 64-bit integers."""
     parts = cgutils.unpack_tuple(builder, value) if isinstance(kind, types.BaseTuple) else [value]
-    kinds = list(kind) if isinstance(kind, types.BaseTuple) else [kind]
-    return [context.cast(builder, part, kind, types.intp) for part, kind in zip(parts, kinds, strict=True)]
+    return [context.cast(builder, part, kind, types.intp) for part, kind in zip(parts, _kinds(kind), strict=True)]
+
+
+def _kinds(index):  # type: ignore[no-untyped-def]
+    """The types of the integers of an index."""
+    return [*getattr(index, "types", [index])]  # of a tuple; of an integer
 
 
 def _pointer(context, builder, signature, args, last):  # type: ignore[no-untyped-def]
@@ -70,10 +74,9 @@ def _pointer(context, builder, signature, args, last):  # type: ignore[no-untype
 
 def _checked(array, index, axes):  # type: ignore[no-untyped-def]
     """Whether x[index] leaves `axes` axes of a C-contiguous float32 array."""
-    count = len(index) if isinstance(index, types.BaseTuple) else 1
-    numbers = index if isinstance(index, types.BaseTuple) else [index]
+    kinds = _kinds(index)
     fits = isinstance(array, types.Array) and array.layout == "C" and array.dtype == types.float32
-    return fits and array.ndim == count + axes and all(isinstance(number, types.Integer) for number in numbers)
+    return fits and array.ndim == len(kinds) + axes and all(isinstance(kind, types.Integer) for kind in kinds)
 
 
 @intrinsic
@@ -110,11 +113,14 @@ def broadcast(typing, x, i):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def fill(typing, number):  # type: ignore[no-untyped-def]
+def _filled(typing, number):  # type: ignore[no-untyped-def]
     def lower(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return _fill(builder, args[0])
 
     return (lanes(types.float32), lower) if number == types.float32 else None
+
+
+fill: Callable[..., Any] = _filled
 
 
 def _arithmetic(symbol: Callable[..., Any], instruction: str) -> None:
@@ -148,7 +154,7 @@ def _choice(comparison: str) -> Callable[..., Any]:
 
         return (lanes(a, b), lower) if a is lanes and b is lanes else None
 
-    return choice  # type: ignore[no-any-return]
+    return choice
 
 
 larger, smaller = _choice(">"), _choice("<")
@@ -164,7 +170,7 @@ def _llvm_function(name: str) -> Callable[..., Any]:
 
         return (lanes(a), lower) if a is lanes else None
 
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 magnitude, root = _llvm_function("fabs"), _llvm_function("sqrt")
