@@ -24,7 +24,8 @@ from torch import Tensor
 
 from repsearch.search import operators as op
 from repsearch.search.cpu import kernels
-from repsearch.search.cpu.kernels import F, U, compiled, exact, philox
+from repsearch.search.cpu.kernels import F, U, compiled, philox
+from repsearch.search.cpu.selection import cross_entropy, lowest
 from repsearch.search.network import Tail
 from repsearch.search.randomness import Purpose
 from repsearch.search.recipe import Recipe
@@ -187,11 +188,11 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
             _forward(mean, rate, features[n], work, plan)
         kernels.head_logits(features, plan.head, logits)
         for n in range(children):
-            losses[parents + n] = _cross_entropy(logits[n], plan.bias, label)
+            losses[parents + n] = cross_entropy(logits[n], plan.bias, label)
 
         last = generation == plan.generations
         wanted = 1 if last else parents
-        _lowest(losses, order[:wanted])
+        lowest(losses, order[:wanted])
         history[generation - 1] = losses[order[0]]
         taken = np.zeros(slots, np.bool_)
         for p in range(parents):
@@ -216,21 +217,6 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
             kernels.copy(normal[chosen[0]], best)
         losses[:wanted] = losses[order[:wanted]]
         where[:wanted] = chosen[:wanted]
-
-
-@exact
-def _lowest(losses, order):  # type: ignore[no-untyped-def]
-    """order ← the candidates of the lowest losses, best first; ties go to the earlier candidate, NaN comes last."""
-    unranked = np.ones(len(losses), np.bool_)
-    for rank in range(len(order)):
-        best = -1
-        for i in range(len(losses)):
-            if unranked[i] and (
-                best < 0 or losses[i] < losses[best] or (np.isnan(losses[best]) and not np.isnan(losses[i]))
-            ):
-                best = i
-        order[rank] = best
-        unranked[best] = False
 
 
 @compiled
@@ -335,15 +321,3 @@ def _forward(mean, rate, features, work, plan):  # type: ignore[no-untyped-def]
             shift[n] = norms[0, 1, n] - (mean * scale[n] if block == 0 else F(0))
         kernels.norm_gelu_twice(out.reshape(rows, lanes), rows, scale, shift, norms[1, 0, :lanes], norms[1, 1, :lanes])
         x, side = out, used
-
-
-@exact
-def _cross_entropy(logits, bias, label):  # type: ignore[no-untyped-def]
-    """-log softmax(logits + bias)[label], in double precision."""
-    high = np.float64(logits[0] + bias[0])
-    for k in range(1, len(logits)):
-        high = max(high, np.float64(logits[k] + bias[k]))
-    total = 0.0
-    for k in range(len(logits)):
-        total += np.exp(np.float64(logits[k] + bias[k]) - high)
-    return F(high + np.log(total) - np.float64(logits[label] + bias[label]))

@@ -14,8 +14,8 @@ import numpy as np
 from numba import config, njit
 
 # The files that are compiled, or whose constants are.
-_SEARCH = Path(__file__).parents[1]
-SOURCES = [_SEARCH / name for name in ("cpu/kernels.py", "cpu/evolve.py", "operators.py", "randomness.py")]
+_HERE = Path(__file__).parent
+SOURCES = [*sorted(_HERE.glob("*.py")), _HERE.parent / "operators.py", _HERE.parent / "randomness.py"]
 
 
 def cache_folder(sources: Sequence[Path], parent: str = "") -> Path:
@@ -119,6 +119,14 @@ def normals(out, height, width, slot, image, time, k0, k1):  # type: ignore[no-u
                 a, b = _box_muller(w0, w1)
                 d, e = _box_muller(w2, w3)
                 out[s, c], out[s + 1, c], out[s + 2, c], out[s + 3, c] = a, b, d, e
+
+
+@compiled
+def normals_by_channel(out, slot, image, time, k0, k1):  # type: ignore[no-untyped-def]
+    """As `normals` of one position, into out [channels]."""
+    for c in range(len(out)):
+        w0, w1, _, _ = philox(U(c), slot, image, time, k0, k1)
+        out[c], _ = _box_muller(w0, w1)
 
 
 @compiled
