@@ -21,7 +21,7 @@ from torch import Tensor
 from repsearch.search import operators as op
 from repsearch.search.cpu import covariances, kernels, linear, tiles
 from repsearch.search.cpu.covariances import Covariances, Masks, Mates
-from repsearch.search.cpu.kernels import F, U, compiled, exact, philox
+from repsearch.search.cpu.kernels import F, U, compiled, exact, internal, philox
 from repsearch.search.cpu.lanes import LANES
 from repsearch.search.cpu.selection import assign_slots, cross_entropy, lowest
 from repsearch.search.cpu.tiles import BATCH, TILE, Children
@@ -62,15 +62,17 @@ def evolve(
     batch, count, channels, side = parents.shape[:4]
     plan = plan_for(tail, recipe, layer, count, channels, side)
     maps = _in_lanes(parents.flatten(3).transpose(2, 3)).unflatten(-1, (-1, LANES)).numpy()
-    best = np.empty((batch, *maps.shape[2:]), np.float32)
+    best = np.empty((batch, side**2, maps.shape[3] * LANES), np.float32)
     history = np.empty((batch, plan.generations), np.float32)
 
     def evolve_image(b: int) -> None:
-        _evolve(maps[b], loss[b].numpy(), int(labels[b]), int(indices[b]), plan, best[b], history[b])
+        work = _workspace(plan, maps[b], loss[b].numpy())
+        _evolve(work, int(labels[b]), int(indices[b]), plan, best[b], history[b])
 
+    kernels.announce(_evolve)
     with ThreadPoolExecutor(min(batch, torch.get_num_threads())) as threads:
         list(threads.map(evolve_image, range(batch)))
-    found = torch.from_numpy(best).flatten(2)[..., :channels].transpose(1, 2).unflatten(2, (side, side))
+    found = torch.from_numpy(best)[..., :channels].transpose(1, 2).unflatten(2, (side, side))
     return found.contiguous(), torch.from_numpy(history)
 
 
@@ -126,88 +128,121 @@ def _in_lanes(x: Tensor) -> Tensor:
     return torch.nn.functional.pad(x, (0, -x.shape[-1] % LANES)).contiguous()
 
 
-@compiled
-def _evolve(parents, loss, label, image, plan, best, history):  # type: ignore[no-untyped-def]
-    """One image. parents: [k, positions, C / 16, 16]; loss: [k]. Fills best, one of them, and history [generations]."""
-    kept, positions, blocks = parents.shape[:3]
-    count = plan.explorers + plan.refiners
-    normal = parents.copy()
-    maps = np.zeros((blocks, (positions + TILE - 1) // TILE, 2 * kept, TILE, 16), np.float32)
-    of_parents = Covariances(
-        np.empty((2 * kept, blocks, 16), np.float32),
-        np.empty((2, 2 * kept, blocks, 16), np.float32),
-        np.empty((kept, kept, blocks, 16), np.float32),
-        np.zeros((2 * kept, 2 * kept), np.float64),
-        np.empty((kept, kept, 4, 16), np.float32),
-    )
-    mates = Mates(
-        np.empty((kept + plan.explorers, blocks, 16), np.float32),
-        np.full(kept + plan.explorers, F(0.5)),
-        np.zeros(kept + plan.explorers, np.float32),
-        np.zeros((kept + plan.explorers, blocks, 16), np.float32),
-        np.empty((kept + plan.explorers, 2), np.int64),
-    )
-    for p in range(kept):
-        mates.slots[p, 0] = mates.slots[p, 1] = p
-    children = Children(
-        np.empty((count, 4), np.int64),
-        np.empty(count, np.float32),
-        np.empty(count, np.float32),
-        np.empty(count, np.float32),
-        np.empty((blocks, count, 3, 16), np.float32),
-    )
-    head = plan.head.copy()
-    features = np.zeros(((count + 3) // 4 * 4, head.shape[1]), np.float32)
-    logits = np.empty((len(features), len(head)), np.float32)
-    losses = np.empty(kept + count, np.float32)
-    losses[:kept] = loss
-    order, slot_of = np.empty(kept, np.int64), np.arange(kept)
-    slots, chosen, selected = np.arange(kept), np.empty(kept, np.int64), kept
+class Workspace(NamedTuple):
+    """The arrays of one image's evolution, but for those that have a name of their own."""
 
+    normal: NDArray[np.float32]  # [k, positions, C / 16, 16]: the parents, by slot
+    maps: NDArray[np.float32]  # `tiles`
+    covariances: Covariances
+    mates: Mates
+    children: Children
+    head: NDArray[np.float32]  # as the plan's; in the last block with this image's columns
+    features: NDArray[np.float32]  # [n, rounded up to 4, columns of the head]
+    logits: NDArray[np.float32]  # [n, rounded up to 4, K]
+    losses: NDArray[np.float32]  # [k + n]: of the parents by rank, then of the children
+    pooled: NDArray[np.float32]  # of `tiles.features_of`, as the next one
+    windows: NDArray[np.float32]
+    z: NDArray[np.float32]  # [C / 16, 16]
+    variance: NDArray[np.float32]  # [C / 16, 16]
+    smoothed: NDArray[np.float32]  # [2, positions, C]
+    lanes: NDArray[np.float32]  # [5, C]
+    slot_of: NDArray[np.int64]  # [k]: rank of a parent → its slot
+    fresh: NDArray[np.int64]  # [k]: the slots of the new parents
+    chosen: NDArray[np.int64]  # [k]: the children that they were
+    order: NDArray[np.int64]  # [k]: the candidates that were selected, best first
+
+
+def _workspace(plan: Plan, parents: NDArray[np.float32], loss: NDArray[np.float32]) -> Workspace:
+    kept, positions, blocks = parents.shape[:3]
+    count, mates, channels = plan.explorers + plan.refiners, kept + plan.explorers, blocks * LANES
+    rows, columns = -(-count // 4) * 4, plan.head.shape[1]
+
+    def empty(*shape: int) -> NDArray[np.float32]:
+        return np.empty(shape, np.float32)
+
+    return Workspace(
+        parents.copy(),
+        np.zeros((blocks, -(-positions // TILE), 2 * kept, TILE, LANES), np.float32),
+        Covariances(
+            empty(2 * kept, blocks, LANES),
+            empty(2, 2 * kept, blocks, LANES),
+            empty(kept, kept, blocks, LANES),
+            np.zeros((2 * kept, 2 * kept)),
+            empty(kept, kept, 4, LANES),
+        ),
+        Mates(
+            empty(mates, blocks, LANES),
+            np.full(mates, 0.5, np.float32),
+            np.zeros(mates, np.float32),
+            np.zeros((mates, blocks, LANES), np.float32),
+            np.arange(mates)[:, None].repeat(2, 1),
+        ),
+        Children(
+            np.empty((count, 4), np.int64), empty(count), empty(count), empty(count), empty(blocks, count, 3, LANES)
+        ),
+        plan.head.copy(),
+        np.zeros((rows, columns), np.float32),
+        empty(rows, len(plan.head)),
+        np.concatenate([loss, empty(count)]),
+        empty(count, columns // channels, LANES),
+        empty(BATCH, 4, LANES),
+        empty(blocks, LANES),
+        empty(blocks, LANES),
+        empty(2, positions, channels),
+        empty(5, channels),
+        np.arange(kept),
+        np.arange(kept),
+        np.empty(kept, np.int64),
+        np.empty(kept, np.int64),
+    )
+
+
+@compiled
+def _evolve(work, label, image, plan, best, history):  # type: ignore[no-untyped-def]
+    """One image. Fills best [positions, C] and history [generations]."""
+    children, losses, fresh, kept = work.children, work.losses, work.fresh, len(work.slot_of)
+    new = kept
     for generation in range(1, plan.generations + 1):
-        _enter(slots[:selected], normal, maps, of_parents, mates, head, plan)
-        time = U((plan.layer << 24) | generation)
-        _conceive(children, mates, of_parents, slot_of, image, time, plan)
-        _score(children, maps, head, plan.norms, features, logits, plan)
-        for n in range(count):
-            losses[kept + n] = _loss(children.mean[n], children.factor[n], logits[n], plan.bias, label)
-        wanted = order[: 1 if generation == plan.generations else kept]
+        _enter(fresh[:new], work, plan)
+        _conceive(work, image, U((plan.layer << 24) | generation), plan)
+        _score(work, plan.norms, plan)
+        for n in range(len(children.factor)):
+            losses[kept + n] = _loss(children.mean[n], children.factor[n], work.logits[n], plan.bias, label)
+        wanted = work.order[: 1 if generation == plan.generations else kept]
         lowest(losses, wanted)
         history[generation - 1] = losses[wanted[0]]
-        losses[: len(wanted)] = losses[wanted]
-        selected = assign_slots(wanted, slot_of, slots, chosen)
-        for r in range(selected):
-            tiles.write(children, chosen[r], maps, plan.masks.centred, plan.order, normal[slots[r]])
-    best[:] = normal[slot_of[0]]
+        new = assign_slots(wanted, work.slot_of, fresh, work.chosen, losses)
+        for r in range(new):
+            tiles.write(children, work.chosen[r], work.maps, plan.masks.centred, plan.order, work.normal[fresh[r]])
+    kernels.copy(work.normal[work.slot_of[0]].reshape(best.shape), best)
 
 
-@compiled
-def _enter(slots, normal, maps, of_parents, mates, head, plan):  # type: ignore[no-untyped-def]
+@internal
+def _enter(slots, work, plan):  # type: ignore[no-untyped-def]
     """Everything that children need of the new parents, whose maps have been written to `slots` of `normal`."""
-    kept, positions, blocks = normal.shape[:3]
-    smoothed, between = np.empty((positions, 16 * blocks), np.float32), np.empty((positions, 16 * blocks), np.float32)
-    mean, variance, work = np.empty(16 * blocks, np.float32), np.empty(16 * blocks, np.float32), between[:1]
-    centre, total, squares = np.empty_like(mean), np.empty_like(mean), np.empty_like(mean)
+    kept, positions, blocks = work.normal.shape[:3]
+    smoothed, between, lanes = work.smoothed[0], work.smoothed[1], work.lanes
+    shape = (positions, blocks, 16)
     for p in slots:
-        x = normal[p].reshape(positions, 16 * blocks)
-        kernels.moments(x, mean, variance, centre, total, squares)
-        sigma = mates.sigma[p].reshape(16 * blocks)
+        x = work.normal[p].reshape(smoothed.shape)
+        kernels.moments(x, lanes[0], lanes[1], lanes[2], lanes[3], lanes[4])
+        sigma = work.mates.sigma[p].reshape(lanes.shape[1])
         for c in range(len(sigma)):
-            sigma[c] = np.sqrt(variance[c])
+            sigma[c] = np.sqrt(lanes[1, c])
         for slot in (p, kept + p):
-            kernels.smooth(x, smoothed, between, plan.matrix, plan.reach, work, mean)
+            kernels.smooth(x, smoothed, between, plan.matrix, plan.reach, lanes, lanes[0])
             x = smoothed
-            covariances.enter(x.reshape(positions, blocks, 16), slot, maps, of_parents, plan.masks, plan.order)
+            covariances.enter(x.reshape(shape), slot, work.maps, work.covariances, plan.masks, plan.order)
             if not len(plan.norms):
-                linear.enter(x.reshape(x.size), plan.weights, 32 * blocks + slot, head)
-    covariances.update(slots, maps, positions, of_parents)
+                linear.enter(x.reshape(x.size), plan.weights, 32 * blocks + slot, work.head)
+    covariances.update(slots, work.maps, positions, work.covariances)
 
 
-@compiled
-def _conceive(children, mates, of_parents, slot_of, image, time, plan):  # type: ignore[no-untyped-def]
+@internal
+def _conceive(work, image, time, plan):  # type: ignore[no-untyped-def]
     """All children of a generation up to normalisation (A.4), without their maps."""
-    kept, blocks, key0, key1 = len(slot_of), len(plan.masks.real), U(plan.key[0]), U(plan.key[1])
-    z, variance = np.empty((blocks, 16), np.float32), np.empty((blocks, 16), np.float32)
+    children, mates, slot_of, z = work.children, work.mates, work.slot_of, work.z
+    kept, key0, key1 = len(slot_of), U(plan.key[0]), U(plan.key[1])
     for n in range(len(children.factor)):
         explorer = n < plan.explorers
         pool = kept if explorer or not plan.mate_explorers else kept + plan.explorers
@@ -217,30 +252,30 @@ def _conceive(children, mates, of_parents, slot_of, image, time, plan):  # type:
         kernels.normals_by_channel(z.reshape(z.size), U(n * _PURPOSES + _NOISE), U(image), time, key0, key1)
         alpha = plan.explore if explorer else plan.refine
         if i < kept and j < kept:
-            children.slots[n, 0], children.slots[n, 1], children.slots[n, 2], children.slots[n, 3] = i, j, i, j
-            children.ratio[n], lead = F(0), F(0.5)
-            sums = covariances.of_parents(z, alpha, i, j, mates, of_parents, plan.masks, children.terms, n, variance)
+            sums = covariances.of_parents(
+                z, alpha, i, j, mates, work.covariances, plan.masks, children, n, work.variance
+            )
+            lead = F(0.5)
         else:
-            children.slots[n, :2], children.slots[n, 2:] = mates.slots[i], mates.slots[j]
-            children.ratio[n], lead = mates.factor[j] / mates.factor[i], F(0.5) * mates.factor[i]
-            sums = covariances.of_mates(z, alpha, i, j, mates, of_parents, plan.masks, children.terms, n)
+            sums = covariances.of_mates(z, alpha, i, j, mates, work.covariances, plan.masks, children, n)
+            lead = F(0.5) * mates.factor[i]
         covariances.normalise(sums, lead, plan.channels, plan.masks, children, n)
         if explorer and plan.mate_explorers:
-            covariances.add_mate(kept + n, n, variance, kept, mates, children)
+            covariances.add_mate(kept + n, n, work.variance, kept, mates, children)
 
 
-@compiled
-def _score(children, maps, head, norms, features, logits, plan):  # type: ignore[no-untyped-def]
+@internal
+def _score(work, norms, plan):  # type: ignore[no-untyped-def]
     """The children's logits without the bias, by a network with the BatchNorms `norms`."""
     if len(norms):
-        blocks, positions = maps.shape[0], features.shape[1] // (16 * maps.shape[0])
-        work = np.empty((BATCH, 4, 16), np.float32)
-        pooled = np.empty((len(children.factor), positions, 16), np.float32)
-        in_lanes = features.reshape(len(features), blocks * positions, 16)
-        tiles.features_of(children, maps, plan.masks.centred, plan.used, norms, work, pooled, in_lanes)
+        features = work.features
+        in_lanes = features.reshape(len(features), features.shape[1] // 16, 16)
+        tiles.features_of(
+            work.children, work.maps, plan.masks.centred, plan.used, norms, work.windows, work.pooled, in_lanes
+        )
     else:
-        linear.features_of(children, features)
-    kernels.head_logits(features, head, logits)
+        linear.features_of(work.children, work.features)
+    kernels.head_logits(work.features, work.head, work.logits)
 
 
 @exact

@@ -1,7 +1,7 @@
 """Mean and variance of children that are not made, from the parents' means and covariances.
 
 Notation: N_p, a parent (a normalised map); S, the smoothing; z, a standard normal per channel; σ, standard deviations
-per channel. ⟨·⟩ is the mean over positions, per channel; C channels. R1 `channel` and R2 `child` make every child linear
+per channel; ⟨·⟩, the mean over positions, per channel; C channels. R1 `channel` and R2 `child` make every child linear
 in maps that are known before it:
 
     explorer   E_e = S(½ (N_i + N_j) + ε) = ½ [S N_i + S N_j + u₁ S 1],       ε = α' ½ (σ_i + σ_j) z, u₁ = 2 ε
@@ -10,9 +10,9 @@ in maps that are known before it:
 
 So with P_p = S N_p (slot p) and P_{parents + p} = S S N_p (slot parents + p), a smoothed mate is
 
-    S N_m = f [P_x + P_y + u_m S S 1 - μ_m S 1]     parent: f = ½, x = y = p, u = μ = 0
-                                                   explorer: f = ½ / √(v + 1e-5), x, y the slots of S S N of its parents,
-                                                   u = 2 ε, μ = 2 · its mean
+    S N_m = f [P_x + P_y + u_m S S 1 - μ_m S 1]
+        parent:    f = ½,                  x = y = p,                                   u = 0,    μ = 0
+        explorer:  f = ½ / √(v_e + 1e-5),  x, y the slots of S S N of its two parents,  u = 2 ε,  μ = 2 μ_e
 
 and a child is lead · [P_a + P_b + r (P_c + P_d) + u S 1 + v S S 1] with
 
@@ -41,7 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from repsearch.search import operators as op
-from repsearch.search.cpu.kernels import F, compiled
+from repsearch.search.cpu.kernels import F, internal
 from repsearch.search.cpu.lanes import broadcast, fill, larger, load, root, store, total
 from repsearch.search.cpu.tiles import TILE
 
@@ -75,7 +75,7 @@ class Mates(NamedTuple):
     slots: NDArray[np.int64]  # [mates, 2]: x, y
 
 
-@compiled
+@internal
 def enter(x, slot, maps, covariances, masks, order):  # type: ignore[no-untyped-def]
     """A smoothed map x [positions, blocks, 16] into its slot: centred, with its mean and covariances with the masks."""
     share = F(1) / F(len(order))
@@ -95,7 +95,7 @@ def enter(x, slot, maps, covariances, masks, order):  # type: ignore[no-untyped-
         store(covariances.masks, (1, slot, block), second * share)
 
 
-@compiled
+@internal
 def update(fresh, maps, positions, covariances):  # type: ignore[no-untyped-def]
     """The covariances of the parents in the slots `fresh`, whose maps have been entered, with all parents."""
     sums, share = covariances.sums, F(1) / F(positions)
@@ -119,8 +119,10 @@ def update(fresh, maps, positions, covariances):  # type: ignore[no-untyped-def]
                     for p in range(count):
                         once, twice = load(q, (a, p)), load(q, (parents + a, p))
                         other_once, other_twice = load(q, (b, p)), load(q, (parents + b, p))
-                        s0, s1 = s0 + once * other_once, s1 + once * other_twice
-                        s2, s3 = s2 + twice * other_once, s3 + twice * other_twice
+                        s0 = s0 + once * other_once
+                        s1 = s1 + once * other_twice
+                        s2 = s2 + twice * other_once
+                        s3 = s3 + twice * other_twice
                     store(sums, (r, b, 0), s0)
                     store(sums, (r, b, 1), s1)
                     store(sums, (r, b, 2), s2)
@@ -128,9 +130,9 @@ def update(fresh, maps, positions, covariances):  # type: ignore[no-untyped-def]
         for r in range(len(fresh)):
             a = fresh[r]
             for b in range(parents):
-                product = load(sums, (r, b, 0)) * share
-                store(covariances.once, (a, b, block), product)
-                store(covariances.once, (b, a, block), product)
+                of_once = load(sums, (r, b, 0)) * share
+                store(covariances.once, (a, b, block), of_once)
+                store(covariances.once, (b, a, block), of_once)
                 known = False  # from the row of another new parent
                 for earlier in range(r):
                     known = known or fresh[earlier] == b
@@ -144,13 +146,16 @@ def update(fresh, maps, positions, covariances):  # type: ignore[no-untyped-def]
                     covariances.total[t, s] = covariances.total[s, t]
 
 
-@compiled
-def of_parents(z, alpha, i, j, mates, covariances, masks, terms, n, variance):  # type: ignore[no-untyped-def]
-    """A child of two parents, in units of ½: fills its terms (u, v, κ) and its variance per channel [blocks, 16].
+@internal
+def of_parents(z, alpha, i, j, mates, covariances, masks, children, n, variance):  # type: ignore[no-untyped-def]
+    """A child of two parents, in units of ½: fills its slots, ratio and terms (u, v, κ), and its variance per channel.
 
-    z: [blocks, 16]. Returns the sums over channels of κ, κ² and the variance.
+    z, variance: [blocks, 16]. Returns the sums over channels of κ, κ² and the variance.
     """
-    m1, v11 = masks.means[0], masks.products[0]
+    m1, v11, terms = masks.means[0], masks.products[0], children.terms
+    children.ratio[n] = F(0)
+    for k in range(4):
+        children.slots[n, k] = j if k % 2 else i
     sum_mean, sum_square, sum_variance = fill(F(0)), fill(F(0)), fill(F(0))
     for c in range(len(z)):
         u = alpha * (load(mates.sigma, (i, c)) + load(mates.sigma, (j, c))) * load(z, c)
@@ -167,11 +172,14 @@ def of_parents(z, alpha, i, j, mates, covariances, masks, terms, n, variance):  
     return np.float64(total(sum_mean)), np.float64(total(sum_square)), np.float64(total(sum_variance))
 
 
-@compiled
-def of_mates(z, alpha, i, j, mates, covariances, masks, terms, n):  # type: ignore[no-untyped-def]
-    """The same of a child of any two mates, in units of ½ f_i, without the variance per channel."""
+@internal
+def of_mates(z, alpha, i, j, mates, covariances, masks, children, n):  # type: ignore[no-untyped-def]
+    """The same for a child of any two mates, in units of ½ f_i, without the variance per channel."""
     a, b, c, d = mates.slots[i, 0], mates.slots[i, 1], mates.slots[j, 0], mates.slots[j, 1]
     ratio, lead = mates.factor[j] / mates.factor[i], F(0.5) * mates.factor[i]
+    terms, children.ratio[n] = children.terms, ratio
+    for k in range(4):
+        children.slots[n, k] = mates.slots[j, k % 2] if k > 1 else mates.slots[i, k]
     m1, m2, v11, v12, v22 = masks.means[0], masks.means[1], masks.products[0], masks.products[1], masks.products[2]
     constant, strength = mates.mean[i] + ratio * mates.mean[j], F(0.5) * alpha / lead
     mean_of, once_of, twice_of = covariances.mean, covariances.masks[0], covariances.masks[1]
@@ -198,7 +206,7 @@ def of_mates(z, alpha, i, j, mates, covariances, masks, terms, n):  # type: igno
     return np.float64(total(sum_mean)), np.float64(total(sum_square)), variance
 
 
-@compiled
+@internal
 def normalise(sums, lead, channels, masks, children, n):  # type: ignore[no-untyped-def]
     """A.4 for child number n: its mean and factor, and its means per channel κ less its mean. sums: of `of_parents`."""
     mean = sums[0] / channels
@@ -210,7 +218,7 @@ def normalise(sums, lead, channels, masks, children, n):  # type: ignore[no-unty
         store(children.terms, (block, n, 2), centred)
 
 
-@compiled
+@internal
 def add_mate(mate, n, variance, parents, mates, children):  # type: ignore[no-untyped-def]
     """Explorer number n as a mate. variance: per channel, in units of its lead."""
     mates.factor[mate], mates.mean[mate] = children.factor[n], children.mean[n]

@@ -4,6 +4,7 @@ Each agrees with its torch counterpart (`randomness`, `F.gelu`, `operators`) up 
 """
 
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from numba import config, njit
+
+log = logging.getLogger(__name__)
 
 # The files that are compiled, or whose constants are.
 _HERE = Path(__file__).parent
@@ -39,6 +42,14 @@ def cache_folder(sources: Sequence[Path], parent: str = "") -> Path:
 
 config.CACHE_DIR = str(cache_folder(SOURCES, config.CACHE_DIR))  # type: ignore[attr-defined]  # NUMBA_CACHE_DIR
 
+
+def announce(function: Any) -> None:
+    """Says so in the log where a function's first call is going to compile it, which takes long."""
+    name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}-*.nbi"
+    if not function.signatures and not any(Path(config.CACHE_DIR).rglob(name)):  # type: ignore[attr-defined]
+        log.info("compiling the search for this machine: about half a minute, once for this version of the code")
+
+
 F = np.float32
 I = np.int32  # noqa: E741
 U = np.uint64
@@ -47,6 +58,10 @@ _LOW = U(0xFFFFFFFF)
 # Fused multiply-add is allowed, reordering is not. error_model: a check for division by zero would prevent vectors.
 FAST = {"contract", "nsz", "nnan", "ninf"}
 compiled: Callable[..., Any] = njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
+# Called by compiled functions alone: without the code to call it from Python, which takes long to compile.
+internal: Callable[..., Any] = njit(
+    nogil=True, fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
 inlined: Callable[..., Any] = njit(nogil=True, fastmath=FAST, error_model="numpy", inline="always")
 # Without fastmath, even that of the caller.
 exact: Callable[..., Any] = njit(nogil=True, fastmath=False, error_model="numpy", cache=True)

@@ -35,6 +35,7 @@ _INDEX = ir.IntType(32)
 
 # A small function on Lanes, which becomes a part of its callers.
 part: Callable[..., Any] = njit(nogil=True, fastmath=FAST, error_model="numpy", forceinline=True)
+_intrinsic: Callable[..., Callable[..., Any]] = intrinsic  # whose functions lack the first argument when called
 
 
 class Lanes(types.Type):
@@ -79,7 +80,7 @@ def _checked(array, index, axes):  # type: ignore[no-untyped-def]
     return fits and array.ndim == len(kinds) + axes and all(isinstance(kind, types.Integer) for kind in kinds)
 
 
-@intrinsic
+@_intrinsic
 def load(typing, x, i):  # type: ignore[no-untyped-def]
     def lower(context, builder, signature, args):  # type: ignore[no-untyped-def]
         pointer = builder.bitcast(_pointer(context, builder, signature, args, LANES), _VECTOR.as_pointer())
@@ -88,7 +89,7 @@ def load(typing, x, i):  # type: ignore[no-untyped-def]
     return (lanes(x, i), lower) if _checked(x, i, 1) else None
 
 
-@intrinsic
+@_intrinsic
 def store(typing, x, i, value):  # type: ignore[no-untyped-def]
     def lower(context, builder, signature, args):  # type: ignore[no-untyped-def]
         pointer = builder.bitcast(_pointer(context, builder, signature, args, LANES), _VECTOR.as_pointer())
@@ -104,7 +105,7 @@ def _fill(builder, number):  # type: ignore[no-untyped-def]
     return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES))
 
 
-@intrinsic
+@_intrinsic
 def broadcast(typing, x, i):  # type: ignore[no-untyped-def]
     def lower(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return _fill(builder, builder.load(_pointer(context, builder, signature, args, 1)))
@@ -112,15 +113,12 @@ def broadcast(typing, x, i):  # type: ignore[no-untyped-def]
     return (lanes(x, i), lower) if _checked(x, i, 0) else None
 
 
-@intrinsic
-def _filled(typing, number):  # type: ignore[no-untyped-def]
+@_intrinsic
+def fill(typing, number):  # type: ignore[no-untyped-def]
     def lower(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return _fill(builder, args[0])
 
     return (lanes(types.float32), lower) if number == types.float32 else None
-
-
-fill: Callable[..., Any] = _filled
 
 
 def _arithmetic(symbol: Callable[..., Any], instruction: str) -> None:
@@ -147,7 +145,7 @@ _arithmetic(operator.mul, "fmul")
 
 
 def _choice(comparison: str) -> Callable[..., Any]:
-    @intrinsic
+    @_intrinsic
     def choice(typing, a, b):  # type: ignore[no-untyped-def]
         def lower(context, builder, signature, args):  # type: ignore[no-untyped-def]
             return builder.select(builder.fcmp_ordered(comparison, *args, flags=_FLAGS), *args)
@@ -161,7 +159,7 @@ larger, smaller = _choice(">"), _choice("<")
 
 
 def _llvm_function(name: str) -> Callable[..., Any]:
-    @intrinsic
+    @_intrinsic
     def function(typing, a):  # type: ignore[no-untyped-def]
         def lower(context, builder, signature, args):  # type: ignore[no-untyped-def]
             kind = ir.FunctionType(_VECTOR, [_VECTOR])
@@ -176,7 +174,7 @@ def _llvm_function(name: str) -> Callable[..., Any]:
 magnitude, root = _llvm_function("fabs"), _llvm_function("sqrt")
 
 
-@intrinsic
+@_intrinsic
 def total(typing, a):  # type: ignore[no-untyped-def]
     def lower(context, builder, signature, args):  # type: ignore[no-untyped-def]
         (value,), count = args, LANES

@@ -9,10 +9,10 @@ mean). Its logits are the product of a row of features and the columns of `head`
 so that neither a map nor a feature per position is computed. The columns of the slots change with the parents.
 """
 
-from repsearch.search.cpu.kernels import F, compiled, reordering
+from repsearch.search.cpu.kernels import F, internal, reordering
 
 
-@compiled
+@internal
 def features_of(children, features):  # type: ignore[no-untyped-def]
     """features: [≥ n, 2 · C + 2 · parents + 1], C the number of channels in whole lanes."""
     count, blocks = children.terms.shape[1], children.terms.shape[0]
@@ -35,7 +35,7 @@ def features_of(children, features):  # type: ignore[no-untyped-def]
 
 @reordering
 def enter(x, weights, slot, head):  # type: ignore[no-untyped-def]
-    """The logits of a slot's map into its column. x: [positions · C]; weights: [K, positions · C]; head: [K, columns]."""
+    """The logits of a slot's map x [positions · C] into its column of head. weights: [K, positions · C]."""
     for k in range(len(head)):
         logit = F(0)
         for i in range(len(x)):

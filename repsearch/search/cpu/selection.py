@@ -33,22 +33,23 @@ def lowest(losses, order):  # type: ignore[no-untyped-def]
 
 
 @exact
-def assign_slots(order, slot_of, slots, children):  # type: ignore[no-untyped-def]
+def assign_slots(order, slot_of, slots, children, losses):  # type: ignore[no-untyped-def]
     """The slots of the next parents: a parent keeps its own, a child gets that of a parent that was not selected.
 
     order: the selected candidates, best first; those below len(slot_of) are parents. slot_of: rank of a parent → its
-    slot, overwritten. Returns how many children were selected, and fills `slots` and `children` with where they go and
-    their numbers.
+    slot; losses: of all candidates; both are overwritten from the front. Returns how many children were selected, and
+    fills `slots` and `children` with where they go and their numbers.
     """
     parents = len(slot_of)
+    before, losses_before = slot_of.copy(), losses.copy()
     taken = np.zeros(parents, np.bool_)
     for i in order:
         if i < parents:
-            taken[slot_of[i]] = True
-    before = slot_of.copy()
+            taken[before[i]] = True
     count = free = 0
     for rank in range(len(order)):
         i = order[rank]
+        losses[rank] = losses_before[i]
         if i < parents:
             slot_of[rank] = before[i]
             continue

@@ -1,8 +1,8 @@
 """Parents' smoothed maps in tiles, and children scored tile by tile in registers.
 
-A tile is 16 positions of a map, the four 2 × 2 windows of max-pooling one after the other; 16 channels of it are a block
-[16, 16]. The maps of all parents at one tile and block lie side by side, so that they stay in the first-level cache
-while every child visits them:
+A tile is 16 positions of a map, four 2 × 2 windows of max-pooling one after the other; a block is 16 channels. The
+maps of all parents at one tile and block lie side by side, so that they stay in the first-level cache while every
+child visits them:
 
     maps [blocks of channels, tiles, slots, 16 positions, 16 channels]
 
@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from repsearch.search.cpu.kernels import F, compiled
+from repsearch.search.cpu.kernels import F, internal
 from repsearch.search.cpu.lanes import LANES, broadcast, fill, gelu, larger, load, part, smaller, store
 
 TILE = 16  # positions
@@ -134,7 +134,7 @@ def _rises(scale, shift):  # type: ignore[no-untyped-def]
     return lowest >= F(0)
 
 
-@compiled
+@internal
 def features_of(children, maps, masks, used, norms, work, pooled, features):  # type: ignore[no-untyped-def]
     """What the head sees of every child, by the one or two blocks after this one.
 
@@ -162,7 +162,7 @@ def features_of(children, maps, masks, used, norms, work, pooled, features):  # 
                 store(features, (n, block * positions + i), gelu(gelu(load(pooled, (n, i))) * scale + shift))
 
 
-@compiled
+@internal
 def write(children, n, maps, masks, order, out):  # type: ignore[no-untyped-def]
     """Child number n, normalised, into out [positions, channels / 16, 16]."""
     a, b, c, d = children.slots[n, 0], children.slots[n, 1], children.slots[n, 2], children.slots[n, 3]

@@ -1,10 +1,8 @@
 """The fused CPU path against the paper's pseudocode in double precision."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +10,6 @@ from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
 from repsearch.network import Shape
-from repsearch.search.cpu import evolve as evolve_cpu
 from repsearch.search.evolution import SearchResult, search, search_one_layer
 from repsearch.search.recipe import SEARCH_LAYERS, Layer, Recipe
 from repsearch.search.reference import Reference
@@ -124,10 +121,3 @@ def test_any_shape_and_recipe_is_the_same_on_both_paths(shape: tuple, parts: tup
         fused = search_one_layer(net, images, labels, recipe, torch.arange(2), layer, "fused")
         dense = search_one_layer(exact, images.double(), labels, recipe, torch.arange(2), layer, "dense")
         torch.testing.assert_close(fused.double(), dense, rtol=0, atol=1e-4)
-
-
-def test_the_lowest_losses_come_first_and_nan_last() -> None:
-    losses = torch.tensor([3.0, math.inf, 0.5, math.nan, 0.5, 2.0, math.nan])
-    order = np.empty(7, np.int64)
-    evolve_cpu._lowest(losses.numpy(), order)
-    assert order.tolist() == [2, 4, 5, 0, 1, 3, 6]
