@@ -59,9 +59,8 @@ _LOW = U(0xFFFFFFFF)
 FAST = {"contract", "nsz", "nnan", "ninf"}
 compiled: Callable[..., Any] = njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
 # Called by compiled functions alone: without the code to call it from Python, which takes long to compile.
-internal: Callable[..., Any] = njit(
-    nogil=True, fastmath=FAST, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
+_UNWRAPPED: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+internal: Callable[..., Any] = njit(nogil=True, fastmath=FAST, error_model="numpy", **_UNWRAPPED)
 inlined: Callable[..., Any] = njit(nogil=True, fastmath=FAST, error_model="numpy", inline="always")
 # Without fastmath, even that of the caller.
 exact: Callable[..., Any] = njit(nogil=True, fastmath=False, error_model="numpy", cache=True)
