@@ -1,36 +1,47 @@
-"""Measure a new machine in one run: benchmarks/device.py OUT [--images data.npz] [--small]
+"""Check and measure a new machine, part by part: benchmarks/device.py OUT [--only PART …] [--images data.npz] [--small]
 
-Needs torch and numpy alone, besides triton for a GPU's fused path and numba for a CPU's. Writes one JSON and one
-Markdown file per part into OUT; where a part fails, its error, and the others are still run:
+Needs torch and numpy alone, besides triton for a GPU's fused path and numba for a CPU's. Each part ends within minutes,
+compilation included; in this order, correctness before speed:
 
-    agreement   the fused path, compared with the dense one in double precision, for every reading and block
+    graph       each block's generations launched one by one and replayed as a CUDA graph: equal bit by bit
+    batches     the same image in batches of 1, 3 and 512: equal bit by bit
+    agreement   the fused path against the dense one in double precision, for every reading and block
+    sanitizer   compute-sanitizer (out-of-bounds accesses, races) over small searches
+    profile     microseconds per image and generation of each kernel, by block, from real openings
     search      candidates per second, and how they scale
-    dense       candidates per second of a trained network, which takes the dense path
-    train       training images per second
-    full        the paper's full search of images of a real data set (npz: x_train, y_train)
+    images      the paper's whole search of 1,024 images: seconds by search layer
+    training    training images per second, and a profile by kernel
+    dataset     the paper's whole search of every image
 
---small: widths and counts for a CPU and a minute, to check that the script runs.
+Writes OUT/PART.json and prints the same as a table; where a part fails, OUT/PART.error, and the others still run.
+--images: npz with x_train, y_train; random images without. --small: for a CPU and a minute, to check that it runs.
 """
 
 import argparse
 import json
+import shutil
+import subprocess
+import sys
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from repsearch.bench.report import text
-from repsearch.bench.search import PAPER, Bench, bench_search
-from repsearch.bench.training import bench_train
+from repsearch.bench.search import PAPER
 from repsearch.network import Shape
 from repsearch.search import backends
-from repsearch.search.evolution import Evolution, search
-from repsearch.search.recipe import BLOCKS
+from repsearch.search.evolution import Evolution
+from repsearch.search.network import SearchNetwork
+from repsearch.search.recipe import BLOCKS, SEARCH_LAYERS, Recipe
 from repsearch.search.statistics import initialise
 
 READINGS: list[dict[str, Any]] = [
@@ -41,102 +52,287 @@ READINGS: list[dict[str, Any]] = [
     {"count_padding": False},
     {"refine_from": "parents"},
 ]
+Rows = list[dict[str, Any]]
 
 
-def agreement(device: torch.device, width: int) -> dict[str, Any]:
-    """Differences after three generations of 240 candidates, and how many images have the same best candidate.
+@dataclass
+class Bench:
+    """What the parts share: normalised images on the CPU, their labels, the search network on the device."""
+
+    device: torch.device
+    x: Tensor
+    y: Tensor
+    network: SearchNetwork
+    batch: int
+    small: bool
+
+    @staticmethod
+    def of(device: torch.device, path: Path | None, small: bool) -> "Bench":
+        if path:
+            with np.load(path, allow_pickle=False) as arrays:
+                x, y = torch.from_numpy(arrays["x_train"]), torch.from_numpy(arrays["y_train"].astype(np.int64))
+            x = x.float() / 255
+            x = x.permute(0, 3, 1, 2) if x.dim() == 4 else x[:, None]
+            variance, mean = torch.var_mean(x, (0, 2, 3), keepdim=True)
+            x, y = ((x - mean) / variance.sqrt()).contiguous(), y.flatten()
+        else:
+            x, y = torch.randn(2000, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(2000) % 10
+        shape = Shape(x.shape[1], x.shape[2], int(y.max()) + 1, 16 if small else 256)
+        network = initialise(shape, x[:2000], 0, PAPER.calibration(200 if small else 2000, 0.3)).to(device)
+        return Bench(device, x, y, network, 4 if small else 512, small)
+
+    def evolution(self, numbers: Tensor, recipe: Recipe) -> Evolution:
+        return Evolution(self.network, self.y[numbers].to(self.device), recipe, numbers.to(self.device), "auto")
+
+    @torch.no_grad()
+    def openings(self, numbers: Tensor, recipe: Recipe) -> Iterator[tuple[Evolution, int, Tensor, Tensor]]:
+        """(evolution, layer, parents, loss) of each block, as they follow from the best of the block before."""
+        evolution, best = self.evolution(numbers, recipe), None
+        for layer in range(len(BLOCKS)):
+            if best is None:
+                parents, loss = evolution.open(self.x[numbers].to(self.device), layer)
+            else:
+                parents, loss = evolution.open_next(best, layer)
+            yield evolution, layer, parents, loss
+            best = parents[:, 0]
+
+
+def shortened(recipe: Recipe, generations: int) -> Recipe:
+    layers = tuple(replace(layer, generations=min(generations, layer.generations)) for layer in recipe.layers)
+    return replace(recipe, layers=layers)  # type: ignore[arg-type]
+
+
+@contextmanager
+def launched_one_by_one() -> Iterator[None]:
+    from repsearch.search.gpu import evolve
+
+    repeat = evolve._repeat
+    evolve._repeat = lambda step, times, cuda: repeat(step, times, False)
+    try:
+        yield
+    finally:
+        evolve._repeat = repeat
+
+
+def graph(bench: Bench) -> Rows:
+    rows, numbers = [], torch.arange(3)
+    for reading in READINGS[:2]:
+        recipe = replace(shortened(PAPER, 6), **reading)
+        for evolution, layer, parents, loss in bench.openings(numbers, recipe):
+            replayed = evolution.evolve(parents, loss, layer)
+            again = evolution.evolve(parents, loss, layer)
+            if bench.device.type == "cuda":
+                with launched_one_by_one():
+                    eager = evolution.evolve(parents, loss, layer)
+            else:
+                eager = evolution.evolve(parents, loss, layer)
+            rows.append(
+                {
+                    "reading": json.dumps(reading),
+                    "layer": BLOCKS[layer],
+                    "equal to eager": all(map(torch.equal, replayed, eager)),
+                    "equal when repeated": all(map(torch.equal, replayed, again)),
+                    "finite": bool(replayed[0].isfinite().all()),
+                    "loss before": round(float(loss[:, 0].mean()), 4),
+                    "loss after": round(float(replayed[1][:, -1].mean()), 4),
+                }
+            )
+    return rows
+
+
+def batches(bench: Bench) -> Rows:
+    rows, numbers = [], torch.arange(bench.batch)
+    for reading in READINGS[:2]:
+        recipe = replace(shortened(PAPER, 6), **reading)
+        whole = list(bench.openings(numbers, recipe))
+        for size in (1, 3):
+            for (evolution, layer, parents, loss), (part, _, few, few_loss) in zip(
+                whole, bench.openings(numbers[:size], recipe), strict=True
+            ):
+                best, history = evolution.evolve(parents, loss, layer)
+                alone, alone_history = part.evolve(few, few_loss, layer)
+                rows.append(
+                    {
+                        "reading": json.dumps(reading),
+                        "layer": BLOCKS[layer],
+                        "batch": size,
+                        "of": bench.batch,
+                        "opening equal": torch.equal(few, parents[:size]) and torch.equal(few_loss, loss[:size]),
+                        "result equal": torch.equal(alone, best[:size]) and torch.equal(alone_history, history[:size]),
+                    }
+                )
+    return rows
+
+
+def agreement(bench: Bench) -> Rows:
+    """Differences after three generations, and how many images have the same best candidate.
 
     map: the median over images of the largest difference within the best map; loss: the largest difference of all.
     """
-    rows = []
-    shape = Shape(3, 32, 10, width)
-    x = torch.randn(32, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    calibration = PAPER.calibration(32, 0.3)
-    fast = initialise(shape, x, 0, calibration).to(device)
-    exact = initialise(shape, x, 0, calibration).to(device, torch.float64)
-    numbers = torch.arange(4, device=device)
+    rows, numbers = [], torch.arange(4)
+    calibration = PAPER.calibration(200 if bench.small else 2000, 0.3)
+    exact = initialise(bench.network.shape, bench.x[:2000], 0, calibration).to(bench.device, torch.float64)
+    members, labels = numbers.to(bench.device), bench.y[numbers].to(bench.device)
     for reading in READINGS:
-        layers = tuple(replace(layer, generations=3) for layer in PAPER.layers)
-        recipe = replace(PAPER, layers=layers, **reading)  # type: ignore[arg-type]
+        recipe = replace(shortened(PAPER, 3), **reading)
         for layer in range(len(BLOCKS)):
-            plain = Evolution(exact, numbers, recipe, numbers, "dense")
+            plain = Evolution(exact, labels, recipe, members, "dense")
             with torch.no_grad():
-                parents, loss = plain.open(x[:4].to(device, torch.float64), layer)
+                parents, loss = plain.open(bench.x[numbers].to(bench.device, torch.float64), layer)
                 best, history = plain.generations(parents, loss, layer)
-                evolve = backends.choose(fast, recipe, "fused")
+                evolve = backends.choose(bench.network, recipe, "fused")
                 assert evolve is not None
-                fused_best, losses = evolve(
-                    fast.tail(layer), numbers, recipe, numbers, layer, parents.float(), loss.float()
-                )
+                tail = bench.network.tail(layer)
+                fused_best, losses = evolve(tail, labels, recipe, members, layer, parents.float(), loss.float())
             difference = (fused_best - best).abs().flatten(1).amax(1)
             rows.append(
                 {
                     "reading": json.dumps(reading),
                     "layer": BLOCKS[layer],
-                    "map": float(difference.median()),
-                    "loss": float((losses - history).abs().max()),
+                    "map": float(f"{difference.median():.2g}"),
+                    "loss": float(f"{(losses - history).abs().max():.2g}"),
                     "same": int((difference < 0.05).sum()),
                     "of": len(difference),
                 }
             )
-    return {"rows": rows}
+    return rows
 
 
-def full_search(device: torch.device, path: Path, images: int, batch: int, width: int) -> dict[str, Any]:
-    """The time of full searches with the paper's recipe; mean cross-entropies of the start and of each layer's end."""
-    with np.load(path, allow_pickle=False) as arrays:
-        x = torch.from_numpy(arrays["x_train"][: max(images, 2000)]).float() / 255
-        y = torch.from_numpy(arrays["y_train"][:images].astype(np.int64)).flatten().to(device)
-    x = x.permute(0, 3, 1, 2) if x.dim() == 4 else x[:, None]
-    variance, mean = torch.var_mean(x, (0, 2, 3), keepdim=True)
-    x = ((x - mean) / variance.sqrt()).contiguous()
-    shape = Shape(x.shape[1], x.shape[2], int(y.max()) + 1, width)
-    network = initialise(shape, x, 0, PAPER.calibration(2000, 0.3)).to(device)
-    results, numbers = [], torch.arange(images, device=device)
+def sanitizer(bench: Bench) -> Rows:
+    """This script's part `graph` at its smallest, under the tools of compute-sanitizer."""
+    program = shutil.which("compute-sanitizer")
+    if not program:
+        return [{"tool": "compute-sanitizer", "found": False}]
+    rows = []
+    for tool in ("memcheck", "racecheck"):
+        command = [program, "--tool", tool, sys.executable, __file__, "/tmp/sanitizer", "--small", "--only", "graph"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("=========")]
+        rows.append({"tool": tool, "exit": done.returncode, "says": lines[-1] if lines else done.stderr[-300:]})
+    return rows
+
+
+def profile(bench: Bench) -> Rows:
+    rows, generations, numbers = [], 20, torch.arange(bench.batch)
+    recipe = shortened(PAPER, generations)
+    for evolution, layer, parents, loss in bench.openings(numbers, recipe):
+        if bench.device.type == "cuda":
+            with launched_one_by_one():
+                evolution.evolve(parents, loss, layer)  # compiles
+                spent = by_kernel(lambda e=evolution, p=parents, q=loss, n=layer: e.evolve(p, q, n))  # type: ignore[misc]
+        else:
+            started = time.perf_counter()
+            evolution.evolve(parents, loss, layer)
+            spent = {"all": (1, 1e6 * (time.perf_counter() - started))}
+        for name, (calls, microseconds) in sorted(spent.items(), key=lambda item: -item[1][1])[:14]:
+            per = microseconds / generations / len(numbers)
+            rows.append(
+                {"layer": BLOCKS[layer], "kernel": name[:60], "calls": calls, "µs per image-generation": round(per, 3)}
+            )
+        total = sum(microseconds for _, microseconds in spent.values()) / generations / len(numbers)
+        rows.append(
+            {"layer": BLOCKS[layer], "kernel": "all", "calls": None, "µs per image-generation": round(total, 3)}
+        )
+    return rows
+
+
+def by_kernel(work: Callable[[], Any]) -> dict[str, tuple[int, float]]:
+    """name → (calls, microseconds) of the kernels that `work` runs on the GPU."""
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        work()
+        torch.cuda.synchronize()
+    spent: dict[str, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
+    for event in profiler.events():
+        if event.device_type == torch.autograd.DeviceType.CUDA:
+            calls, microseconds = spent[event.name]
+            spent[event.name] = calls + 1, microseconds + event.device_time
+    return spent
+
+
+@torch.no_grad()
+def searched(bench: Bench, count: int, batch: int) -> tuple[Rows, float]:
+    """Seconds of a whole search by search layer and phase."""
+    spent: dict[str, float] = defaultdict(float)
+    losses: dict[str, list[Tensor]] = defaultdict(list)
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        if bench.device.type == "cuda":
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        result = work()
+        if bench.device.type == "cuda":
+            torch.cuda.synchronize()
+        spent[name] += time.perf_counter() - started
+        return result
+
     started = time.perf_counter()
-    for part in numbers.split(batch):
-        results.append(search(network, x[part.cpu()].to(device), y[part], PAPER, part).cpu())
-    seconds = time.perf_counter() - started
-    losses = {
-        name: float(torch.cat([result.history[name][:, -1] for result in results]).mean())
-        for name in results[0].history
-    }
-    row = {"images": images, "batch": batch, "seconds": round(seconds, 1), "minutes_per_50000": seconds * 833 / images}
-    return {"rows": [row | {"initial": float(torch.cat([result.initial for result in results]).mean())} | losses]}
+    for numbers in torch.arange(count).split(batch):
+        evolution = bench.evolution(numbers, PAPER)
+        x = bench.x[numbers].to(bench.device)
+        best: Tensor | None = None
+        for layer, name in enumerate(SEARCH_LAYERS):
+            opened = timed(
+                f"{name}: opening",
+                lambda e=evolution, b=best, n=layer, x=x: e.open(x, 0) if b is None else e.open_next(b, n),  # type: ignore[misc]
+            )
+            best, history = timed(f"{name}: generations", lambda e=evolution, o=opened, n=layer: e.evolve(*o, n))  # type: ignore[misc]
+            timed("copying", lambda b=best: b.half().cpu())  # type: ignore[misc]
+            losses[name].append(history[:, -1].cpu())
+        losses["untouched"].append(timed("untouched", lambda e=evolution, x=x: e.untouched(x)).cpu())
+    whole = time.perf_counter() - started
+    rows: Rows = []
+    for phase, taken in [*spent.items(), ("all", whole)]:
+        row = {"phase": phase, "seconds": round(taken, 2), "µs per image": round(1e6 * taken / count, 1)}
+        name = phase.removesuffix(": generations")
+        row["cross-entropy"] = round(float(torch.cat(losses[name]).mean()), 4) if name in losses else None
+        rows.append(row)
+    return rows, whole
+
+
+def images(bench: Bench) -> Rows:
+    count = 4 if bench.small else 1024
+    if bench.device.type == "cuda":
+        searched(bench, bench.batch, bench.batch)  # compiles
+    return searched(bench, count, bench.batch)[0]
+
+
+def dataset(bench: Bench) -> Rows:
+    return searched(bench, 8 if bench.small else len(bench.x), bench.batch)[0]
+
+
+PARTS: dict[str, Callable[[Bench], Rows]] = {
+    "graph": graph,
+    "batches": batches,
+    "agreement": agreement,
+    "sanitizer": sanitizer,
+    "profile": profile,
+    "images": images,
+    "dataset": dataset,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     parser.add_argument("--images", type=Path, help="npz with x_train and y_train")
     parser.add_argument("--small", action="store_true")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    width = 16 if arguments.small else 256
-    at_scale = device.type == "cuda" and not arguments.small
-    batch, generations, classes = (256 if at_scale else 2), (10 if at_scale else 3), 10
-    parts: dict[str, Callable[[], dict[str, Any]]] = {
-        "agreement": lambda: agreement(device, width),
-        "search": lambda: bench_search(Bench(device, width, classes, batch, generations), "auto", scaling=at_scale),
-        "dense": lambda: bench_search(
-            Bench(device, width, classes, 8 if at_scale else 2, generations, trained=True), "auto", scaling=False
-        ),
-        "train": lambda: bench_train(device, width, classes, 20_000 if at_scale else 200, [1, 3], "bfloat16"),
-    }
-    if arguments.images:
-        parts["full"] = lambda: full_search(device, arguments.images, 5120 if at_scale else 2, batch, width)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for name, part in parts.items():
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    bench = Bench.of(device, arguments.images, arguments.small)
+    for part in arguments.only:
         started = time.perf_counter()
         try:
-            result = part()
-            (arguments.out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
-            (arguments.out / f"{name}.md").write_text(text(result))
+            result = {"machine": {"device": name, "torch": torch.__version__}, "rows": PARTS[part](bench)}
+            (arguments.out / f"{part}.json").write_text(json.dumps(result, indent=2) + "\n")
             print(text(result), flush=True)
         except Exception:
-            (arguments.out / f"{name}.error").write_text(traceback.format_exc())
+            (arguments.out / f"{part}.error").write_text(traceback.format_exc())
             traceback.print_exc()
-        print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+        print(f"{part}: {time.perf_counter() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

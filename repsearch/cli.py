@@ -276,9 +276,9 @@ def bench_train(
     threads: AllThreads = 0,
     width: Width = 256,
     classes: Classes = 10,
-    images: Annotated[int, typer.Option(help="Training images; 0: 200, or 20,000 on a GPU.")] = 0,
+    images: Annotated[int, typer.Option(help="Training images; 0: 200, or 46,000 (A.3) on a GPU.")] = 0,
     depths: Annotated[list[int] | None, typer.Option("--depth", help="1, 2 or 3; again for several.")] = None,
-    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "bfloat16",
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or auto.")] = "auto",
     as_json: Json = False,
 ) -> None:
     """Training images per second by variant and depth, against the matrix product's ceiling."""
@@ -286,7 +286,7 @@ def bench_train(
     from repsearch.bench import training as bench
 
     where = _device(device, threads or os.cpu_count() or 1)
-    images = images or (20_000 if where.type == "cuda" else 200)
+    images = images or (bench.TRAINING if where.type == "cuda" else 200)
     measured = bench.bench_train(where, width, classes, images, depths or [1, 2, 3], precision)
     _print(measured, as_json)
 

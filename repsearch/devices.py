@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import warnings
 from functools import cache
 from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from repsearch.errors import UserError
 from repsearch.storage import locks
@@ -36,15 +39,24 @@ def gpus_found() -> int:
 
     CUDA_VISIBLE_DEVICES, where it is set, hides the others. Too high a guess is harmless: a job waits for its GPU.
     """
-    count = len(list(DEVICES.glob("nvidia[0-9]*")))
+    count = _shown("nvidia[0-9]*")
     if not count and (DEVICES / "kfd").exists():  # AMD
-        count = len(list(DEVICES.glob("dri/renderD*")))
+        count = _shown("dri/renderD*")
     if not count and (DEVICES / "dxg").exists():  # Linux on Windows, which does not tell how many
         count = 1
+    return min(count, _visible(count))
+
+
+def _shown(pattern: str) -> int:
+    return len(list(DEVICES.glob(pattern)))
+
+
+def _visible(count: int) -> int:
+    """How many of `count` GPUs CUDA_VISIBLE_DEVICES leaves to see, at most."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return count
-    return min(count, len(list(takewhile(lambda name: name.strip() not in ("", "-1"), visible.split(",")))))
+    return len(list(takewhile(lambda name: name.strip() not in ("", "-1"), visible.split(","))))
 
 
 def gpus_wanted(device: str) -> int:
@@ -59,16 +71,41 @@ def choose(name: str, threads: int) -> torch.device:
     """The torch device of a job. name: `cpu`, `cuda`, or `auto`, a GPU if there is one. threads: of torch on the CPU.
 
     No other job gets the GPU until this process ends; waits while other jobs have them all. Raises UserError for `cuda`
-    on a machine without a GPU.
+    where torch can use no GPU, and for `auto` where it should be able to, rather than compute slowly. Where torch was
+    not built for the GPU that the machine has, `auto` warns and computes on the CPU.
     """
     import torch
 
     torch.set_num_threads(threads)
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: 'cuda' was asked for, but torch finds no GPU; set device: cpu (or auto)")
-    if name == "cpu" or not torch.cuda.is_available():
+    if name == "cpu":
         return torch.device("cpu")
-    return torch.device("cuda", _locked_gpu())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the reason is said below
+        available = torch.cuda.is_available()
+    if available:
+        return torch.device("cuda", _locked_gpu())
+    if name == "cuda":
+        raise UserError(f"device: 'cuda' was asked for, but {_why_no_gpu()}; set device: cpu (or auto)")
+    built_for_it = (torch.version.cuda and _shown("nvidia[0-9]*")) or (torch.version.hip and _shown("kfd"))
+    if built_for_it and _visible(1):
+        raise UserError(
+            f"device: 'auto' found a GPU, but {_why_no_gpu()}; update the GPU's driver, install a torch that supports "
+            "it, or set device: cpu"
+        )
+    if gpus_found():
+        log.warning("computing on the CPU: this torch, %s, was not built for this machine's GPU", torch.__version__)
+    return torch.device("cpu")
+
+
+def _why_no_gpu() -> str:
+    """What torch says of it, in one line."""
+    import torch
+
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return f"torch can use none: {str(error).splitlines()[0].rstrip('.')}"
+    return "torch finds none"
 
 
 @cache  # one per process
@@ -79,11 +116,27 @@ def _locked_gpu() -> int:
     """
     import torch
 
-    gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
-    number = locks.hold_one([f"repsearch-gpu-{gpu.uuid}" for gpu in gpus], LOCKS)
+    uuids = [_uuid(number) for number in range(torch.cuda.device_count())]
+    number = locks.hold_one([f"repsearch-gpu-{uuid}" for uuid in uuids], LOCKS)
     torch.cuda.set_device(number)  # for code that names no device
-    log.info("GPU %d of %d: %s, %s", number, len(gpus), gpus[number].name, gpus[number].uuid)
+    log.info("GPU %d of %d: %s, %s", number, len(uuids), torch.cuda.get_device_name(number), uuids[number])
     return number
+
+
+def _uuid(number: int) -> str:
+    """The UUID of a GPU, or of the slice of a GPU in MIG mode.
+
+    torch may give all slices of a GPU the GPU's own. NVIDIA's driver tells them apart.
+    """
+    import torch
+
+    properties, device, words = torch.cuda.get_device_properties(number), ctypes.c_int(), (ctypes.c_ubyte * 16)()
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")  # which torch has loaded
+        failed = driver.cuDeviceGet(ctypes.byref(device), number) or driver.cuDeviceGetUuid_v2(words, device)
+    except (OSError, AttributeError):  # AMD; a driver before CUDA 11.4
+        failed = True
+    return str(properties.uuid) if failed else str(UUID(bytes=bytes(words)))
 
 
 def computing_on(device: torch.device) -> dict[str, Any]:

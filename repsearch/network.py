@@ -4,6 +4,7 @@ The search and learning use the same class, with 2 convolutions per block for th
 A.1 says, it is adapted from cifar10-airbench, which this project calls the lineage.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -55,11 +56,11 @@ class Shape:
 class Outputs(NamedTuple):
     """What a network computes of B images.
 
-    maps: the outputs of the three blocks, [B, C, H, W]; before: the same before the last GELU (R8); logits: [B, K].
+    maps: the outputs of the three blocks, [B, C, H, W]; with `before_gelu`, those before the last GELU (R8). logits:
+    [B, K].
     """
 
     maps: list[Tensor]
-    before: list[Tensor]
     logits: Tensor
 
 
@@ -93,14 +94,18 @@ class ConvGroup(nn.Module):
         self.conv1, self.conv2 = _convolution(inputs, outputs), _convolution(outputs, outputs)
         self.norm1, self.norm2 = BatchNorm(outputs), BatchNorm(outputs)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The group's output, and the same before its last GELU. x: [B, inputs, H, W]."""
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, H, W] → [B, outputs, …]."""
+        return self.norm2.gelu(self.conv2(self._first_half(x)))
+
+    def before_gelu(self, x: Tensor) -> Tensor:
+        """The same before the last GELU (R8)."""
+        before: Tensor = self.norm2(self.conv2(self._first_half(x)))
+        return before
+
+    def _first_half(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
-        if self.pool:
-            x = F.max_pool2d(x, 2)
-        x = F.gelu(self.norm1(x))
-        before = self.norm2(self.conv2(x))
-        return F.gelu(before), before
+        return self.norm1.gelu(F.max_pool2d(x, 2) if self.pool else x)
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
@@ -117,7 +122,11 @@ class BatchNorm(nn.BatchNorm2d):
     A channel that is constant over the batch passes no gradient back. Otherwise its factor 1/√ε = 316 would multiply
     from layer to layer and swamp all other gradients: on MNIST the blank border wins every max-pool of the channels
     where ink is dark, and the first gradient of a network with six convolutions per block was infinite.
+
+    fused: GELU(normalised x + bias) from x, the bias and ε, in one pass, where there is such a function for the device.
     """
+
+    fused: Callable[[Tensor, Tensor, float], Tensor] | None = None
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, track_running_stats=False)
@@ -131,6 +140,12 @@ class BatchNorm(nn.BatchNorm2d):
         )  # rate: 1 / √(σ² + ε)
         constant = rate > (CONSTANT_VARIANCE + self.eps) ** -0.5
         return torch.where(constant[:, None, None], normal.detach(), normal) + self.bias[:, None, None].to(normal.dtype)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """The GELU of `forward`."""
+        if self.fused and self.training and not self.track_running_stats:
+            return self.fused(x, self.bias, self.eps)
+        return F.gelu(self(x))
 
 
 class Network(nn.Module):
@@ -162,16 +177,21 @@ class Network(nn.Module):
         """Whitened images after their GELU: [B, C, H, W] → [B, 8C, H-1, W-1]."""
         return F.gelu(self.whiten(images))
 
-    def forward(self, images: Tensor, stop_gradient: bool = False) -> Outputs:
+    def forward(self, images: Tensor, stop_gradient: bool = False, before_gelu: bool = False) -> Outputs:
         """images: [B, C, H, W], normalised. stop_gradient: the head reads sg(H⁽²⁾), so that no gradient of the logits
-        reaches the blocks (§4.2).
+        reaches the blocks (§4.2). before_gelu: return the maps as they are before each block's last GELU (R8).
         """
         x = self.stem(images)
-        maps, before = [], []
+        maps = []
         for block in self.blocks:
-            for group in block:  # type: ignore[attr-defined]
-                x, before_gelu = group(x)
-            maps.append(x)
-            before.append(before_gelu)
+            for group in block[:-1]:  # type: ignore[index]
+                x = group(x)
+            last = block[-1]  # type: ignore[index]
+            if before_gelu:
+                maps.append(last.before_gelu(x))
+                x = F.gelu(maps[-1])
+            else:
+                x = last(x)
+                maps.append(x)
         features = x.detach() if stop_gradient else x
-        return Outputs(maps, before, self.head(features.flatten(1)))
+        return Outputs(maps, self.head(features.flatten(1)))

@@ -17,8 +17,10 @@ def test_geometry(size: int, sides: tuple[int, int, int]) -> None:
     shapes = [tuple(maps.shape[1:]) for maps in out.maps] + [tuple(out.logits.shape[1:])]
     assert shapes == [(6, side, side) for side in sides] + [(small.CLASSES,)]
     assert shapes == list(net.shape.layer_shapes.values())
-    for after, before in zip(out.maps, out.before, strict=True):
-        torch.testing.assert_close(after, F.gelu(before))
+    before = net(small.images(2, size), before_gelu=True)
+    for after, earlier in zip(out.maps, before.maps, strict=True):
+        torch.testing.assert_close(after, F.gelu(earlier))
+    torch.testing.assert_close(before.logits, out.logits)
     torch.testing.assert_close(out.logits, net.head(out.maps[-1].flatten(1)))
 
 

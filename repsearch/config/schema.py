@@ -149,7 +149,7 @@ class Config(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     search_path: Literal["auto", "fused", "dense"] = "auto"
     threads: Count = 1
-    shard_images: Count = 2500
+    shard_images: Count = 10_000
     seeds: Seeds = 3
     network: NetworkSettings
     datasets: Annotated[dict[Name, Dataset], Field(max_length=100)]

@@ -14,8 +14,8 @@ def block_losses(maps: Sequence[Tensor], targets: Sequence[Tensor], squared_norm
     """
     losses = []
     for computed, searched in zip(maps, targets, strict=True):
-        squares = (computed.float() - searched.float()).square().flatten(1)
-        losses.append(squares.mean(1) if squared_norm == "mean" else squares.sum(1))
+        squares = (computed.float() - searched.float()).square()
+        losses.append(squares.mean((1, 2, 3)) if squared_norm == "mean" else squares.sum((1, 2, 3)))
     return losses
 
 

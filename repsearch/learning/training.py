@@ -3,8 +3,10 @@
 import copy
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,9 @@ from torch import Tensor, nn
 from repsearch import metrics
 from repsearch.learning.augment import augment
 from repsearch.learning.objective import block_losses, head_loss, search_based_loss
+from repsearch.learning.precision import choose
 from repsearch.learning.settings import Training, Variant
-from repsearch.network import Network, Outputs, Shape
+from repsearch.network import BatchNorm, Network, Outputs, Shape
 from repsearch.search.recipe import BLOCKS
 
 log = logging.getLogger(__name__)
@@ -29,6 +32,9 @@ class Split:
     images: [N, C, H, W] float32, normalised; labels: [N] int64 in 0 … classes-1, both on the training device.
     targets: search layer (`SEARCH_LAYERS`) → its searched representations, [N, …] of `Shape.layer_shapes`, on any
     device and of any float type; for the layers that the run learns or traces.
+
+    Images and maps whose channels are the last axis in memory (torch.channels_last) are computed with as they are;
+    others are rearranged, batch by batch.
     """
 
     images: Tensor
@@ -51,6 +57,18 @@ class TrainingResult:
     weights: dict[str, Tensor]
 
 
+@contextmanager
+def _fastest_convolutions() -> Iterator[None]:
+    """cuDNN measures its algorithms once per shape and takes the fastest: batches have two sizes at most."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+@_fastest_convolutions()
 def train(
     network: Network,
     train_split: Split,
@@ -83,7 +101,14 @@ def train(
     if not 0 <= pad < network.shape.size:
         raise ValueError(f"pad must be from 0 to {network.shape.size - 1} for these images, not {pad}")
     device = train_split.images.device
+    settings = replace(settings, precision=choose(settings.precision, device))
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if _compiled(device):
+        from repsearch.learning.gpu.functions import norm_gelu
+
+        for module in network.modules():
+            if isinstance(module, BatchNorm):
+                module.fused = norm_gelu
     batches = fixed_batches(len(train_split.images), settings.batch, seed)
     optimiser, schedule = _optimiser(network, settings, len(batches))
     rows: list[dict[str, float]] = []
@@ -129,6 +154,11 @@ def train(
     test_accuracy = float((_predict(network, test.images, settings).argmax(1) == test.labels).float().mean())
     weights = {name: value.cpu() for name, value in best["weights"].items()}
     return TrainingResult(rows, best["epoch"], best["accuracy"], test_accuracy, weights)
+
+
+def _compiled(device: torch.device) -> bool:
+    """Whether the steps besides the convolutions are Triton's (`gpu`)."""
+    return device.type == "cuda" and find_spec("triton") is not None
 
 
 def _check_arguments(shape: Shape, splits: Mapping[str, Split], variant: Variant) -> None:
@@ -183,8 +213,7 @@ def _losses(
     network: Network, images: Tensor, split: Split, members: Tensor, settings: Training, variant: Variant
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of each example, [B], and its terms by name, [B] each."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-        outputs = network(images.contiguous(memory_format=torch.channels_last), variant.learns == "targets")
+    outputs = _forward(network, images, settings, variant.learns == "targets")
     if variant.learns == "labels":
         loss = F.cross_entropy(outputs.logits.float(), split.labels[members], reduction="none")
         return loss, {}
@@ -195,18 +224,30 @@ def _target_losses(
     outputs: Outputs, split: Split, members: Tensor, settings: Training, variant: Variant
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The same for a variant that learns targets (§4.2)."""
-
-    def target(name: str) -> Tensor:
-        values = split.targets[name]
-        return values[members.to(values.device)].to(members.device, non_blocking=True)
-
-    maps = outputs.maps if settings.compare == "after_gelu" else outputs.before  # R8
     names = [BLOCKS[block] for block in variant.blocks]
-    blocks = block_losses([maps[block] for block in variant.blocks], [target(n) for n in names], settings.squared_norm)
-    head = head_loss(outputs.logits, target("logits"))
+    blocks = [
+        _block_loss(outputs.maps[block], split.targets[name], members, settings.squared_norm)
+        for block, name in zip(variant.blocks, names, strict=True)
+    ]
+    head = head_loss(outputs.logits, _chosen(split.targets["logits"], members))
     denominator = len(variant.blocks) if settings.denominator == "supervised" else len(BLOCKS)  # R13
     loss = search_based_loss(blocks, head, settings.kl_weight, denominator)
     return loss, {**dict(zip(names, blocks, strict=True)), "kl": head}
+
+
+def _block_loss(computed: Tensor, targets: Tensor, members: Tensor, squared_norm: str) -> Tensor:
+    """`block_losses` of one block, [B]; in one pass where the targets lie on a GPU, channels-last."""
+    ready = targets.device == computed.device and targets.is_contiguous(memory_format=torch.channels_last)
+    if ready and _compiled(computed.device):
+        from repsearch.learning.gpu.functions import squared_errors
+
+        errors = squared_errors(computed, targets, members)
+        return errors / computed[0].numel() if squared_norm == "mean" else errors
+    return block_losses([computed], [_chosen(targets, members)], squared_norm)[0]
+
+
+def _chosen(values: Tensor, members: Tensor) -> Tensor:
+    return values[members.to(values.device)].to(members.device, non_blocking=True)
 
 
 def _optimiser(
@@ -268,9 +309,12 @@ def _fresh_statistics(network: Network) -> list[nn.BatchNorm2d]:
     return norms
 
 
-def _forward(network: Network, images: Tensor, settings: Training) -> Outputs:
+def _forward(network: Network, images: Tensor, settings: Training, stop_gradient: bool = False) -> Outputs:
+    """maps: what is compared with the targets (R8)."""
     with torch.autocast(images.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-        outputs: Outputs = network(images.contiguous(memory_format=torch.channels_last))
+        outputs: Outputs = network(
+            images.contiguous(memory_format=torch.channels_last), stop_gradient, settings.compare == "before_gelu"
+        )
     return outputs
 
 
@@ -280,10 +324,9 @@ def _outputs(network: Network, images: Tensor, settings: Training) -> Outputs:
     batches = []
     for members in fixed_batches(len(images), settings.evaluation_batch, None):
         out = _forward(network, images[members.to(images.device)], settings)
-        batches.append(Outputs([m.float() for m in out.maps], [m.float() for m in out.before], out.logits.float()))
+        batches.append(Outputs([maps.float() for maps in out.maps], out.logits.float()))
     maps = [torch.cat([batch.maps[block] for batch in batches]) for block in range(len(BLOCKS))]
-    before = [torch.cat([batch.before[block] for batch in batches]) for block in range(len(BLOCKS))]
-    return Outputs(maps, before, torch.cat([batch.logits for batch in batches]))
+    return Outputs(maps, torch.cat([batch.logits for batch in batches]))
 
 
 @torch.no_grad()
@@ -311,9 +354,9 @@ def _evaluate(network: Network, split: Split, settings: Training) -> dict[str, f
 def _traces(outputs: Outputs, split: Split, settings: Training) -> dict[str, float]:
     """Each block's squared error and cosine distance to its targets, and its collision entropies in nats (§4.5)."""
     traces = {}
-    for name, maps, before in zip(BLOCKS, outputs.maps, outputs.before, strict=True):
-        targets = split.targets[name].to(maps.device)
-        compared = maps if settings.compare == "after_gelu" else before  # R8
+    for name, compared in zip(BLOCKS, outputs.maps, strict=True):
+        targets = split.targets[name].to(compared.device)
+        maps = compared if settings.compare == "after_gelu" else F.gelu(compared)  # R8
         traces[f"validation_{name}"] = float(block_losses([compared], [targets], settings.squared_norm)[0].mean())
         traces[f"cosine_distance_{name}"] = float(metrics.cosine_distance(maps, targets).mean())
         within, between = metrics.class_collision_entropies(metrics.cosine_gram(maps), split.labels)

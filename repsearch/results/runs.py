@@ -13,13 +13,14 @@ from repsearch.storage.manifest import verify
 POINT = ["dataset", "augmentation", "variant", "depth", "recipe"]  # runs equal in these are seeds of one number
 SCALE = ["train_images", "validation_images", "test_images", "width", "epochs"]
 DIGESTS = ["recipe_digest", "code_version", "settings_digest"]
-ALIKE = [*DIGESTS, "population", "generations", *SCALE]
+ALIKE = [*DIGESTS, "population", "generations", *SCALE, "precision"]
 NUMBERS = ["depth", "population", "generations", "seed", *SCALE, "validation_accuracy", "test_accuracy"]
 RUN_FACTS = ["variant", "depth", "dataset", "label", "augmentation", "recipe", "train_images", "validation_images"]
 RUN_FACTS += ["width", "epochs", "recipe_digest", "code_version"]  # in the CSVs of figures made from runs
 TEXT = {"dataset", "label", "paper", "augmentation", "variant", "recipe", *DIGESTS}  # columns that are not numbers
 TEXT |= {"panel", "block", "series", "kind", "part", "reading", "setting"}
 RERUN = "run snakemake again so that all are made alike"
+ONE_PRECISION = "their machines differ: set training.precision to one of these, then run snakemake again"
 
 
 def verify_inputs(paths: Iterable[Path]) -> None:
@@ -61,15 +62,17 @@ def read(paths: Sequence[Path], datasets: Mapping[str, DatasetName]) -> pd.DataF
 def points(runs: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """The runs behind each number (seeds of the same settings), one number at a time, in the order of `runs`.
 
-    Raises UserError rather than average runs that differ in recipe, code, settings or scale, or count a seed twice.
+    Raises UserError rather than average runs that differ in recipe, code, settings, scale or precision, or count a seed
+    twice.
     """
     for _, group in runs.groupby(POINT, sort=False):
         first = group.iloc[0]
         for column in ALIKE:
             for _, other in group[group[column] != first[column]].iterrows():
+                remedy = ONE_PRECISION if column == "precision" else RERUN
                 raise UserError(
                     f"can't average runs that differ in {column}: {first['path']} has {first[column]!r}, "
-                    f"{other['path']} has {other[column]!r}; {RERUN}"
+                    f"{other['path']} has {other[column]!r}; {remedy}"
                 )
         repeated = group[group["seed"].duplicated(keep=False)]
         if len(repeated):

@@ -10,12 +10,13 @@ from torch import Tensor
 from repsearch.search import backends
 from repsearch.search import operators as op
 from repsearch.search.backends import SearchPath
-from repsearch.search.network import SearchNetwork
+from repsearch.search.network import SearchNetwork, per_image
 from repsearch.search.randomness import Draws, Stream
 from repsearch.search.recipe import BLOCKS, OPERATORS, SEARCH_LAYERS, Recipe
 
 LOGITS = len(BLOCKS)
-START_NUMBERS = 2**26  # of the first populations that exist at a time, counted at the image's resolution
+# Numbers of the first populations that exist at a time, counted at the image's resolution.
+START_NUMBERS = {"cpu": 2**26, "cuda": 2**29}
 Progress = Callable[[str, int, int], None]  # search layer, generations done, generations
 
 
@@ -147,52 +148,62 @@ class Evolution:
         scaled to the input's standard deviation per channel (R9).
         """
 
+        noise = self._noise(images, layer)
+
         def population(part: slice) -> Tensor:
-            maps = self.network.first_map(self.noisy(images[part], layer, part), self.frozen)
+            maps = self.network.first_map(images[part, None] + noise[part], self.frozen)
             for block in range(layer):  # the statistics are those of normalised maps
                 maps = self.network.next_map(self._entered(maps), block, self.frozen)
             return maps
 
-        return self._select_parents(population, layer)
+        return self._select_parents(population, layer, self.recipe.population)
 
     def open_next(self, best: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """The first parents of layer ≥ 1, from the best candidates [B, …] of the layer before (R16)."""
 
+        alone = self.recipe.start == "best"
+        forward = self.network.logits if layer == LOGITS else self.network.next_map
+
         def population(part: slice) -> Tensor:
-            forward = self.network.logits if layer == LOGITS else self.network.next_map
             propagated = forward(best[part][:, None], layer - 1, self.frozen)
-            return propagated if self.recipe.start == "best" else self.noisy(propagated[:, 0], layer, part)
+            return propagated if alone else propagated + self._noise(propagated[:, 0], layer, part)
 
-        return self._select_parents(population, layer)
+        return self._select_parents(population, layer, 1 if alone else self.recipe.population)
 
-    def _select_parents(self, population: Callable[[slice], Tensor], layer: int) -> tuple[Tensor, Tensor]:
+    def _select_parents(
+        self, population: Callable[[slice], Tensor], layer: int, candidates: int
+    ) -> tuple[Tensor, Tensor]:
         """Top k of a layer's first population: [B, k, …], best first, and their loss [B, k].
 
         population: makes that of some of the images, a few at a time: block 0's passes through 31 × 31 maps of every
-        channel. Batch statistics (R3 `batch`) need all images at once.
+        channel. Batch statistics (R3 `batch`) need all images at once. candidates: how many it has per image.
         """
         count, shape = len(self.labels), self.network.shape
-        step = max(1, START_NUMBERS // (self.recipe.population * shape.width * shape.size**2)) if self.frozen else count
+        numbers = candidates * shape.width * shape.size**2
+        step = max(1, START_NUMBERS[self.network.device.type] // numbers) if self.frozen else count
         parents, losses = [], []
         for start in range(0, count, step):
             part = slice(start, start + step)
-            candidates = population(part) if layer == LOGITS else self._entered(population(part))
-            best, loss = op.select(candidates, self.cross_entropy(candidates, layer, part), self.recipe.parents)
+            entered = population(part) if layer == LOGITS else self._entered(population(part))
+            best, loss = op.select(entered, self.cross_entropy(entered, layer, part), self.recipe.parents)
             parents.append(best)
             losses.append(loss)
         return torch.cat(parents), torch.cat(losses)
 
     def _entered(self, maps: Tensor) -> Tensor:
         """Maps of a first population, normalised as every child is (R17)."""
-        return self.normalisation(maps) if self.recipe.normalise_start else maps
+        return per_image(self.normalisation, maps) if self.recipe.normalise_start else maps
 
-    def noisy(self, x: Tensor, layer: int, part: slice) -> Tensor:
-        """[b, …] → [b, population, …]: x of the images `part` plus channel-wise (logits: element-wise) noise."""
+    def _noise(self, x: Tensor, layer: int, part: slice = slice(None)) -> Tensor:
+        """Channel-wise (logits: element-wise) noise for the first population of x [b, …], images `part` of the batch.
+
+        Returns [b, population, C, 1, 1], or [b, population, K] for logits.
+        """
         stream = Stream(self.recipe.seed, self.indices[part], layer, 0)
         normals = Draws(stream, range(self.recipe.population), x.dtype).normals(x.shape[1])
         if x.dim() == 2:
-            return x[:, None] + self.recipe.initial_noise * op.class_std(x)[:, None] * normals[..., 0, 0]
-        return x[:, None] + self.recipe.initial_noise * op.channel_std(x)[:, None] * normals
+            return self.recipe.initial_noise * op.class_std(x)[:, None] * normals[..., 0, 0]
+        return self.recipe.initial_noise * per_image(op.channel_std, x[:, None]) * normals
 
     def cross_entropy(self, candidates: Tensor, layer: int, part: slice = slice(None)) -> Tensor:
         """[b, n, …] → [b, n]: the candidates' loss, the negative of their fitness (§3.1)."""

@@ -11,6 +11,7 @@ from repsearch.network import ConvGroup, Network, Shape
 from repsearch.search.recipe import BLOCKS
 
 BATCH_NORM_EPSILON = 1e-5
+GROUP = {"cpu": 1, "cuda": 64}  # candidates that are convolved together at least
 Statistics = dict[str, Tensor]  # where the forward pass starts → [n, 2, C]: mean and variance of each BatchNorm met
 
 
@@ -84,7 +85,7 @@ class SearchNetwork:
         if not frozen:
             return self.block_of_batch(0, self.network.stem(images.flatten(0, 1))).unflatten(0, images.shape[:2])
         steps = self._steps("input", 0)
-        return _per_image(lambda x: self._frozen_block(0, self.network.stem(x), steps).to(images.dtype), images)
+        return per_image(lambda x: self._frozen_block(0, self.network.stem(x), steps).to(images.dtype), images)
 
     def next_map(self, maps: Tensor, layer: int, frozen: bool) -> Tensor:
         """Block ℓ's output [M, n, …] → block ℓ+1's output."""
@@ -93,8 +94,7 @@ class SearchNetwork:
     def logits(self, maps: Tensor, layer: int, frozen: bool) -> Tensor:
         """Candidates of block ℓ, [M, n, C, H, W] → logits [M, n, K] by the rest of the network (M images, n each)."""
         features = self._blocks(maps, BLOCKS[layer], range(layer + 1, len(BLOCKS)), frozen).flatten(2)
-        logits = torch.bmm(features, self.network.head.weight.T.expand(len(maps), -1, -1))  # one product per image
-        return logits if self.network.head.bias is None else logits + self.network.head.bias
+        return per_image(self.network.head, features)
 
     def tail(self, layer: int) -> Tail:
         """The network after block ℓ ∈ {0, 1, 2}, for a network whose later blocks are identities."""
@@ -111,11 +111,7 @@ class SearchNetwork:
         return Tail(norms.contiguous(), weight, bias)
 
     def _blocks(self, maps: Tensor, start: str, blocks: range, frozen: bool) -> Tensor:
-        """Some blocks of the pass from `start`.
-
-        Where there is a convolution to compute, one image at a time: so its shape, and with it the rounding, does not
-        depend on how many images there are.
-        """
+        """Some blocks of the pass from `start`."""
         if not frozen:
             x = maps.flatten(0, 1)
             for index in blocks:
@@ -128,9 +124,7 @@ class SearchNetwork:
                 x = self._frozen_block(index, x, folded)
             return x.to(maps.dtype)
 
-        if all(step.weight is None for _, folded in steps for step in folded):
-            return forward(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
-        return _per_image(forward, maps)
+        return per_image(forward, maps)
 
     def _steps(self, start: str, block: int) -> list[Step]:
         """The convolutions and BatchNorms of `block` in the pass from `start`."""
@@ -162,8 +156,10 @@ class SearchNetwork:
                     x = F.gelu((max_pool(x) if pool else x) * step.scale + step.shift)
                 else:
                     x = x.to(self._dtype, memory_format=torch.channels_last)
-                    x = F.conv2d(x, step.weight, step.shift.flatten().to(self._dtype), padding=1)
-                    x = F.gelu(max_pool(x) if pool else x)
+                    if pool:  # the shift afterwards, on a quarter of the positions
+                        x = F.gelu(max_pool(F.conv2d(x, step.weight, padding=1)) + step.shift.to(self._dtype))
+                    else:
+                        x = F.gelu(F.conv2d(x, step.weight, step.shift.flatten().to(self._dtype), padding=1))
         return x
 
     def block_of_batch(self, index: int, x: Tensor, record: list[Tensor] | None = None) -> Tensor:
@@ -189,13 +185,29 @@ class SearchNetwork:
         return list(self.network.blocks[block])  # type: ignore[call-overload]
 
 
-def _per_image(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """[M, n, …] → [M, n, …]: the function of the candidates of one image at a time."""
-    return torch.stack([function(part).contiguous() for part in x])
+def per_image(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """[M, n, …] → [M, n, …]: the function of one image's candidates at a time, so the rounding doesn't depend on M.
+
+    The order of a sum can depend on the shape of the whole, in reductions as in convolutions.
+
+    On a GPU, of few candidates: of some images, always equally many, if need be with zeros in place of images.
+    """
+    images, candidates = x.shape[:2]
+    if not candidates:
+        return function(x.flatten(0, 1)).unflatten(0, (images, 0))
+    group = max(1, GROUP[x.device.type] // candidates)
+    missing = -images % group
+    if missing:
+        x = torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
+    # Channels stay the last axis in memory where the function leaves them there.
+    parts = [function(part).movedim(1, -1) for part in x.flatten(0, 1).split(group * candidates)]
+    return torch.cat(parts)[: images * candidates].movedim(-1, 1).unflatten(0, (images, candidates))
 
 
 def max_pool(x: Tensor) -> Tensor:
     """`F.max_pool2d(x, 2)`, which is ten times slower on a CPU unless channels are the last axis in memory."""
+    if x.is_cuda:
+        return F.max_pool2d(x, 2)
     height, width = (side // 2 * 2 for side in x.shape[-2:])
     rows = torch.maximum(x[..., 0:height:2, :width], x[..., 1:height:2, :width])
     return torch.maximum(rows[..., 0::2], rows[..., 1::2])

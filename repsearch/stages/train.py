@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from repsearch.data import prepared as datasets
 from repsearch.devices import computing_on, fits
 from repsearch.errors import UserError
 from repsearch.jobs import TrainJob
+from repsearch.learning.precision import choose
 from repsearch.learning.training import Split, train
 from repsearch.network import Network, Shape, whitening_filters
 from repsearch.progress import bar
@@ -55,14 +57,16 @@ def make(
     channels, size, _ = data.manifest["shape"]
     shape = Shape(channels, size, data.classes, job.width, 2 * job.depth, job.head_bias)
     model = Network(shape, whitening_filters(images, seed=job.seed), job.seed)
-    test_images = torch.from_numpy(data.normalised(data.test_images)).to(device)
-    test = Split(test_images, torch.from_numpy(data.test_labels).to(device), {})
+    test_images = torch.from_numpy(data.normalised(data.test_images))
+    test = Split(_channels_last(test_images, device), torch.from_numpy(data.test_labels).to(device), {})
     training, validation = (_split(data, indices, targets, device) for indices in (data.train, data.validation))
     augmented = job.augmentation == "augmented"
-    resume = Resume(out, {**key, **computing_on(device)})
+    settings = replace(job.training, precision=choose(job.training.precision, device))
+    log.info("convolutions in %s (precision: %s)", settings.precision, job.training.precision)
+    resume = Resume(out, {**key, **computing_on(device), "precision": settings.precision})
     try:
         result = train(
-            model, training, validation, test, job.training, job.variant, job.seed,
+            model, training, validation, test, settings, job.variant, job.seed,
             flip=job.flip and augmented, pad=job.pad if augmented else 0,
             progress=lambda epochs: bar(epochs, title=f"{job.dataset} {job.variant_name}", unit="epoch"),
             state=resume.state(device), save=resume.save_state,
@@ -84,6 +88,7 @@ def make(
         "settings_digest": digest([asdict(job.training), asdict(job.variant), job.head_bias]),
         "code_version": digest([key["code"], *searched_by]),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu", "torch": torch.__version__,
+        "precision": settings.precision,
     }  # fmt: skip
     write_manifest(out / "summary.json", key, [out / "epochs.csv", out / "weights.pt"], facts)
     forget(out)
@@ -99,9 +104,15 @@ def _split(
     for layer in SEARCH_LAYERS if targets else ():
         values = torch.from_numpy(targets[layer][indices])
         if fits(values, device):
-            chosen[layer] = values.to(device)
+            chosen[layer] = _channels_last(values, device)
         else:
             log.info("targets of %s stream from the host: they don't fit on the device", layer)
-            chosen[layer] = values.pin_memory()
-    images = torch.from_numpy(data.normalised(data.images[indices])).to(device)
+            chosen[layer] = _channels_last(values, torch.device("cpu")).pin_memory()
+    images = _channels_last(torch.from_numpy(data.normalised(data.images[indices])), device)
     return Split(images, torch.from_numpy(data.labels[indices]).to(device), chosen)
+
+
+def _channels_last(values: Tensor, device: torch.device) -> Tensor:
+    """The values on the device; maps with their channels last in memory, as the network computes."""
+    values = values.to(device)
+    return values.contiguous(memory_format=torch.channels_last) if values.dim() == 4 else values

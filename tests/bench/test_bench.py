@@ -8,8 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from repsearch.bench import training as bench
+from repsearch.bench.report import text
 from repsearch.bench.roofline import child_cost, convolution_operations
 from repsearch.bench.search import PAPER
+from repsearch.bench.training import profile
+from repsearch.learning.training import Split
 from repsearch.network import Network, Shape, whitening_filters
 
 ROW = {"layer", "noise", "path", "device", "candidates_per_second", "reference_candidates_per_second", "ratio"}
@@ -40,6 +44,33 @@ def test_bench_search() -> None:
 def test_bench_train() -> None:
     out = _run("train", "--images", "40", "--depth", "1", "--precision", "float32").stdout
     assert "| sgd | 1 | float32 |" in out and "| search-all | 1 | float32 |" in out
+
+
+def test_the_profile_accounts_for_the_whole_epoch() -> None:
+    result = profile(torch.device("cpu"), 8, 4, 40, 1, "float32")
+    *rows, rest = result["rows"]
+    total = result["settings"]["milliseconds"]
+    assert sum(row["milliseconds"] for row in result["rows"]) == pytest.approx(total, rel=1e-3)
+    assert rest["name"] == "nothing" and -0.02 * total <= rest["milliseconds"] < total
+    calls = {row["name"]: row["calls"] for row in rows}
+    assert calls["aten::mkldnn_convolution"] == 2 * 7  # an epoch of one batch, whose validation is one batch
+    assert [row["milliseconds"] for row in rows] == sorted((row["milliseconds"] for row in rows), reverse=True)
+    assert "| aten::mkldnn convolution | 14 |" in text(result)
+
+
+def test_an_epoch_is_validated_as_in_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4,000 images per 46,000; their maps are compared with targets where the run learns targets."""
+    seen: list[tuple[int, set[str], int, set[str]]] = []
+
+    def watch(network: Network, train_split: Split, validation: Split, *others: object, **named: object) -> None:
+        splits = (train_split, validation)
+        seen.append(tuple(x for split in splits for x in (len(split.images), set(split.targets))))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bench, "train", watch)
+    for name in ("sgd", "search-all"):
+        bench._run(torch.device("cpu"), Shape(3, 32, 4, 8), 460, name, "float32", iter)
+    layers = {"block0", "block1", "block2", "logits"}
+    assert seen == [(460, set(), 40, set()), (460, layers, 40, layers)]
 
 
 def test_the_roofline_counts_a_child_of_the_paper_s_first_block() -> None:

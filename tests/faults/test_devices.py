@@ -1,11 +1,13 @@
 """One job per GPU, on as many as there are: with devices that are names, and with a torch that has them."""
 
+import ctypes
 import logging
 import os
 import re
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -183,11 +185,13 @@ def test_a_job_computes_on_a_gpu_that_no_other_has(
 ) -> None:
     """With a torch that says it has two; the first is another job's."""
     caplog.set_level(logging.INFO)
-    gpus = [SimpleNamespace(name="Some GPU", uuid=f"0000-{number}") for number in range(2)]
+    gpus = [SimpleNamespace(uuid=f"0000-{number}") for number in range(2)]
     chosen: list[int] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "Some GPU")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: gpus[number])
+    monkeypatch.setattr(ctypes, "CDLL", no_driver)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.setattr(device, "LOCKS", folder)
     device._locked_gpu.cache_clear()
@@ -202,6 +206,85 @@ def test_a_job_computes_on_a_gpu_that_no_other_has(
         (folder / "go").touch()
         other.wait(timeout=PATIENCE)
     assert re.search("GPU 1 of 2: Some GPU, 0000-1", caplog.text)
+
+
+def no_driver(name: str) -> None:
+    raise OSError(f"{name}: cannot open shared object file")
+
+
+@pytest.mark.parametrize("failing", [None, "cuDeviceGet", "cuDeviceGetUuid_v2", "old"])
+def test_slices_of_a_gpu_are_told_apart(failing: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the driver; where it can't, by what torch says."""
+
+    class Driver:
+        def cuDeviceGet(self, device: object, number: int) -> int:
+            device._obj.value = 40 + number  # type: ignore[attr-defined]
+            return 100 if failing == "cuDeviceGet" else 0
+
+        if failing != "old":
+
+            def cuDeviceGetUuid_v2(self, words: "ctypes.Array[ctypes.c_ubyte]", device: ctypes.c_int) -> int:
+                words[:] = [device.value] * 16
+                return 100 if failing == "cuDeviceGetUuid_v2" else 0
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid="of-the-gpu"))
+    names = [device._uuid(number) for number in range(2)]
+    if failing:
+        assert names == ["of-the-gpu"] * 2
+    else:
+        assert names == ["28282828-2828-2828-2828-282828282828", "29292929-2929-2929-2929-292929292929"]
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The devices of a machine whose driver is too old for torch; there is none yet."""
+
+    def init() -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).\nPlease update it.")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: warnings.warn("too old", stacklevel=1))
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(device, "DEVICES", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return tmp_path
+
+
+def test_a_gpu_that_torch_cannot_use_is_no_reason_to_compute_slowly(
+    broken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (broken / "nvidia0").touch()
+    threads = torch.get_num_threads()
+    why = r"torch can use none: The NVIDIA driver on your system is too old \(found version 11040\);"
+    with pytest.raises(UserError, match=rf"^device: 'auto' found a GPU, but {why} update .* set device: cpu$"):
+        device.choose("auto", threads)
+    with pytest.raises(UserError, match=rf"^device: 'cuda' was asked for, but {why} set device: cpu"):
+        device.choose("cuda", threads)
+    assert device.choose("cpu", threads).type == "cpu"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert device.choose("auto", threads).type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("files", "cuda", "warned"),
+    [([], "13.0", False), (["nvidia0"], None, True), (["kfd", "renderD128"], "13.0", True), (["dxg"], "13.0", True)],
+)
+def test_a_torch_that_was_not_built_for_the_gpu_computes_on_the_cpu_and_says_so(
+    broken: Path,
+    files: list[str],
+    cuda: str | None,
+    warned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An AMD or Intel GPU that only drives the screen must not stop anyone."""
+    (broken / "dri").mkdir()
+    for name in files:
+        (broken / ("dri" if name.startswith("render") else ".") / name).touch()
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    assert device.choose("auto", torch.get_num_threads()).type == "cpu"
+    assert ("was not built for this machine's GPU" in caplog.text) == warned
 
 
 # Python runs this first, in Snakemake and its jobs: a machine with the GPUs $GPUS, whose jobs compute on the CPU.

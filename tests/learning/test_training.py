@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from repsearch.learning import training
+from repsearch.learning import precision, training
+from repsearch.learning.augment import augment
 from repsearch.learning.settings import Training, Variant, defaults
 from repsearch.learning.training import Split, TrainingResult, fixed_batches, train, triangle
 from repsearch.network import Network, Shape, whitening_filters
@@ -146,6 +147,45 @@ def test_search_based_learning_fits_its_targets(splits: list[Split], variant: Va
         assert row["train_loss"] == pytest.approx(total, rel=1e-5)
 
 
+@pytest.mark.parametrize("changes", [{}, {"flip": True, "pad": 1}, {"compare": "before_gelu"}], ids=str)
+def test_the_order_in_memory_changes_nothing_but_rounding(splits: list[Split], changes: dict) -> None:
+    def ordered(split: Split) -> Split:
+        targets = {name: _last(values) if values.dim() == 4 else values for name, values in split.targets.items()}
+        return replace(split, images=_last(split.images), targets=targets)
+
+    plain, last = _train(splits, TARGETS, **changes), _train(list(map(ordered, splits)), TARGETS, **changes)
+    for first, second in zip(plain.epochs, last.epochs, strict=True):
+        assert second == pytest.approx(first, rel=1e-3)
+
+
+def _last(values: Tensor) -> Tensor:
+    return values.contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("flip", "pad"), [(False, 0), (True, 0), (False, 1), (True, 2)])
+def test_what_is_stored_with_channels_last_is_never_rearranged(flip: bool, pad: int) -> None:
+    """Neither the batch's images, nor its targets, nor the difference from what was computed."""
+    images, targets = _last(torch.randn(9, 3, 12, 12)), _last(torch.randn(9, 8, 5, 5).half())
+    members = torch.tensor([7, 0, 3, 4])
+    batch = augment(images[members], flip, pad, torch.Generator().manual_seed(0))
+    chosen = training._chosen(targets, members)
+    for values in (batch, chosen, _last(torch.randn(4, 8, 5, 5)) - chosen.float()):
+        assert values.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_cudnn_may_measure_its_algorithms_while_training_alone(splits: list[Split]) -> None:
+    seen = []
+
+    def watch(numbers: Any) -> Any:
+        for number in numbers:
+            seen.append(torch.backends.cudnn.benchmark)
+            yield number
+
+    before = torch.backends.cudnn.benchmark
+    train(_network(splits), *splits, _settings(epochs=1), LABELS, 0, progress=watch)
+    assert seen == [True] and torch.backends.cudnn.benchmark == before
+
+
 def test_denominator_all_divides_by_three(splits: list[Split]) -> None:
     [row] = _train(splits, SKIP, epochs=1, denominator="all", kl_weight=0.0, learning_rate=0.0).epochs
     assert row["train_loss"] == pytest.approx((row["train_block1"] + row["train_block2"]) / 3, rel=1e-5)
@@ -219,8 +259,9 @@ def test_compare_before_gelu_reaches_negative_targets(splits: list[Split]) -> No
     """With a rate of 0, the rows hold the untrained network's losses, before the GELU or after."""
     [after] = _train(splits, TARGETS, epochs=1, learning_rate=0.0, batch=48).epochs
     [before] = _train(splits, TARGETS, epochs=1, learning_rate=0.0, batch=48, compare="before_gelu").epochs
-    out = _network(splits)(splits[0].images)
-    for name, gelu, raw in zip(BLOCKS, out.maps, out.before, strict=True):
+    net = _network(splits)
+    maps, raw_maps = net(splits[0].images).maps, net(splits[0].images, before_gelu=True).maps
+    for name, gelu, raw in zip(BLOCKS, maps, raw_maps, strict=True):
         target = splits[0].targets[name]
         assert after[f"train_{name}"] == pytest.approx((gelu - target).square().mean().item(), rel=1e-4)
         assert before[f"train_{name}"] == pytest.approx((raw - target).square().mean().item(), rel=1e-4)
@@ -283,6 +324,17 @@ def test_bfloat16_runs_near_float32(splits: list[Split]) -> None:
     full, half = (_train(splits, TARGETS, epochs=1, precision=name).epochs[0] for name in ("float32", "bfloat16"))
     assert full["train_loss"] != half["train_loss"]
     assert full["train_loss"] == pytest.approx(half["train_loss"], rel=0.05)
+
+
+@pytest.mark.parametrize("found", [False, True])
+def test_auto_is_the_precision_that_the_device_has(
+    splits: list[Split], found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_has_bfloat16", lambda device: found)
+    automatic, chosen = (
+        _train(splits, LABELS, epochs=1, precision=name) for name in ("auto", ("float32", "bfloat16")[found])
+    )
+    assert automatic.epochs == chosen.epochs
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [  # argument, its changes, what the error says
@@ -374,7 +426,7 @@ def test_impossible_variants_are_refused(learns: Any, blocks: tuple[int, ...]) -
 
 
 def test_a_choice_is_named_with_what_there_is_to_choose_from() -> None:
-    with pytest.raises(ValueError, match=r"^precision must be float32 or bfloat16, not 'float64'$"):
+    with pytest.raises(ValueError, match=r"^precision must be float32 or bfloat16 or auto, not 'float64'$"):
         Training(precision="float64")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^learns must be labels or targets, not 'both'$"):
         Variant("both")  # type: ignore[arg-type]

@@ -42,6 +42,7 @@ RUN: dict[str, Any] = {
     "device": "cpu",
     "torch": "2",
     "settings_digest": "333333333333",
+    "precision": "bfloat16",
 }
 NO_RECIPE = {"recipe": "none", "recipe_digest": "", "population": 0, "generations": 0}
 

@@ -77,6 +77,13 @@ def test_runs_that_differ_are_not_averaged(tmp_path, column):
     assert "\n" not in str(error.value)
 
 
+def test_runs_of_two_precisions_are_not_averaged(tmp_path):
+    """As `auto` gives them on machines that differ: to run them again would change nothing."""
+    runs = [run(tmp_path, seed=0), run(tmp_path, seed=1, precision="float32")]
+    with pytest.raises(UserError, match=r"differ in precision: .*; their machines differ: set training.prec"):
+        tables.accuracies(read(runs))
+
+
 def test_a_seed_counts_once(tmp_path):
     with pytest.raises(UserError, match="seed 0 would count twice"):
         tables.accuracies(read([run(tmp_path), run(tmp_path)]))

@@ -89,8 +89,7 @@ def test_targets_do_not_depend_on_the_batch(which: list[int], reading: dict, wid
     for name in SEARCH_LAYERS:
         assert torch.equal(part.targets[name], together.targets[name][which]), name
         assert torch.equal(part.history[name], together.history[name][which]), name
-    if len(which) > 1:  # a single image: see the next test
-        assert torch.equal(part.initial, together.initial[which])
+    assert torch.equal(part.initial, together.initial[which])
 
 
 @pytest.mark.parametrize("dense", [False, True], ids=["identities", "dense"])

@@ -47,7 +47,7 @@ def test_on_the_calibration_set_each_batchnorm_gives_mean_0_and_variance_1(
         maps = smooth(net.next_map(normalise(maps)[:, None], 0, True)[:, 0], BLUR[1])
     seen, gelu = [], torch.nn.functional.gelu
     monkeypatch.setattr(torch.nn.functional, "gelu", lambda x: seen.append(x) or gelu(x))
-    net.logits(normalise(maps)[:, None], layer, True)
+    net.logits(normalise(maps)[None], layer, True)
     assert len(seen) == 2 * (2 - layer)
     for x in seen:
         torch.testing.assert_close(x.mean((0, 2, 3)), torch.zeros(6), rtol=0, atol=1e-4)

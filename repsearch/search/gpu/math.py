@@ -29,21 +29,18 @@ def normals_of(word_radius, word_angle):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def gelu(x):  # type: ignore[no-untyped-def]
-    """x Φ(x), with erf as a ratio of two polynomials (error below 1e-6), as on the CPU."""
-    t = tl.minimum(tl.maximum(x * 0.7071067811865476, -4.0), 4.0)
-    z = t * t
-    p = -2.72614225801306e-10 * z + 2.77068142495902e-08
-    p = p * z - 2.10102402082508e-06
-    p = p * z - 5.69250639462346e-05
-    p = p * z - 7.34990630326855e-04
-    p = p * z - 2.95459980854025e-03
-    p = p * z - 1.60960333262415e-02
-    q = -1.45660718464996e-05 * z - 2.13374055278905e-04
-    q = q * z - 1.68282697438203e-03
-    q = q * z - 7.37332916720468e-03
-    q = q * z - 1.42647390514189e-02
-    r = tl.rsqrt(-q)  # a reciprocal square root is one instruction, a division is eight
-    return 0.5 * x * (1.0 - t * p * (r * r))
+    """x Φ(x) = max(x, 0) - u Φ(-u), u = |x|; Φ(-u) is the 16th power of a polynomial (error below 1e-6)."""
+    u = tl.minimum(tl.abs(x), 5.1)
+    p = -4.552063546725549e-05 * u + 0.0006922389729879797
+    p = p * u - 0.0013962512603029609
+    p = p * u - 0.017767148092389107
+    p = p * u - 0.04777985066175461
+    p = p * u + 0.9576057195663452
+    p *= p
+    p *= p
+    p *= p
+    p *= p
+    return tl.maximum(x, 0.0) - u * p
 
 
 @triton.jit

@@ -1,17 +1,10 @@
 """The Triton path against the dense one in double precision, in Triton's interpreter; its launches compiled for a GPU.
 
-Triton reads TRITON_INTERPRET when it is first imported, for good: so the interpreted tests run in a process of their
-own, which `test_in_the_interpreter` starts. By hand: TRITON_INTERPRET=1 pytest tests/search/gpu/test_evolve.py
+`test_in_the_interpreter` starts the others. By hand: TRITON_INTERPRET=1 pytest tests/search/gpu/test_evolve.py
 """
 
-import os
-import re
-import subprocess
-import sys
-import tempfile
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -26,15 +19,15 @@ from repsearch.search.randomness import philox
 from repsearch.search.recipe import BLOCKS, Layer, Recipe
 from repsearch.search.statistics import initialise
 from tests import small
+from tests.triton_without_gpu import INTERPRETED, compile_instead, compiled, interpreted
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-TESTS = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="the package triton is not installed")
 if INTERPRETED and find_spec("triton"):
     import triton
     import triton.language as tl
     from triton.language.random import philox_impl
 
+    from repsearch.search.gpu import channel, channel_kernels, element, element_kernels
     from repsearch.search.gpu import evolve as evolve_gpu
 
 
@@ -65,11 +58,10 @@ def started(net: SearchNetwork, recipe: Recipe, layer: int, which: tuple[int, ..
 
 
 def check(case: Started, dtype: torch.dtype | None = torch.float32, maps: float = 2e-5, losses: float = 2e-6) -> None:
-    evolve_gpu.MATES_DTYPE = dtype
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(element, "MATES_DTYPE", dtype)
+        patch.setattr(channel, "MAPS_DTYPE", dtype or channel.MAPS_DTYPE)
         best, history = evolve_gpu.evolve(*case.arguments)
-    finally:
-        evolve_gpu.MATES_DTYPE = None
     assert best.dtype == history.dtype == torch.float32
     torch.testing.assert_close(best.double(), case.best, rtol=0, atol=maps)
     torch.testing.assert_close(history.double(), case.history, rtol=0, atol=losses)
@@ -121,7 +113,8 @@ class TestInterpreted:
         layers = (Layer(1, 0.3, 5.0, 2),) * 4  # later, near ties may go the other way
         case = started(network(), small.recipe(layers=layers, mutation=noise), 0, (0,))
         check(case, None, maps=2e-3, losses=5e-4)
-        check(case, torch.bfloat16, maps=3e-2, losses=1e-2)
+        if noise == "element":
+            check(case, torch.bfloat16, maps=3e-2, losses=1e-2)
 
     def test_without_children_the_best_parent_is_kept(self) -> None:
         case = started(network(), small.recipe(parents=8, explorers=0), 0)
@@ -155,16 +148,22 @@ class TestInterpreted:
             expected = philox(tuple(column[:4, None]), key)
             assert out.tolist() == [int(word) for word in expected]
 
-    def test_selection_is_stable(self) -> None:
-        """Equal losses: the earlier candidate first; what is not a number comes last; no slot is lost."""
+    @pytest.mark.parametrize("spare", [True, False])
+    def test_selection_is_stable(self, spare: bool) -> None:
+        """Equal losses: the earlier candidate first; what is not a number comes last; no slot is lost.
+
+        spare: new parents take slots that no parent had before (`element`), or those of parents that go (`channel`).
+        """
         k, count, images = 3, 37, 8
         losses = torch.randint(0, 4, (images, k + count), generator=torch.Generator().manual_seed(2)).float()
         losses[:, :k] = losses[:, :k].sort(1).values
         losses[0], losses[1, k:], losses[2, k + 1] = 1, 5, float("nan")
-        state = torch.argsort(torch.rand(images, 2 * k, generator=torch.Generator().manual_seed(3)), 1).int()
+        slots = 2 * k if spare else k
+        state = torch.argsort(torch.rand(images, slots, generator=torch.Generator().manual_seed(3)), 1).int()
         following, chosen, best = torch.zeros_like(state), state[:, :k].clone(), losses[:, :k].clone()
         history, clock = torch.zeros(images, 4), torch.tensor([(2 << 24) | 3])
-        evolve_gpu.kernels.select[(images,)](
+        select = (element_kernels if spare else channel_kernels).select
+        select[(images,)](
             losses, state, following, chosen, best, history, clock, 4, count, k, BLOCK=64, PARENTS=4, CHUNK=16
         )
         order = torch.argsort(losses, dim=1, stable=True)[:, :k]
@@ -172,8 +171,9 @@ class TestInterpreted:
         assert torch.equal(best, losses.gather(1, order)) and torch.equal(history[:, 2], best[:, 0])
         survives = order < k
         assert torch.equal(following[:, :k][survives], state.gather(1, order.clamp(max=k - 1))[survives])
-        assert not (following[:, :k, None] == state[:, None, :k]).any(2)[~survives].any()
-        assert torch.equal(following.sort(1).values, torch.arange(2 * k).int().expand(images, -1))
+        if spare:
+            assert not (following[:, :k, None] == state[:, None, :k]).any(2)[~survives].any()
+        assert torch.equal(following.sort(1).values, torch.arange(slots).int().expand(images, -1))
 
     @pytest.mark.parametrize("noise", ["channel", "element"])
     def test_the_memory_is_what_is_promised(self, noise: str) -> None:
@@ -187,8 +187,8 @@ class TestInterpreted:
 
     def test_a_mutation_that_float16_cannot_hold(self) -> None:
         recipe = small.recipe(layers=(Layer(1, 200.0, 5.0, 2),) * 4)
-        assert evolve_gpu.mates_dtype(small.recipe(), 0, 57_600, 256) == torch.float16
-        assert evolve_gpu.mates_dtype(recipe, 0, 57_600, 256) == torch.bfloat16
+        assert element.mates_dtype(small.recipe(), 0, 57_600, 256) == torch.float16
+        assert element.mates_dtype(recipe, 0, 57_600, 256) == torch.bfloat16
 
 
 if INTERPRETED and find_spec("triton"):
@@ -210,7 +210,10 @@ def taken(recipe: Recipe, shape: Shape, layer: int) -> int:
     sizes = []
     for count in (2, 3):
         case = empty(recipe, shape, layer, count)
-        held = [*vars(evolve_gpu._Batch(*case)).values(), case[5], case[5].clone()]  # parents once more, reordered
+        state = channel.Channel if recipe.mutation == "channel" else element.Element
+        held = [*vars(state(*case)).values(), case[5]]
+        if recipe.mutation == "element":
+            held.append(case[5].clone())  # the parents, reordered
         sizes.append(sum({x.data_ptr(): x.nbytes for x in held if isinstance(x, Tensor)}.values()))
     return sizes[1] - sizes[0]
 
@@ -232,17 +235,9 @@ def empty(recipe: Recipe, shape: Shape, layer: int, batch: int = 2) -> tuple[Any
     )
 
 
-def started_process(*arguments: str, interpret: bool) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join(filter(None, [str(TESTS.parent), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "TRITON_INTERPRET": "1" if interpret else "0"}
-    return subprocess.run([sys.executable, *arguments], cwd=TESTS, env=environment, capture_output=True, text=True)
-
-
 @pytest.mark.skipif(INTERPRETED, reason="this is the process that it starts")
 def test_in_the_interpreter() -> None:
-    done = started_process("-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, interpret=True)
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout
+    interpreted(__file__)
 
 
 PAPER = (Layer(300, 0.3, 5.0, 5), Layer(100, 0.2, 3.0, 1), Layer(100, 0.1, 3.0, 1), Layer(10, 0.1, 1.0, 0))
@@ -262,77 +257,27 @@ COMPILED = [
 @pytest.mark.parametrize(("layer", "reading", "size", "classes"), COMPILED)
 def test_the_launches_compile_for_a_gpu(layer: int, reading: dict, size: int, classes: int) -> None:
     """Every kernel as `evolve` launches it, at width 256, for a GPU of compute capability 9.0; no register spills."""
-    call = f"from {__name__} import compile_launches as f; f({layer}, {reading!r}, {size}, {classes})"
-    done = started_process("-c", call, interpret=False)
-    if done.returncode == 77:
+    usage = compiled(f"{__name__}:compile_launches({layer}, {reading!r}, {size}, {classes})")
+    if usage is None:
         pytest.skip("Triton's assembler is not here")
-    assert done.returncode == 0, done.stderr[-4000:]
-    print(done.stdout)
-    usage = re.findall(r"(\w+) registers (\d+) stack (\d+) shared (\d+)", done.stdout)
-    assert {name for name, *_ in usage} >= {
-        *("enter", "draw", "settle", "score", "head", "select", "remake"),
-        "children" if reading.get("mutation") == "element" else "lean_children",
+    kernels = {
+        "channel": {"explore", "refine", "features", "head", "select", "remake", "enter", "covary", "collect"},
+        "element": {"enter", "draw", "children", "settle", "score", "head", "select", "remake"},
     }
+    assert {name for name, *_ in usage} == kernels[reading.get("mutation", "channel")]
     for name, registers, stack, shared in usage:
-        assert int(stack) == 0, f"{name} spills registers"
-        assert int(registers) <= 255 and int(shared) <= 100_000, name
+        assert stack == 0, f"{name} spills registers"
+        assert registers <= 255 and shared <= 100_000, name
 
 
 def compile_launches(layer: int, reading: dict[str, Any], size: int, classes: int) -> None:
-    """Prints what each kernel takes. Exits with 77 where the assembler is missing."""
-    import triton
-
+    from repsearch.search.gpu import channel, channel_kernels, element, element_kernels, kernels
     from repsearch.search.gpu import evolve as evolve_gpu
-    from repsearch.search.gpu import kernels as gpu_kernels
 
-    tools = Path(triton.__file__).parent / "backends/nvidia/bin"
-    if not (tools / "ptxas").exists() or not (tools / "cuobjdump").exists():
-        sys.exit(77)
-    names = [name for name, kernel in vars(gpu_kernels).items() if isinstance(kernel, triton.runtime.JITFunction)]
-    evolve_gpu.kernels = SimpleNamespace(**{name: _Compiling(getattr(gpu_kernels, name), tools) for name in names})
+    channel.channel_kernels = SimpleNamespace(**compile_instead(channel_kernels))
+    element.element_kernels = SimpleNamespace(**compile_instead(element_kernels))
+    kernels.head = compile_instead(kernels)["head"]
     recipe = Recipe(**{"layers": PAPER, **reading})
     layers = tuple(replace(layer, generations=1) for layer in recipe.layers)
     shape = Shape(channels=3, size=size, classes=classes)
     evolve_gpu.evolve(*empty(replace(recipe, layers=layers), shape, layer))
-
-
-class _Compiling:
-    """In a kernel's place: compiles what would be launched."""
-
-    TYPES = {torch.float16: "fp16", torch.float32: "fp32", torch.int32: "i32", torch.int64: "i64"}  # noqa: RUF012
-
-    def __init__(self, kernel: Any, tools: Path) -> None:
-        self.kernel, self.tools = kernel, tools
-
-    def __getitem__(self, grid: tuple[int, ...]) -> "_Compiling":
-        assert all(n > 0 for n in grid)
-        return self
-
-    def __call__(self, *values: Any, num_warps: int, **constants: Any) -> None:
-        import triton
-        from triton.backends.compiler import GPUTarget
-        from triton.compiler import ASTSource
-
-        arguments = {**dict(zip(self.kernel.arg_names, values, strict=False)), **constants}
-        signature, constexprs, hints = {}, {}, {}
-        for i, parameter in enumerate(self.kernel.params):
-            value = arguments[parameter.name]
-            if parameter.is_constexpr or (type(value) is int and value == 1):  # as Triton specialises launches
-                signature[parameter.name], constexprs[parameter.name] = "constexpr", value
-            elif isinstance(value, float):
-                signature[parameter.name] = "fp32"
-            else:
-                signature[parameter.name] = "*" + self.TYPES[value.dtype] if isinstance(value, Tensor) else "i32"
-                if isinstance(value, Tensor) or value % 16 == 0:
-                    hints[(i,)] = [["tt.divisibility", 16]]
-        source = ASTSource(fn=self.kernel, signature=signature, constexprs=constexprs, attrs=hints)
-        options = {"num_warps": num_warps}
-        compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
-        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-            file.write(compiled.asm["cubin"])
-            file.flush()
-            command = [self.tools / "cuobjdump", "-res-usage", file.name]
-            usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        registers, stack = re.search(r"REG:(\d+) STACK:(\d+)", usage).groups()
-        shared = compiled.metadata.shared
-        print(f"{self.kernel.__name__} registers {registers} stack {stack} shared {shared}, warps {num_warps}")
