@@ -23,7 +23,7 @@ from repsearch.search.cpu import covariances, kernels, linear, tiles
 from repsearch.search.cpu.covariances import Covariances, Masks, Mates
 from repsearch.search.cpu.kernels import F, U, compiled, exact, internal, philox
 from repsearch.search.cpu.lanes import LANES
-from repsearch.search.cpu.selection import assign_slots, cross_entropy, lowest
+from repsearch.search.cpu.selection import assign_slots, cross_entropy, finite, lowest
 from repsearch.search.cpu.tiles import BATCH, TILE, Children
 from repsearch.search.network import Tail
 from repsearch.search.randomness import Purpose
@@ -99,7 +99,7 @@ def plan_for(tail: Tail, recipe: Recipe, layer: int, parents: int, channels: int
     else:  # `linear`
         by_mask = torch.einsum("kpc,mp->kmc", weights.double(), smoothed[:, torch.from_numpy(order).argsort()])
         columns = weights.new_zeros(len(weights), 2 * parents)
-        head = torch.cat([by_mask.flatten(1).float(), columns, weights.flatten(1).sum(1, keepdim=True)], 1)
+        head = _in_lanes(torch.cat([by_mask.flatten(1).float(), columns, weights.flatten(1).sum(1, keepdim=True)], 1))
     finite = bool(tail.norms.isfinite().all())  # the compiled code does not see NaN
     return Plan(
         channels,
@@ -137,8 +137,8 @@ class Workspace(NamedTuple):
     mates: Mates
     children: Children
     head: NDArray[np.float32]  # as the plan's; in the last block with this image's columns
-    features: NDArray[np.float32]  # [n, rounded up to 4, columns of the head]
-    logits: NDArray[np.float32]  # [n, rounded up to 4, K]
+    features: NDArray[np.float32]  # [n, rounded up, columns of the head]
+    logits: NDArray[np.float32]  # [n, rounded up, K]
     losses: NDArray[np.float32]  # [k + n]: of the parents by rank, then of the children
     pooled: NDArray[np.float32]  # of `tiles.features_of`, as the next one
     windows: NDArray[np.float32]
@@ -155,7 +155,7 @@ class Workspace(NamedTuple):
 def _workspace(plan: Plan, parents: NDArray[np.float32], loss: NDArray[np.float32]) -> Workspace:
     kept, positions, blocks = parents.shape[:3]
     count, mates, channels = plan.explorers + plan.refiners, kept + plan.explorers, blocks * LANES
-    rows, columns = -(-count // 4) * 4, plan.head.shape[1]
+    rows, columns = -(-count // linear.ROWS) * linear.ROWS, plan.head.shape[1]
 
     def empty(*shape: int) -> NDArray[np.float32]:
         return np.empty(shape, np.float32)
@@ -267,20 +267,20 @@ def _conceive(work, image, time, plan):  # type: ignore[no-untyped-def]
 @internal
 def _score(work, norms, plan):  # type: ignore[no-untyped-def]
     """The children's logits without the bias, by a network with the BatchNorms `norms`."""
+    columns = work.features.shape[1] // 16
+    in_lanes = work.features.reshape(len(work.features), columns, 16)
     if len(norms):
-        features = work.features
-        in_lanes = features.reshape(len(features), features.shape[1] // 16, 16)
         tiles.features_of(
             work.children, work.maps, plan.masks.centred, plan.used, norms, work.windows, work.pooled, in_lanes
         )
     else:
-        linear.features_of(work.children, work.features)
-    kernels.head_logits(work.features, work.head, work.logits)
+        linear.features_of(work.children, len(work.slot_of), work.features)
+    linear.logits(in_lanes, work.head.reshape(len(work.head), columns, 16), work.logits)
 
 
 @exact
 def _loss(mean, factor, logits, bias, label):  # type: ignore[no-untyped-def]
     """Of a child; NaN where its map is not finite, which the rest of the arithmetic does not see."""
-    if not (np.isfinite(mean) and np.isfinite(factor)):
+    if not (finite(mean) and finite(factor)):
         return F(np.nan)
     return cross_entropy(logits, bias, label)

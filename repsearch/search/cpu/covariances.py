@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 
 from repsearch.search import operators as op
 from repsearch.search.cpu.kernels import F, internal
-from repsearch.search.cpu.lanes import broadcast, fill, larger, load, root, store, total
+from repsearch.search.cpu.lanes import broadcast, fill, larger, load, part, root, store, total
 from repsearch.search.cpu.tiles import TILE
 
 
@@ -95,6 +95,19 @@ def enter(x, slot, maps, covariances, masks, order):  # type: ignore[no-untyped-
         store(covariances.masks, (1, slot, block), second * share)
 
 
+@part
+def _four(x, i, j):  # type: ignore[no-untyped-def]
+    return load(x, (i, j, 0)), load(x, (i, j, 1)), load(x, (i, j, 2)), load(x, (i, j, 3))
+
+
+@part
+def _put_four(x, i, j, a, b, c, d):  # type: ignore[no-untyped-def]
+    store(x, (i, j, 0), a)
+    store(x, (i, j, 1), b)
+    store(x, (i, j, 2), c)
+    store(x, (i, j, 3), d)
+
+
 @internal
 def update(fresh, maps, positions, covariances):  # type: ignore[no-untyped-def]
     """The covariances of the parents in the slots `fresh`, whose maps have been entered, with all parents."""
@@ -113,20 +126,20 @@ def update(fresh, maps, positions, covariances):  # type: ignore[no-untyped-def]
             q, count = maps[block, tile], min(TILE, positions - tile * TILE)
             for r in range(len(fresh)):
                 a = fresh[r]
-                for b in range(parents):
-                    s0, s1 = load(sums, (r, b, 0)), load(sums, (r, b, 1))
-                    s2, s3 = load(sums, (r, b, 2)), load(sums, (r, b, 3))
+                for b in range(0, parents, 2):  # two at a time, for as many sums as hide the latency of an addition
+                    c = min(b + 1, parents - 1)
+                    s0, s1, s2, s3 = _four(sums, r, b)
+                    t0, t1, t2, t3 = _four(sums, r, c)
                     for p in range(count):
                         once, twice = load(q, (a, p)), load(q, (parents + a, p))
-                        other_once, other_twice = load(q, (b, p)), load(q, (parents + b, p))
-                        s0 = s0 + once * other_once
-                        s1 = s1 + once * other_twice
-                        s2 = s2 + twice * other_once
-                        s3 = s3 + twice * other_twice
-                    store(sums, (r, b, 0), s0)
-                    store(sums, (r, b, 1), s1)
-                    store(sums, (r, b, 2), s2)
-                    store(sums, (r, b, 3), s3)
+                        b_once, b_twice = load(q, (b, p)), load(q, (parents + b, p))
+                        c_once, c_twice = load(q, (c, p)), load(q, (parents + c, p))
+                        s0, t0 = s0 + once * b_once, t0 + once * c_once
+                        s1, t1 = s1 + once * b_twice, t1 + once * c_twice
+                        s2, t2 = s2 + twice * b_once, t2 + twice * c_once
+                        s3, t3 = s3 + twice * b_twice, t3 + twice * c_twice
+                    _put_four(sums, r, b, s0, s1, s2, s3)
+                    _put_four(sums, r, c, t0, t1, t2, t3)
         for r in range(len(fresh)):
             a = fresh[r]
             for b in range(parents):
