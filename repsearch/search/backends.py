@@ -59,7 +59,9 @@ def choose(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> Evolve |
     if network.device.type == "cuda":
         from repsearch.search.gpu.evolve import evolve
     else:
-        from repsearch.search.cpu.evolve import evolve
+        from repsearch.search.cpu.evolve import evolve_for
+
+        evolve = evolve_for(recipe)
     _say(f"search path: fused ({evolve.__module__})")
     return evolve
 

@@ -3,6 +3,7 @@
 import inspect
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,9 +44,12 @@ def test_the_path_is_chosen_by_what_it_can_do() -> None:
 
 def test_the_log_names_the_path_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    for recipe in (small.recipe(), small.recipe(crossover="uniform")) * 2:
-        targets(recipe)
-    assert [record.message for record in caplog.records] == [
+    readings: list[dict[str, Any]] = [{}, {"mutation": "element"}, {"crossover": "uniform"}]
+    for reading in readings * 2:
+        targets(small.recipe(**reading))
+    said = [record.message for record in caplog.records if record.name == backends.__name__]
+    assert said == [
+        "search path: fused (repsearch.search.cpu.channel)",
         "search path: fused (repsearch.search.cpu.evolve)",
         "search path: dense, since the compiled path does not know crossover 'uniform'",
     ]

@@ -1,6 +1,7 @@
 """How functions of the compiled CPU path are compiled by Numba, and where the results are stored."""
 
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from numba import config, njit
+
+log = logging.getLogger(__name__)
 
 # The files that are compiled, or whose constants are.
 _CPU = Path(__file__).parent
@@ -36,12 +39,23 @@ def cache_folder(sources: Sequence[Path], parent: str = "") -> Path:
 
 config.CACHE_DIR = str(cache_folder(SOURCES, config.CACHE_DIR))  # type: ignore[attr-defined]  # NUMBA_CACHE_DIR
 
+
+def announce(function: Any) -> None:
+    """Says so in the log where a function's first call is going to compile it, which takes long."""
+    name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}-*.nbi"
+    if not function.signatures and not any(Path(config.CACHE_DIR).rglob(name)):  # type: ignore[attr-defined]
+        log.info("compiling the search for this machine: about half a minute, once for this version of the code")
+
+
 F = np.float32
 U = np.uint64
 
 # Fused multiply-add is allowed, reordering is not. error_model: a check for division by zero would prevent vectors.
 FAST = {"contract", "nsz", "nnan", "ninf"}
 compiled: Callable[..., Any] = njit(nogil=True, fastmath=FAST, error_model="numpy", cache=True)
+# Called by compiled functions alone: without the code to call it from Python, which takes long to compile.
+_UNWRAPPED: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+internal: Callable[..., Any] = njit(nogil=True, fastmath=FAST, error_model="numpy", **_UNWRAPPED)
 # A small function, which becomes a part of its callers.
 part: Callable[..., Any] = njit(nogil=True, fastmath=FAST, error_model="numpy", forceinline=True)
 # Without fastmath, even that of the caller.

@@ -14,6 +14,7 @@ Channels are taken sixteen at a time (`kernels`). Of one block of channels after
 all refiners: so a block of all mates stays in a core's second cache, and a child's block in its first.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -23,8 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from repsearch.search import operators as op
-from repsearch.search.cpu import kernels
-from repsearch.search.cpu.compiling import F, U, compiled, exact
+from repsearch.search.cpu import channel, kernels
+from repsearch.search.cpu.compiling import F, U, announce, compiled, exact, internal
 from repsearch.search.cpu.lanes import LANES, fill, load, root, store, total
 from repsearch.search.cpu.normals import normals, philox
 from repsearch.search.cpu.selection import cross_entropy, lowest
@@ -72,6 +73,11 @@ class Mates(NamedTuple):
     sigma: NDArray[np.float32]  # [blocks · slots, 16], standard deviation per channel before scaling and smoothing
 
 
+def evolve_for(recipe: Recipe) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The `evolve` that serves a recipe fastest: that of `channel` where it can, else the one below, which any can."""
+    return channel.evolve if recipe.mutation == "channel" and recipe.smooth == "child" else evolve
+
+
 def evolve(
     tail: Tail, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int, parents: Tensor, loss: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -92,6 +98,7 @@ def evolve(
         positions = torch.from_numpy(found).view(plan.blocks, side * side, LANES)
         best[b] = positions.transpose(1, 2).flatten(0, 1)[:channels].view(channels, side, side)
 
+    announce(_evolve)
     with ThreadPoolExecutor(min(batch, torch.get_num_threads())) as threads:
         list(threads.map(evolve_image, range(batch)))
     return best, history
@@ -219,7 +226,7 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
         where[:parents] = chosen
 
 
-@compiled
+@internal
 def _rows(count):  # type: ignore[no-untyped-def]
     """An array [count, 16] whose rows begin where a line of the cache does, so that a row is read at once."""
     numbers = np.empty((count + 1) * LANES, np.float32)
@@ -227,7 +234,7 @@ def _rows(count):  # type: ignore[no-untyped-def]
     return numbers[start : start + count * LANES].reshape(count, LANES)
 
 
-@compiled
+@internal
 def _next_free(taken):  # type: ignore[no-untyped-def]
     """The first slot that is not taken, which it then is."""
     slot = 0
@@ -237,24 +244,21 @@ def _next_free(taken):  # type: ignore[no-untyped-def]
     return slot
 
 
-@compiled
+@internal
 def _enter(maps, mates, plan):  # type: ignore[no-untyped-def]
     """Makes mates of the first parents, in slots 0 to k - 1."""
     blocks, parents, positions, _ = maps.shape
     flat, slots = maps.reshape(-1, LANES), len(mates.scale)
-    noise, small = _rows(positions), _rows(4)
-    noise[:], small[:] = F(0), F(0)
     for block in range(blocks):
         for p in range(parents):
             row = (block * slots + p) * positions
             kernels.copy(flat, (block * parents + p) * positions, mates.base, row, positions)
-            kernels.mix(mates.base, row, row, F(1), F(0), noise, small, plan.shift_mask, mates.base, row)
-            store(mates.sigma, block * slots + p, root(load(small, 3)))
+            store(mates.sigma, block * slots + p, root(kernels.variance(mates.base, row, 1, positions)))
             if plan.smooth_child:
-                kernels.smooth(mates.base, row, plan.side, plan.passes, plan.edge)
+                kernels.smooth(mates.base, row, 1, plan.side, plan.passes, plan.edge)
 
 
-@compiled
+@internal
 def _make(numbers, pairs, to, out, image, time, mean, rate, pooled, mates, plan):  # type: ignore[no-untyped-def]
     """A.4: crossover, mutation and smoothing of the children of these numbers, before normalisation.
 
@@ -280,7 +284,7 @@ def _make(numbers, pairs, to, out, image, time, mean, rate, pooled, mates, plan)
             random = U(n * _PURPOSES + _NOISE)
             if plan.element:
                 normals(noise, words, side, side, block * LANES, random, image, time, key0, key1)
-                kernels.smooth(noise, 0, side, plan.passes, plan.edge)
+                kernels.smooth(noise, 0, 1, side, plan.passes, plan.edge)
             else:
                 normals(noise, words, 1, 1, block * LANES, random, image, time, key0, key1)
                 strength = strength * load(noise, 0)
@@ -305,7 +309,7 @@ def _make(numbers, pairs, to, out, image, time, mean, rate, pooled, mates, plan)
             if become_mates:
                 store(sigma, block * slots + to[i], root(variance))
                 if plan.smooth_child:
-                    kernels.smooth(base, row, side, plan.passes, plan.edge)
+                    kernels.smooth(base, row, 1, side, plan.passes, plan.edge)
     for i in range(len(numbers)):
         n, average = numbers[i], means[i] / plan.channels
         mean[n] = average
@@ -314,7 +318,7 @@ def _make(numbers, pairs, to, out, image, time, mean, rate, pooled, mates, plan)
             scale[to[i]], shift[to[i]] = rate[n], rate[n] * mean[n]
 
 
-@compiled
+@internal
 def _forward(numbers, mean, rate, pooled, features, plan):  # type: ignore[no-untyped-def]
     """The tail of the network up to the head, applied to the children of these numbers: their features."""
     sides, norms, blocks = plan.sides, plan.norms, plan.blocks

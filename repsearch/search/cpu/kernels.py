@@ -10,15 +10,15 @@ from repsearch.search.cpu.lanes import broadcast, fill, gelu, larger, load, stor
 
 
 @compiled
-def smooth(x, row, side, passes, edge):  # type: ignore[no-untyped-def]
+def smooth(x, row, stride, side, passes, edge):  # type: ignore[no-untyped-def]
     """`operators.smooth` of the block at `row`, in place: `passes` times the mean of three neighbours, along each axis.
 
-    edge: three times the weight of an inner number at the border, `edge_weight`.
+    stride: rows of x from a position to the next one. edge: `edge_weight`.
     """
     for i in range(side):
-        _smooth_line(x, row + i * side, 1, side, passes, edge)
+        _smooth_line(x, row + i * side * stride, stride, side, passes, edge)
     for j in range(side):
-        _smooth_line(x, row + j, side, side, passes, edge)
+        _smooth_line(x, row + j * stride, side * stride, side, passes, edge)
 
 
 def edge_weight(side: int, count_padding: bool) -> float:
@@ -59,6 +59,19 @@ def _smooth_line_twice(x, first, step, side, edge):  # type: ignore[no-untyped-d
     y = (b + c) * edge
     store(x, last - step, (y0 + y1 + y) * ninth)
     store(x, last, (y1 + y) * border)
+
+
+@part
+def variance(x, row, stride, positions):  # type: ignore[no-untyped-def]
+    """That of each channel of the block at `row`; stride: see `smooth`. Sums are taken as in `mix`."""
+    centre, sums, squares = load(x, row + positions // 2 * stride), fill(F(0)), fill(F(0))
+    for s in range(positions):
+        value = load(x, row + s * stride) - centre
+        sums = sums + value
+        squares = value * value + squares
+    share = F(1) / F(positions)
+    sums = sums * share
+    return larger(squares * share - sums * sums, fill(F(0)))
 
 
 @compiled

@@ -1,7 +1,7 @@
 """The normal numbers of `randomness.Stream` for sixteen channels at a time: Philox 4×32-10 and Box–Muller."""
 
 from repsearch.search.cpu.compiling import F, U, compiled, part
-from repsearch.search.cpu.lanes import load, root, store
+from repsearch.search.cpu.lanes import LANES, load, root, store
 from repsearch.search.cpu.words import (
     bits,
     from_bits,
@@ -118,3 +118,14 @@ def _draw(words, counters, channel, slot, image, time, k0, k1):  # type: ignore[
         store(words, 4 * n + 1, from_bits(interleave(a1, b1)))
         store(words, 4 * n + 2, from_bits(interleave(a2, b2)))
         store(words, 4 * n + 3, from_bits(interleave(a3, b3)))
+
+
+@compiled
+def normals_by_channel(out, slot, image, time, k0, k1):  # type: ignore[no-untyped-def]
+    """As `normals` of one position, of all channels: out [blocks of 16 channels, 16]."""
+    for block in range(len(out)):
+        first = U(LANES * block)
+        a0, a1, _, _ = _philox_wide(ramp(first, U(2)), slot, image, time, k0, k1)
+        b0, b1, _, _ = _philox_wide(ramp(first + U(1), U(2)), slot, image, time, k0, k1)
+        x, _ = _box_muller(interleave(a0, b0), interleave(a1, b1))
+        store(out, block, x)

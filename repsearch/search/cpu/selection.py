@@ -6,6 +6,11 @@ from repsearch.search.cpu.compiling import F, exact
 
 
 @exact
+def finite(x):  # type: ignore[no-untyped-def]
+    return np.isfinite(x)
+
+
+@exact
 def cross_entropy(logits, bias, label):  # type: ignore[no-untyped-def]
     """-log softmax(logits + bias)[label], in double precision."""
     high = np.float64(logits[0] + bias[0])
@@ -30,3 +35,33 @@ def lowest(losses, order):  # type: ignore[no-untyped-def]
                 best = i
         order[rank] = best
         unranked[best] = False
+
+
+@exact
+def assign_slots(order, slot_of, slots, children, losses):  # type: ignore[no-untyped-def]
+    """The slots of the next parents: a parent keeps its own, a child gets that of a parent that was not selected.
+
+    order: the selected candidates, best first; those below len(slot_of) are parents. slot_of: rank of a parent → its
+    slot; losses: of all candidates; both are overwritten from the front. Returns how many children were selected, and
+    fills `slots` and `children` with where they go and their numbers.
+    """
+    parents = len(slot_of)
+    before, losses_before = slot_of.copy(), losses.copy()
+    taken = np.zeros(parents, np.bool_)
+    for i in order:
+        if i < parents:
+            taken[before[i]] = True
+    count = free = 0
+    for rank in range(len(order)):
+        i = order[rank]
+        losses[rank] = losses_before[i]
+        if i < parents:
+            slot_of[rank] = before[i]
+            continue
+        while taken[free]:
+            free += 1
+        taken[free] = True
+        slot_of[rank] = slots[count] = free
+        children[count] = i - parents
+        count += 1
+    return count

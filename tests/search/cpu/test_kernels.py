@@ -21,7 +21,7 @@ def test_smooth_is_repeated_average_pooling(side: int, passes: int, count_paddin
     for _ in range(passes):
         expected = F.avg_pool2d(expected, 3, 1, 1, count_include_pad=count_padding)
     x = _block(maps, 5, 2)
-    kernels.smooth(x, 5, side, passes, np.float32(kernels.edge_weight(side, count_padding)))
+    kernels.smooth(x, 5, 1, side, passes, np.float32(kernels.edge_weight(side, count_padding)))
     np.testing.assert_allclose(x, _block(expected, 5, 2), rtol=1e-5, atol=1e-6)
 
 
