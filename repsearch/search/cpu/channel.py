@@ -24,7 +24,7 @@ from repsearch.search.cpu.compiling import F, U, announce, compiled, exact, inte
 from repsearch.search.cpu.covariances import Covariances, Masks, Mates
 from repsearch.search.cpu.lanes import LANES, root, store
 from repsearch.search.cpu.normals import normals_by_channel, philox
-from repsearch.search.cpu.selection import assign_slots, cross_entropy, finite, lowest
+from repsearch.search.cpu.selection import assign_slots, cross_entropy, lowest
 from repsearch.search.cpu.tiles import BATCH, TILE, Children
 from repsearch.search.network import Tail
 from repsearch.search.randomness import Purpose
@@ -234,6 +234,10 @@ def _enter(slots, work, plan):  # type: ignore[no-untyped-def]
             covariances.enter(x, slot, work.maps, work.covariances, plan.masks, plan.order)
             if not len(plan.norms):
                 linear.enter(x.reshape(x.size), plan.weights, 32 * blocks + slot, work.head)
+    if not len(plan.norms):
+        for p in slots:
+            linear.leave_out(32 * blocks + p, work.head)
+            linear.leave_out(32 * blocks + kept + p, work.head)
     covariances.update(slots, work.maps, positions, work.covariances)
 
 
@@ -280,6 +284,6 @@ def _score(work, norms, plan):  # type: ignore[no-untyped-def]
 @exact
 def _loss(mean, factor, logits, bias, label):  # type: ignore[no-untyped-def]
     """Of a child; NaN where its map is not finite, which the rest of the arithmetic does not see."""
-    if not (finite(mean) and finite(factor)):
+    if not (np.isfinite(mean) and np.isfinite(factor)):
         return F(np.nan)
     return cross_entropy(logits, bias, label)

@@ -41,8 +41,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from repsearch.search import operators as op
-from repsearch.search.cpu.compiling import F, internal
-from repsearch.search.cpu.lanes import broadcast, fill, larger, load, part, root, store, total
+from repsearch.search.cpu.compiling import F, internal, part
+from repsearch.search.cpu.lanes import broadcast, fill, larger, load, root, store, total
 from repsearch.search.cpu.tiles import TILE
 
 

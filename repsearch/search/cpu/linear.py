@@ -10,9 +10,10 @@ filled up to whole lanes with zeros, so that neither a map nor a feature per pos
 slots change with the parents. `logits` is that product, here and after the other blocks.
 """
 
-from repsearch.search.cpu.compiling import F, internal, reordering
+import numpy as np
+
+from repsearch.search.cpu.compiling import F, exact, internal, reordering
 from repsearch.search.cpu.lanes import fill, load, total
-from repsearch.search.cpu.selection import finite
 
 ROWS = 8  # children that share a read of the head
 
@@ -40,15 +41,20 @@ def features_of(children, parents, features):  # type: ignore[no-untyped-def]
 
 @reordering
 def enter(x, weights, slot, head):  # type: ignore[no-untyped-def]
-    """The logits of a slot's map x [positions · C] into its column of head. weights: [K, positions · C].
-
-    A logit that is not finite is left out, since times a weight of 0 it would reach every child.
-    """
+    """The logits of a slot's map x [positions · C] into its column of head. weights: [K, positions · C]."""
     for k in range(len(head)):
         logit = F(0)
         for i in range(len(x)):
             logit += weights[k, i] * x[i]
-        head[k, slot] = logit if finite(logit) else F(0)
+        head[k, slot] = logit
+
+
+@exact
+def leave_out(slot, head):  # type: ignore[no-untyped-def]
+    """Zeros for logits that are not finite: times a weight of 0, they would reach every child."""
+    for k in range(len(head)):
+        if not np.isfinite(head[k, slot]):
+            head[k, slot] = F(0)
 
 
 @internal

@@ -6,11 +6,6 @@ from repsearch.search.cpu.compiling import F, exact
 
 
 @exact
-def finite(x):  # type: ignore[no-untyped-def]
-    return np.isfinite(x)
-
-
-@exact
 def cross_entropy(logits, bias, label):  # type: ignore[no-untyped-def]
     """-log softmax(logits + bias)[label], in double precision."""
     high = np.float64(logits[0] + bias[0])
