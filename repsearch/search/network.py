@@ -1,6 +1,7 @@
 """The untrained network with which a search evaluates its candidates."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -51,6 +52,7 @@ class SearchNetwork:
         self._identities = set(filter(is_identity, convolutions))
         self._dtype = torch.float32
         self._folded: dict[tuple[str, int], list[Step]] = {}
+        self._pooled_on_gpu: Callable[..., Tensor] | None = None
 
     @property
     def shape(self) -> Shape:
@@ -77,6 +79,10 @@ class SearchNetwork:
         self.statistics = {start: moments.to(device=device, dtype=dtype) for start, moments in self.statistics.items()}
         bfloat = self.device.type == "cuda" and dtype == torch.float32
         self._dtype = convolutions or (torch.bfloat16 if bfloat else dtype)
+        if bfloat and find_spec("triton"):
+            from repsearch.search.gpu.opening import pooled
+
+            self._pooled_on_gpu = pooled
         self._folded = {}
         return self
 
@@ -148,10 +154,13 @@ class SearchNetwork:
 
     def _frozen_block(self, index: int, x: Tensor, steps: list[Step]) -> Tensor:
         """One block of x [n, C, H, W]. BatchNorm commutes with max-pooling, since its scale is positive."""
-        convolutions = iter(steps)
-        for group in self._groups(index):
-            for pool in (group.pool, False):
-                step = next(convolutions)
+        for group, (first, second) in zip(self._groups(index), zip(steps[::2], steps[1::2], strict=True), strict=True):
+            if group.pool and first.weight is not None and second.weight is None and self._pooled_on_gpu:
+                x = x.to(self._dtype, memory_format=torch.channels_last)
+                x = F.conv2d(x, first.weight, padding=1)
+                x = self._pooled_on_gpu(x, first.shift.flatten(), second.scale.flatten(), second.shift.flatten())
+                continue
+            for pool, step in ((group.pool, first), (False, second)):
                 if step.weight is None:
                     x = F.gelu((max_pool(x) if pool else x) * step.scale + step.shift)
                 else:
@@ -196,11 +205,12 @@ def per_image(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if not candidates:
         return function(x.flatten(0, 1)).unflatten(0, (images, 0))
     group = max(1, GROUP[x.device.type] // candidates)
-    missing = -images % group
-    if missing:
-        x = torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
-    # Channels stay the last axis in memory where the function leaves them there.
-    parts = [function(part).movedim(1, -1) for part in x.flatten(0, 1).split(group * candidates)]
+    last = x.flatten(0, 1).movedim(1, -1)  # channels are the last axis in memory, where the function leaves them there
+    if group > 1:  # the memory's layout must not depend on M, either
+        filled = last.new_zeros(-(-images // group) * group * candidates, *last.shape[1:])
+        filled[: len(last)] = last
+        last = filled
+    parts = [function(part.movedim(-1, 1)).movedim(1, -1) for part in last.split(group * candidates)]
     return torch.cat(parts)[: images * candidates].movedim(-1, 1).unflatten(0, (images, candidates))
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from repsearch.jobs import DiversityJob, FitnessJob, TrainJob
-from repsearch.learning import training
+from repsearch.learning import precision, training
 from repsearch.search.recipe import Recipe
 from repsearch.stages import batches, cache
 from repsearch.stages import probes as stage_probes
@@ -335,12 +335,13 @@ def test_every_kind_of_run_resumes_after_every_epoch(
     assert train(folder, name, job) == undisturbed
 
 
-@pytest.mark.parametrize("change", ["truncated", "altered", "settings", "code", "torch", "nothing"])
+@pytest.mark.parametrize("change", ["truncated", "altered", "settings", "code", "torch", "precision", "nothing"])
 def test_the_state_of_another_run_or_a_damaged_one_is_not_used(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, change: str
 ) -> None:
     caplog.set_level(logging.INFO)
-    job = made.train_job("labels")
+    job = made.train_job("labels", precision="auto")
+    monkeypatch.setattr(precision, "_has_bfloat16", lambda device: False)
     cut(monkeypatch, training, "_evaluate", 3, lambda: train(folder, change, job))
     saved = state(folder, change)
     if change == "truncated":
@@ -353,6 +354,8 @@ def test_the_state_of_another_run_or_a_damaged_one_is_not_used(
         monkeypatch.setattr(cache, "code_version", lambda *_: "other")
     elif change == "torch":
         monkeypatch.setattr(torch, "__version__", "0.0")
+    elif change == "precision":
+        monkeypatch.setattr(precision, "_has_bfloat16", lambda device: True)
     used: list[Any] = []
     monkeypatch.setattr(stage_train, "train", lambda *a, **k: used.append(k["state"]) or training.train(*a, **k))
     result = train(folder, change, job)

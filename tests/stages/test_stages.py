@@ -1,20 +1,24 @@
 """Stages: cached by what they are made from, independent of the shards, written atomically; errors of commands."""
 
 import json
+import logging
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from repsearch import devices, metrics
+from repsearch.data import prepared as datasets
 from repsearch.errors import UserError
 from repsearch.jobs import DescribeJob, NetworkJob, PrepareJob, SearchJob, TrainJob, to_json
+from repsearch.learning import precision
 from repsearch.learning.settings import Training, Variant
 from repsearch.network import Shape
 from repsearch.search.recipe import SEARCH_LAYERS, Calibration, Layer, Recipe
@@ -103,6 +107,42 @@ def test_a_run_writes_its_three_files_and_is_cached(made: Path) -> None:
     stage_train.make(_run("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], out, CPU)
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == stamps
     assert summary["train_images"] == 30 and 0 <= summary["test_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("found", [False, True])
+def test_a_run_says_which_precision_it_chose(
+    made: Path, tmp_path: Path, found: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(precision, "_has_bfloat16", lambda device: found)
+    chosen = "bfloat16" if found else "float32"
+    job = _run("labels", None)
+    automatic = replace(job, training=replace(job.training, precision="auto"))
+    stage_train.make(automatic, made / "d.npz", None, [], tmp_path / "run", CPU)
+    stage_train.make(
+        replace(job, training=replace(job.training, precision=chosen)), made / "d.npz", None, [], tmp_path / "same", CPU
+    )
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert (summary["precision"], summary["training"]["precision"]) == (chosen, "auto")
+    assert f"convolutions in {chosen} (precision: auto)" in caplog.text
+    assert (tmp_path / "run/epochs.csv").read_bytes() == (tmp_path / "same/epochs.csv").read_bytes()
+
+
+def test_a_run_s_images_and_targets_have_their_channels_last_in_memory(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    real = stage_train.train
+    monkeypatch.setattr(stage_train, "train", lambda *a, **k: seen.extend(a[1:4]) or real(*a, **k))
+    stage_train.make(_run("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], tmp_path, CPU)
+    arrays, _ = targets.read(*targets.paths(made / "whole.json"))
+    held_out = datasets.read(made / "d.npz").validation
+    for split in seen:
+        maps = [values for values in split.targets.values() if values.dim() == 4]
+        assert all(values.is_contiguous(memory_format=torch.channels_last) for values in (split.images, *maps))
+    assert [len(split.targets) for split in seen] == [4, 4, 0]
+    for layer, values in seen[1].targets.items():
+        assert torch.equal(values, torch.from_numpy(arrays[f"targets/{layer}"][held_out]))
 
 
 def test_a_run_that_is_up_to_date_needs_no_torch_and_keeps_its_log(made: Path, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ Per generation:
     features, head             children made, max-pooled and scored in registers; cross-entropy
     select                     the next parents
     remake, enter              new parents made, in float32, then smoothed once and twice into the slots that are free
-    covary, collect            their covariances
+    covary, covary_all,        their covariances, per channel and summed over the channels
+    collect
 
 Maps are float16, whose rounding the covariances share: as many bytes as bfloat16, eight times as fine, and a
 normalised map can't overflow it (|h| ≤ √(positions · C)). Weights of P are ½ or 1, exact in float16; those of Q are
@@ -46,7 +47,7 @@ from repsearch.search.recipe import Recipe
 MAPS_DTYPE = torch.float16
 SQUARE = 4096  # numbers in a square tile
 ROWS, CHANNELS, WARPS, STAGES = 64, 32, 4, 3  # of `features`
-COVARIED, FEW = 128, 4  # channels and other parents of a program of `covary`
+PARTS, TERMS = 8, 64  # of `covary_all`: parts of a map's numbers, and how many at a time
 
 
 def bytes_per_image(shape: Shape, recipe: Recipe, layer: int) -> int:
@@ -56,10 +57,8 @@ def bytes_per_image(shape: Shape, recipe: Recipe, layer: int) -> int:
     maps = 2 * 2 * k * positions + 4 * (2 * k + 1) * positions  # smoothed; as given, made, best
     parents = 4 * (k * k + 2 * k + k + 4 * k)  # their covariances, means and standard deviations
     children = 4 * (count * (cells + 3) + max(1, recipe.explorers))  # features, masks' coefficients, means; deviations
-    words = (
-        4 * k * k * (triton.cdiv(channels, COVARIED) + 1) + 11 * count + 5 * k + recipe.layers[layer].generations + 4
-    )
-    return channels * (maps + parents + children) + 4 * words
+    words = 4 * k * k * (PARTS + 1) + 11 * count + 5 * k + 4
+    return channels * (maps + parents + children) + 4 * (words + recipe.layers[layer].generations)
 
 
 class Channel:
@@ -81,7 +80,6 @@ class Channel:
         self.padded = max(4, triton.next_power_of_2(side))  # T
         # Channels of a square tile.
         self.block = max(16, min(SQUARE // self.padded**2, triton.next_power_of_2(channels)))
-        self.blocks = triton.cdiv(channels, COVARIED)  # of channels in `covary`
         self.child = recipe.smooth == "child"  # R2
 
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -95,7 +93,7 @@ class Channel:
         self.sigma = zeros(batch, k, channels)  # standard deviation per channel of each parent
         self.covariance = zeros(batch, 2 * k, 2, channels)  # of `maps` with both masks
         self.gram = zeros(batch, k, k, channels)  # covariances of the parents smoothed once
-        self.partial = zeros(batch, k, k, 4, self.blocks)  # see `covary`
+        self.partial = zeros(batch, PARTS, 2 * k, 2 * k)  # see `covary_all`
         self.total = zeros(batch, 2 * k, 2 * k)  # covariances of `maps`, summed over the channels
         self.pair = zeros(batch, n, 4, dtype=torch.int32)  # the maps that a child is made of
         self.weight = zeros(batch, n, 4)
@@ -201,11 +199,16 @@ class Channel:
             k, C=self.channels, SIDE=self.side, T=self.padded, BLOCK=self.block,
             SMOOTH=self.child and self.settings.blur > 0, PRECISION=PRECISION, num_warps=8,
         )  # fmt: skip
-        channel_kernels.covary[(self.batch * k, self.blocks, triton.cdiv(k, FEW))](
-            self.maps, self.gram, self.partial, state, self.chosen, k, self.blocks, C=self.channels, SIDE=self.side,
-            FEW=FEW, BLOCK=COVARIED, UNROLLED=5, num_warps=4,
+        channel_kernels.covary[(self.batch * k, triton.cdiv(self.channels, 64))](
+            self.maps, self.gram, state, self.chosen, k, C=self.channels, SIDE=self.side, KP=padded, BLOCK=64,
+            UNROLLED=3, num_warps=4,
         )  # fmt: skip
-        channel_kernels.collect[(self.batch * k,)](
-            self.partial, self.total, state, self.chosen, k, self.blocks, KP=padded,
-            BLOCKS=triton.next_power_of_2(self.blocks), num_warps=1,
+        numbers, maps = self.side**2 * self.channels, max(16, triton.next_power_of_2(2 * k))
+        part = triton.cdiv(triton.cdiv(numbers, PARTS), TERMS) * TERMS
+        channel_kernels.covary_all[(self.batch, PARTS)](
+            self.maps, self.partial, self.chosen, k, NUMBERS=numbers, PART=part, KP=padded, MAPS=maps, TERMS=TERMS,
+            PRECISION=PRECISION, num_warps=4,
+        )  # fmt: skip
+        channel_kernels.collect[(self.batch, triton.cdiv(4 * k * k, 256))](
+            self.partial, self.total, PARTS, k, self.side**2, BLOCK=256, PARTS=PARTS, num_warps=4,
         )  # fmt: skip

@@ -329,67 +329,75 @@ def enter(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def covary(  # type: ignore[no-untyped-def]
-    maps, gram, partial, state, chosen, k, blocks,
-    C: tl.constexpr, SIDE: tl.constexpr, FEW: tl.constexpr, BLOCK: tl.constexpr, UNROLLED: tl.constexpr,
+    maps, gram, state, chosen, k,
+    C: tl.constexpr, SIDE: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr, UNROLLED: tl.constexpr,
 ):  # fmt: skip
-    """Covariances of new parents and all parents: fills gram, per channel, and partial, their sums over some channels.
+    """Covariances per channel of new parents and all parents, smoothed once: fills gram.
 
-    partial: [B, k, k, 4, channel blocks], for the first and second level of the new parent with those of the other.
-    Grid: (B · k, channel blocks, blocks of FEW other parents).
+    Grid: (B · k, channel blocks).
     """
     b, r = tl.program_id(0) // k, tl.program_id(0) % k
     if tl.load(chosen + b * k + r) >= 0:
         N: tl.constexpr = SIDE * SIDE
         slot = tl.load(state + b * k + r)
         c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-        other = tl.program_id(2) * FEW + tl.arange(0, FEW)
+        other = tl.arange(0, KP)
         real = (other < k)[:, None] & (c < C)[None, :]
         maps += b.to(tl.int64) * (2 * k * N * C)
-        first = other[:, None] * (N * C) + c[None, :]
-        p11 = tl.zeros((FEW, BLOCK), tl.float32)
-        p12 = tl.zeros((FEW, BLOCK), tl.float32)
-        p21 = tl.zeros((FEW, BLOCK), tl.float32)
-        p22 = tl.zeros((FEW, BLOCK), tl.float32)
+        products = tl.zeros((KP, BLOCK), tl.float32)
         for start in range(0, N, UNROLLED):
             for step in tl.static_range(UNROLLED):
                 s = start + step
-                mine, theirs = (c < C) & (s < N), real & (s < N)
-                x1 = tl.load(maps + (slot * N + s) * C + c, mask=mine, other=0.0).to(tl.float32)
-                x2 = tl.load(maps + ((k + slot) * N + s) * C + c, mask=mine, other=0.0).to(tl.float32)
-                y1 = tl.load(maps + s * C + first, mask=theirs, other=0.0).to(tl.float32)
-                y2 = tl.load(maps + (k * N + s) * C + first, mask=theirs, other=0.0).to(tl.float32)
-                p11 += x1[None, :] * y1
-                p12 += x1[None, :] * y2
-                p21 += x2[None, :] * y1
-                p22 += x2[None, :] * y2
-        p11 /= N
+                x = tl.load(maps + (slot * N + s) * C + c, mask=(c < C) & (s < N), other=0.0).to(tl.float32)
+                at = s * C + other[:, None] * (N * C) + c[None, :]
+                y = tl.load(maps + at, mask=real & (s < N), other=0.0).to(tl.float32)
+                products += x[None, :] * y
+        products /= N
         at = (b * k + slot).to(tl.int64) * k + other
-        tl.store(gram + at[:, None] * C + c[None, :], p11, mask=real)
+        tl.store(gram + at[:, None] * C + c[None, :], products, mask=real)
         at = (b * k + other).to(tl.int64) * k + slot
-        tl.store(gram + at[:, None] * C + c[None, :], p11, mask=real)
-        to = partial + (((b * k + r) * k + other) * 4).to(tl.int64) * blocks + tl.program_id(1)
-        tl.store(to, tl.sum(p11, 1), mask=other < k)
-        tl.store(to + blocks, tl.sum(p12, 1) / N, mask=other < k)
-        tl.store(to + 2 * blocks, tl.sum(p21, 1) / N, mask=other < k)
-        tl.store(to + 3 * blocks, tl.sum(p22, 1) / N, mask=other < k)
+        tl.store(gram + at[:, None] * C + c[None, :], products, mask=real)
+
+
+@triton.jit
+def covary_all(  # type: ignore[no-untyped-def]
+    maps, partial, chosen, k,
+    NUMBERS: tl.constexpr, PART: tl.constexpr, KP: tl.constexpr, MAPS: tl.constexpr, TERMS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Sums of products of all maps, of both levels, over a part of a map's numbers: fills partial [B, parts, 2k, 2k].
+
+    Of images with a new parent alone. Grid: (B, parts).
+    """
+    b = tl.program_id(0)
+    r = tl.arange(0, KP)
+    if tl.max(tl.load(chosen + b * k + r, mask=r < k, other=-1), 0) >= 0:
+        i = tl.arange(0, MAPS)
+        maps += b.to(tl.int64) * (2 * k * NUMBERS)
+        products = tl.zeros((MAPS, MAPS), tl.float32)
+        for start in tl.range(0, PART, TERMS, num_stages=3):
+            t = start + tl.arange(0, TERMS)
+            n = tl.program_id(1) * PART + t
+            mask = (i < 2 * k)[:, None] & ((t < PART) & (n < NUMBERS))[None, :]
+            x = tl.load(maps + i[:, None] * NUMBERS + n[None, :], mask=mask, other=0.0)
+            products = tl.dot(x, tl.trans(x), products, input_precision=PRECISION)
+        to = partial + (b * tl.num_programs(1) + tl.program_id(1)).to(tl.int64) * (4 * k * k)
+        both = (i < 2 * k)[:, None] & (i < 2 * k)[None, :]
+        tl.store(to + i[:, None] * (2 * k) + i[None, :], products, mask=both)
 
 
 @triton.jit
 def collect(  # type: ignore[no-untyped-def]
-    partial, total, state, chosen, k, blocks, KP: tl.constexpr, BLOCKS: tl.constexpr
+    partial, total, parts, k, positions, BLOCK: tl.constexpr, PARTS: tl.constexpr
 ):  # fmt: skip
-    """Fills the rows and columns of new parents in total. Grid: (B · k,)."""
-    b, r = tl.program_id(0) // k, tl.program_id(0) % k
-    if tl.load(chosen + b * k + r) >= 0:
-        slot = tl.load(state + b * k + r)
-        other, part = tl.arange(0, KP), tl.arange(0, BLOCKS)
-        total += b.to(tl.int64) * 4 * k * k
-        for levels in tl.static_range(4):
-            at = (((b * k + r) * k + other) * 4 + levels)[:, None].to(tl.int64) * blocks + part[None, :]
-            both = tl.sum(tl.load(partial + at, mask=(other < k)[:, None] & (part < blocks)[None, :], other=0.0), 1)
-            row, column = levels // 2 * k + slot, levels % 2 * k + other
-            tl.store(total + row * 2 * k + column, both, mask=other < k)
-            tl.store(total + column * 2 * k + row, both, mask=other < k)
+    """Covariances of all maps, summed over the channels: fills total. Grid: (B, blocks of pairs)."""
+    b = tl.program_id(0)
+    at, part = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PARTS)
+    pairs = 4 * k * k
+    rows = (b * parts + part).to(tl.int64) * pairs
+    mask = (part < parts)[:, None] & (at < pairs)[None, :]
+    both = tl.sum(tl.load(partial + rows[:, None] + at[None, :], mask=mask, other=0.0), 0) / positions
+    tl.store(total + b.to(tl.int64) * pairs + at, both, mask=at < pairs)
 
 
 @triton.jit
