@@ -36,7 +36,7 @@ IMPLEMENTED = {
     "element": "30063ff0b25b",
     "smooth": "266267ab5b40",
     "smoothing_matrix": "f6452f616798",
-    "normalise": "879db6ccde8a",
+    "normalise": "f6e0abec43f8",
     "channel_std": "5009ad4e0ad4",
     "select": "981ef1a7be27",
 }

@@ -12,7 +12,7 @@ from repsearch.network import ConvGroup, Network, Shape
 from repsearch.search.recipe import BLOCKS
 
 BATCH_NORM_EPSILON = 1e-5
-GROUP = {"cpu": 1, "cuda": 64}  # candidates that are convolved together at least
+CPU_CANDIDATES, GPU_CANDIDATES = 16, 64  # that are computed together: at most, at least
 Statistics = dict[str, Tensor]  # where the forward pass starts → [n, 2, C]: mean and variance of each BatchNorm met
 
 
@@ -195,23 +195,27 @@ class SearchNetwork:
 
 
 def per_image(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """[M, n, …] → [M, n, …]: the function of one image's candidates at a time, so the rounding doesn't depend on M.
+    """[M, n, …] → [M, n, …]: the function of some candidates of an image at a time, always equally many.
 
-    The order of a sum can depend on the shape of the whole, in reductions as in convolutions.
-
-    On a GPU, of few candidates: of some images, always equally many, if need be with zeros in place of images.
+    So the rounding doesn't depend on M: the order of a sum can depend on the shape of the whole, in reductions as in
+    convolutions. On a CPU, so many that they stay in its cache; on a GPU, all of an image, or of some images if they
+    are few, if need be with zeros in place of images.
     """
     images, candidates = x.shape[:2]
     if not candidates:
         return function(x.flatten(0, 1)).unflatten(0, (images, 0))
-    group = max(1, GROUP[x.device.type] // candidates)
-    last = x.flatten(0, 1).movedim(1, -1)  # channels are the last axis in memory, where the function leaves them there
-    if group > 1:  # the memory's layout must not depend on M, either
-        filled = last.new_zeros(-(-images // group) * group * candidates, *last.shape[1:])
-        filled[: len(last)] = last
-        last = filled
-    parts = [function(part.movedim(-1, 1)).movedim(1, -1) for part in last.split(group * candidates)]
-    return torch.cat(parts)[: images * candidates].movedim(-1, 1).unflatten(0, (images, candidates))
+    last = x.movedim(2, -1)  # channels are the last axis in memory, where the function leaves them there
+    if x.is_cuda:
+        group = max(1, GPU_CANDIDATES // candidates)
+        if group > 1:  # the memory's layout must not depend on M, either
+            filled = last.new_zeros(-(-images // group) * group, *last.shape[1:])
+            filled[:images] = last
+            last = filled
+        parts = last.flatten(0, 1).split(group * candidates)
+    else:
+        parts = [part for image in last for part in image.split(CPU_CANDIDATES)]
+    done = torch.cat([function(part.movedim(-1, 1)).movedim(1, -1) for part in parts])
+    return done[: images * candidates].movedim(-1, 1).unflatten(0, (images, candidates))
 
 
 def max_pool(x: Tensor) -> Tensor:

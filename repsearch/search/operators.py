@@ -75,8 +75,10 @@ def smoothing_matrix(size: int, passes: int, count_padding: bool) -> Tensor:
 
 def normalise(maps: Tensor) -> Tensor:
     """A.4: (H̃ - μ_b) / √(v_b + 1e-5), mean and variance over channels and space, each candidate by itself."""
-    variance, average = torch.var_mean(maps, (-3, -2, -1), correction=0, keepdim=True)
-    return (maps - average) * torch.rsqrt(variance + EPSILON)
+    axes = (-3, -2, -1)
+    centred = maps - maps.mean(axes, keepdim=True)
+    variance = centred.square().mean(axes, keepdim=True)  # `torch.var_mean` takes a CPU five times as long
+    return centred * torch.rsqrt(variance + EPSILON)
 
 
 BUILT_IN: dict[str, dict[str, Any]] = {

@@ -105,7 +105,7 @@ def test_operators_of_one_s_own(fields: list[str], tmp_path: Path, monkeypatch: 
 
 WRONG = {
     "normalisation": {
-        "lambda maps: maps[..., :1, :, :]": r"returned \[2, 8, 1, 8, 8\] .*, not \[2, 8, 6, 8, 8\]",
+        "lambda maps: maps[..., :1, :, :]": r"returned \[8, 1, 8, 8\] .*, not \[8, 6, 8, 8\]",
         "lambda maps: maps.double()": "returned .*float64, not .*float32, as a normalisation must",
         "lambda maps: None": "returned NoneType",
         "lambda maps, more: maps": "failed with TypeError: .*more",
@@ -160,7 +160,7 @@ EDITS = {  # of each operator: a piece of its source, and what replaces it
     "element": ("alpha * sigma", "2 * alpha * sigma"),
     "smooth": ("maps.flatten(-2)", "maps.abs().flatten(-2)"),
     "smoothing_matrix": ("(-1, 0, 1)", "(-2, 0, 2)"),
-    "normalise": ("(maps - average)", "maps"),
+    "normalise": ("return centred", "return 2 * centred"),
     "channel_std": ("correction=0", "correction=1"),
     "class_std": ("correction=0", "correction=1"),
     "mutate_logits": ("crossed + alpha", "crossed + 2 * alpha"),

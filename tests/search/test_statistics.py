@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from repsearch.network import Network
+from repsearch.search import network as search_network
 from repsearch.search.network import SearchNetwork
 from repsearch.search.operators import normalise, smooth
 from repsearch.search.statistics import initialise
@@ -45,6 +46,7 @@ def test_on_the_calibration_set_each_batchnorm_gives_mean_0_and_variance_1(
     maps = smooth(net.first_map(_noisy(20)[:, None], True)[:, 0], BLUR[0])
     if layer == 1:
         maps = smooth(net.next_map(normalise(maps)[:, None], 0, True)[:, 0], BLUR[1])
+    monkeypatch.setattr(search_network, "CPU_CANDIDATES", 20)  # all at once
     seen, gelu = [], torch.nn.functional.gelu
     monkeypatch.setattr(torch.nn.functional, "gelu", lambda x: seen.append(x) or gelu(x))
     net.logits(normalise(maps)[None], layer, True)
