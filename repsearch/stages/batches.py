@@ -4,7 +4,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, cast
 
 import torch
 
@@ -17,6 +18,7 @@ from repsearch.search.recipe import Recipe
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+END = object()
 
 CPU_BATCH_NUMBERS = 2**23  # in the populations of the images that a CPU computes at a time
 GPU_MEMORY_SHARE = 0.5  # of the free memory, for the batch; short-lived tensors take the rest
@@ -63,3 +65,15 @@ def in_batches(count: int, size: int, work: Callable[[slice], T], title: str, sm
                 continue
             torch.cuda.empty_cache()  # outside the handler, which keeps the tensors of the failed work alive
     log.info("%s: %d images in %.1f s", title, count, time.perf_counter() - started)
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each of which is made, in a thread of its own, while the one before is used.
+
+    So a GPU goes on while the CPU converts and stores what it has found.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, END)
+        while (item := coming.result()) is not END:
+            coming = thread.submit(next, items, END)
+            yield cast(T, item)

@@ -23,7 +23,7 @@ from repsearch.search.network import SearchNetwork
 from repsearch.search.recipe import SEARCH_LAYERS, Recipe
 from repsearch.stages import cache
 from repsearch.stages import network as stage_network
-from repsearch.stages.batches import batch_images, in_batches
+from repsearch.stages.batches import batch_images, in_batches, one_ahead
 from repsearch.storage import shards
 from repsearch.storage.files import digest
 from repsearch.storage.resume import Arrays, Resume, forget
@@ -53,7 +53,7 @@ def make(
 
     def rest(done: int) -> Iterator[Arrays]:
         results = search_images(net, data, indices[done:], job.recipe, path, title=f"search {job.start}–{job.stop}")
-        return map(_arrays, results)
+        return map(_arrays, one_ahead(results) if device.type == "cuda" else results)
 
     searched = Resume(out, {**key, **computing_on(device)}).rows(rest)
     arrays: dict[str, NDArray[Any]] = {"indices": indices, "labels": data.labels[indices], **searched}
