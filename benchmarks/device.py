@@ -7,10 +7,11 @@ compilation included; in this order, correctness before speed:
     batches     the same image in batches of 1, 3 and 512: equal bit by bit
     agreement   the fused path against the dense one in double precision, for every reading and block
     sanitizer   compute-sanitizer (out-of-bounds accesses, races) over small searches
-    profile     microseconds per image and generation of each kernel, by block, from real openings
-    search      candidates per second, and how they scale
+    profile     microseconds per image and generation of each kernel, by block, in the first 20 generations
     images      the paper's whole search of 1,024 images: seconds by search layer
-    training    training images per second, and a profile by kernel
+    training    the kernels of an epoch of search-based learning, three times as deep as the search network
+    epochs      training images per second, by variant and depth
+    search      candidates per second, compared with the reference, and how they scale
     dataset     the paper's whole search of every image
 
 Writes OUT/PART.json and prints the same as a table; where a part fails, OUT/PART.error, and the others still run.
@@ -36,7 +37,10 @@ import torch
 from torch import Tensor
 
 from repsearch.bench.report import text
-from repsearch.bench.search import PAPER
+from repsearch.bench.search import PAPER, bench_search
+from repsearch.bench.search import Bench as SearchBench
+from repsearch.bench.training import TRAINING, bench_train
+from repsearch.bench.training import profile as profile_training
 from repsearch.network import Shape
 from repsearch.search import backends
 from repsearch.search.evolution import Evolution
@@ -297,6 +301,22 @@ def images(bench: Bench) -> Rows:
     return searched(bench, count, bench.batch)[0]
 
 
+def training(bench: Bench) -> Rows:
+    width, images = bench.network.shape.width, 200 if bench.small else TRAINING
+    return profile_training(bench.device, width, 10, images, 3, "auto")["rows"][:25]
+
+
+def epochs(bench: Bench) -> Rows:
+    width, images = bench.network.shape.width, 200 if bench.small else TRAINING
+    return bench_train(bench.device, width, 10, images, [1] if bench.small else [1, 3], "auto")["rows"]
+
+
+def search(bench: Bench) -> Rows:
+    at_scale = bench.device.type == "cuda" and not bench.small
+    searched = SearchBench(bench.device, bench.network.shape.width, 10, bench.batch, 0 if at_scale else 3)
+    return bench_search(searched, "auto", scaling=False)["rows"]
+
+
 def dataset(bench: Bench) -> Rows:
     return searched(bench, 8 if bench.small else len(bench.x), bench.batch)[0]
 
@@ -308,6 +328,9 @@ PARTS: dict[str, Callable[[Bench], Rows]] = {
     "sanitizer": sanitizer,
     "profile": profile,
     "images": images,
+    "training": training,
+    "epochs": epochs,
+    "search": search,
     "dataset": dataset,
 }
 

@@ -23,6 +23,7 @@ END = object()
 CPU_BATCH_NUMBERS = 2**23  # in the populations of the images that a CPU computes at a time
 GPU_MEMORY_SHARE = 0.5  # of the free memory, for the batch; short-lived tensors take the rest
 GPU_BATCH_IMAGES = 512  # more do not keep a GPU busier
+GPU_NUMBERS = 2**31 - 1  # in the populations of a batch on the dense path: kernels count a tensor's numbers in 32 bits
 
 
 def batch_images(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> int:
@@ -35,10 +36,10 @@ def batch_images(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> in
     if backends.choose(network, recipe, path):
         from repsearch.search.gpu.evolve import bytes_per_image
 
-        size = bytes_per_image(network.shape, recipe)
+        most, size = GPU_BATCH_IMAGES, bytes_per_image(network.shape, recipe)
     else:  # float32: the population, the mates, the pairs drawn from them, the noise and the maps of the blocks
-        size = 4 * 8 * numbers
-    return max(1, min(GPU_BATCH_IMAGES, int(GPU_MEMORY_SHARE * free / size)))
+        most, size = min(GPU_BATCH_IMAGES, GPU_NUMBERS // numbers), 4 * 8 * numbers
+    return max(1, min(most, int(GPU_MEMORY_SHARE * free / size)))
 
 
 def in_batches(count: int, size: int, work: Callable[[slice], T], title: str, smallest: int = 1) -> Iterator[T]:

@@ -1,9 +1,11 @@
 """Benchmarks run, and what they count is right; speeds are not tested."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -131,3 +133,21 @@ def test_convolution_operations_are_torch_s_count() -> None:
     counted = counter.get_total_flops()
     rest = 2 * 12 * 24 * 16**2 + 2 * shape.width * shape.map_sizes[-1] ** 2 * shape.classes  # whitening and head
     assert counted == convolution_operations(shape) + rest
+
+
+def test_a_new_machine_is_checked_part_by_part(tmp_path: Path) -> None:
+    """On a CPU, small; a part that fails is told apart from the others."""
+    script = Path(__file__).parents[2] / "benchmarks" / "device.py"
+    parts = ["graph", "batches", "agreement", "profile", "images"]
+    command = [sys.executable, str(script), str(tmp_path), "--small", "--only", *parts]
+    path = os.pathsep.join([str(script.parents[1]), os.environ.get("PYTHONPATH", "")])
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path})
+    assert run.returncode == 0, run.stderr[-2000:]
+    rows = {part: json.loads((tmp_path / f"{part}.json").read_text())["rows"] for part in parts}
+    assert all(row["equal to eager"] and row["equal when repeated"] and row["finite"] for row in rows["graph"])
+    assert all(row["loss after"] < row["loss before"] for row in rows["graph"])
+    assert all(row["opening equal"] and row["result equal"] for row in rows["batches"])
+    assert all(row["same"] == row["of"] and row["loss"] < 1e-4 for row in rows["agreement"])
+    assert {row["layer"] for row in rows["profile"]} == {"block0", "block1", "block2"}
+    spent = {row["phase"]: row["seconds"] for row in rows["images"]}
+    assert spent["all"] >= max(value for phase, value in spent.items() if phase != "all")

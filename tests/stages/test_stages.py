@@ -5,6 +5,8 @@ import logging
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -260,6 +262,29 @@ def test_a_batch_is_halved_where_memory_runs_out(caplog: pytest.LogCaptureFixtur
         list(batches.in_batches(10, 8, never, "test"))
 
 
+def test_the_next_batch_is_searched_while_one_is_stored() -> None:
+    """In order, one ahead and no more; an error comes where its batch would have come."""
+    started: list[int] = []
+    go_on = threading.Event()
+
+    def searched() -> Iterator[int]:
+        for number in range(4):
+            started.append(number)
+            if number == 1:
+                go_on.set()
+            if number == 3:
+                raise UserError("no more")
+            yield number
+
+    results = batches.one_ahead(searched())
+    assert next(results) == 0
+    assert go_on.wait(10) and started == [0, 1]
+    assert [next(results), next(results)] == [1, 2]
+    with pytest.raises(UserError, match="no more"):
+        next(results)
+    assert list(batches.one_ahead(iter([]))) == []
+
+
 def test_fitness_is_summarised_by_generation() -> None:
     frame = probes.fitness_by_generation(torch.tensor([[3.0, 1.0], [1.0, 1.0]]))
     assert frame["mean"].tolist() == [2, 1] and frame["n"].tolist() == [2, 2] and frame["generation"].tolist() == [0, 1]
@@ -291,6 +316,7 @@ def test_the_batch_follows_free_memory_except_where_it_is_part_of_the_result(mon
     few, many = batch(12, paper), batch(28, paper)
     assert 1 <= few < many <= batches.GPU_BATCH_IMAGES
     assert many == pytest.approx(2 * few, abs=1)  # what torch keeps cached is free: 16 and 32 of them
+    assert batch(10_000, paper) == batches.GPU_NUMBERS // (240 * 256 * 15 * 15)  # which 32 bits can count
     mixed = replace(RECIPE, batch_norm="batch")
     monkeypatch.setattr(stage_search, "in_batches", lambda count, size, *_, **options: (size, options["smallest"]))
     size, smallest = stage_search.over_images(network, None, np.arange(3), mixed, "auto", print, title="")  # type: ignore

@@ -240,6 +240,36 @@ def test_in_the_interpreter() -> None:
     interpreted(__file__)
 
 
+@pytest.mark.skipif(INTERPRETED, reason="needs no Triton")
+class TestGraph:
+    """A generation is captured once and replayed; where it can't be, the log says why, and nothing is lost."""
+
+    def steps(self, monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[int]:
+        from repsearch.search.gpu import evolve
+
+        def fail(step: object) -> None:
+            raise error
+
+        monkeypatch.setattr(evolve, "_captured", fail)
+        done: list[int] = []
+        evolve._repeat(lambda: done.append(1), 5, True)
+        return done
+
+    def test_without_a_graph_every_step_is_launched(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        error = RuntimeError("operation not permitted when stream is capturing\nmore")
+        assert len(self.steps(monkeypatch, error)) == 5
+        assert "operation not permitted when stream is capturing" in caplog.text
+
+    @pytest.mark.parametrize("error", [torch.OutOfMemoryError("x"), RuntimeError("CUDA error: out of memory\nmore")])
+    def test_a_graph_that_memory_does_not_hold_makes_batches_smaller(
+        self, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        with pytest.raises(torch.OutOfMemoryError):
+            self.steps(monkeypatch, error)
+
+
 PAPER = (Layer(300, 0.3, 5.0, 5), Layer(100, 0.2, 3.0, 1), Layer(100, 0.1, 3.0, 1), Layer(10, 0.1, 1.0, 0))
 COMPILED = [
     pytest.param(0, {}, 32, 10, id="paper"),
