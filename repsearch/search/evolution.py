@@ -139,7 +139,9 @@ class Evolution:
 
     def untouched(self, images: Tensor) -> Tensor:
         """[B]: cross-entropy of the images as they are, scored as candidates of block 0."""
-        return self.cross_entropy(self._entered(self.network.first_map(images[:, None], self.frozen)), 0)[:, 0]
+        return self.cross_entropy(
+            self._entered(self.network.first_map(images[:, None], self.frozen, bool(self.fused))), 0
+        )[:, 0]
 
     def open(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """§3.1, "Population initialization": the first parents of block `layer` and their loss.
@@ -151,7 +153,7 @@ class Evolution:
         noise = self._noise(images, layer)
 
         def population(part: slice) -> Tensor:
-            maps = self.network.first_map(images[part, None] + noise[part], self.frozen)
+            maps = self.network.first_map(images[part, None] + noise[part], self.frozen, bool(self.fused))
             for block in range(layer):  # the statistics are those of normalised maps
                 maps = self.network.next_map(self._entered(maps), block, self.frozen)
             return maps

@@ -1,7 +1,6 @@
 """The untrained network with which a search evaluates its candidates."""
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -52,7 +51,6 @@ class SearchNetwork:
         self._identities = set(filter(is_identity, convolutions))
         self._dtype = torch.float32
         self._folded: dict[tuple[str, int], list[Step]] = {}
-        self._pooled_on_gpu: Callable[..., Tensor] | None = None
 
     @property
     def shape(self) -> Shape:
@@ -79,19 +77,26 @@ class SearchNetwork:
         self.statistics = {start: moments.to(device=device, dtype=dtype) for start, moments in self.statistics.items()}
         bfloat = self.device.type == "cuda" and dtype == torch.float32
         self._dtype = convolutions or (torch.bfloat16 if bfloat else dtype)
-        if bfloat and find_spec("triton"):
-            from repsearch.search.gpu.opening import pooled
-
-            self._pooled_on_gpu = pooled
         self._folded = {}
         return self
 
-    def first_map(self, images: Tensor, frozen: bool) -> Tensor:
-        """Images [M, n, C, H, W] → block 0's output [M, n, 256, 15, 15]."""
+    def first_map(self, images: Tensor, frozen: bool, compiled: bool = False) -> Tensor:
+        """Images [M, n, C, H, W] → block 0's output [M, n, 256, 15, 15]. compiled: by `gpu.opening`, where it can be."""
         if not frozen:
             return self.block_of_batch(0, self.network.stem(images.flatten(0, 1))).unflatten(0, images.shape[:2])
         steps = self._steps("input", 0)
-        return per_image(lambda x: self._frozen_block(0, self.network.stem(x), steps).to(images.dtype), images)
+        weight = steps[0].weight
+        if not (compiled and images.is_cuda) or weight is None or len(steps) > 2 or steps[1].weight is not None:
+            return per_image(lambda x: self._frozen_block(0, self.network.stem(x), steps).to(images.dtype), images)
+        from repsearch.search.gpu.opening import pooled
+
+        rest = [x.flatten() for x in (steps[0].shift, steps[1].scale, steps[1].shift)]
+
+        def forward(x: Tensor) -> Tensor:
+            x = self.network.stem(x).to(self._dtype, memory_format=torch.channels_last)
+            return pooled(F.conv2d(x, weight, padding=1), *rest)
+
+        return per_image(forward, images)
 
     def next_map(self, maps: Tensor, layer: int, frozen: bool) -> Tensor:
         """Block ℓ's output [M, n, …] → block ℓ+1's output."""
@@ -154,21 +159,18 @@ class SearchNetwork:
 
     def _frozen_block(self, index: int, x: Tensor, steps: list[Step]) -> Tensor:
         """One block of x [n, C, H, W]. BatchNorm commutes with max-pooling, since its scale is positive."""
-        for group, (first, second) in zip(self._groups(index), zip(steps[::2], steps[1::2], strict=True), strict=True):
-            if group.pool and first.weight is not None and second.weight is None and self._pooled_on_gpu:
-                x = x.to(self._dtype, memory_format=torch.channels_last)
-                x = F.conv2d(x, first.weight, padding=1)
-                x = self._pooled_on_gpu(x, first.shift.flatten(), second.scale.flatten(), second.shift.flatten())
-                continue
-            for pool, step in ((group.pool, first), (False, second)):
+        convolutions = iter(steps)
+        for group in self._groups(index):
+            for pool in (group.pool, False):
+                step = next(convolutions)
                 if step.weight is None:
                     x = F.gelu((max_pool(x) if pool else x) * step.scale + step.shift)
+                    continue
+                x = x.to(self._dtype, memory_format=torch.channels_last)
+                if pool:  # the shift afterwards, on a quarter of the positions
+                    x = F.gelu(max_pool(F.conv2d(x, step.weight, padding=1)) + step.shift.to(self._dtype))
                 else:
-                    x = x.to(self._dtype, memory_format=torch.channels_last)
-                    if pool:  # the shift afterwards, on a quarter of the positions
-                        x = F.gelu(max_pool(F.conv2d(x, step.weight, padding=1)) + step.shift.to(self._dtype))
-                    else:
-                        x = F.gelu(F.conv2d(x, step.weight, step.shift.flatten().to(self._dtype), padding=1))
+                    x = F.gelu(F.conv2d(x, step.weight, step.shift.flatten().to(self._dtype), padding=1))
         return x
 
     def block_of_batch(self, index: int, x: Tensor, record: list[Tensor] | None = None) -> Tensor:

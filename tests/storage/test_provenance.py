@@ -39,7 +39,8 @@ EDITS = {
     "random numbers": ("search/randomness.py", "0x", "0x1", f"network {SEARCH}"),
     "a CPU kernel": ("search/cpu/lanes.py", "4.552063546725549e-05", "4.6e-05", "search-cpu probes-cpu"),
     "the CPU path": ("search/cpu/evolve.py", "np.float32", "np.float64", "search-cpu probes-cpu"),
-    "the GELU of the GPU": ("search/gpu/math.py", "2.77068142495902e-08", "2.8e-08", "search-gpu probes-gpu"),
+    "the GELU of the GPU": ("search/gpu/math.py", "4.552063546725549e-05", "4.6e-05", "search-gpu probes-gpu"),
+    "the opening on a GPU": ("search/gpu/opening.py", "tl.maximum(", "tl.minimum(", "search-gpu probes-gpu"),
     "a GPU kernel": ("search/gpu/kernels.py", "tl.load(", "tl.store(", "search-gpu probes-gpu"),
     "whitening": ("network.py", "def whitening_filters(", "def _whitening_filters(", f"network {SEARCH} train"),
     "the reader of prepared data": (

@@ -1,4 +1,4 @@
-"""A block of the first population on a GPU, from its first convolution on, in one pass over the convolution's result.
+"""Block 0 of a first population on a GPU: all that follows the first convolution, in one pass.
 
 The convolution of block 0 is the largest tensor of a search: 31 × 31 × 256 numbers per candidate. In bfloat16 a pass
 over it takes 25 µs per image of 240 candidates at 4.8 TB/s, with the result's 15 × 15 × 256 in float32 another 11.
