@@ -139,9 +139,8 @@ class Evolution:
 
     def untouched(self, images: Tensor) -> Tensor:
         """[B]: cross-entropy of the images as they are, scored as candidates of block 0."""
-        return self.cross_entropy(
-            self._entered(self.network.first_map(images[:, None], self.frozen, bool(self.fused))), 0
-        )[:, 0]
+        maps = self.network.first_map(images[:, None], self.frozen, bool(self.fused))
+        return self.cross_entropy(self._entered(maps), 0)[:, 0]
 
     def open(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """§3.1, "Population initialization": the first parents of block `layer` and their loss.

@@ -81,7 +81,7 @@ class SearchNetwork:
         return self
 
     def first_map(self, images: Tensor, frozen: bool, compiled: bool = False) -> Tensor:
-        """Images [M, n, C, H, W] → block 0's output [M, n, 256, 15, 15]. compiled: by `gpu.opening`, where it can be."""
+        """Images [M, n, C, H, W] → block 0's output [M, n, 256, 15, 15]. compiled: by `gpu.opening`, where that can."""
         if not frozen:
             return self.block_of_batch(0, self.network.stem(images.flatten(0, 1))).unflatten(0, images.shape[:2])
         steps = self._steps("input", 0)
