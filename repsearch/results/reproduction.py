@@ -135,7 +135,7 @@ def _section(key: Key, entries: Sequence[Entry]) -> str:
 def _not_tested(full: bool) -> str:
     rows = [[section, text, why] for section, text, why in NOT_TESTED]
     if not full:
-        why = "no GPU was at hand; `snakemake --cores 8 publish` on a machine with one makes these lines"
+        why = "not run in full; `snakemake --cores 8 publish` on a machine with a GPU makes these lines"
         rows.insert(0, ["all", "Every claim at the paper's own scale (width 256, all images, population 240)", why])
         rows.insert(1, ["§4.3", "SGD's own accuracies (99.1, 89.1, 62.3; augmented 93.0, 71.8)", "as above"])
     return markdown(["where", "claim", "why not"], rows, left=3)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -151,3 +152,20 @@ def test_a_new_machine_is_checked_part_by_part(tmp_path: Path) -> None:
     assert {row["layer"] for row in rows["profile"]} == {"block0", "block1", "block2"}
     spent = {row["phase"]: row["seconds"] for row in rows["images"]}
     assert spent["all"] >= max(value for phase, value in spent.items() if phase != "all")
+
+
+@pytest.mark.slow  # it compiles the copy
+def test_a_version_is_compared_with_another(tmp_path: Path) -> None:
+    """With a copy of itself: the same results."""
+    root = Path(__file__).parents[2]
+    shutil.copytree(root / "repsearch", tmp_path / "other" / "repsearch")
+    options = ["--width", "8", "--count", "1", "--pairs", "1", "--generations", "2", "2", "2", "1"]
+    out = tmp_path / "out.json"
+    command = [sys.executable, root / "benchmarks" / "versions.py", tmp_path / "other", *options, "--out", out]
+    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path})
+    assert run.returncode == 0, run.stderr[-2000:]
+    result = json.loads(out.read_text())
+    assert result["cross_entropies"]["here"] == result["cross_entropies"]["other"]
+    assert [row["what"] for row in result["rows"]][-2:] == ["openings", "whole search"]
+    assert all(len(row["ratios"]) == 1 and row["here"] > 0 for row in result["rows"])

@@ -33,7 +33,7 @@ DOCUMENTS = (
 NOT_RUN = {  # first words of commands that other tests run, or that need what a test can't have
     "git": "the network", "pip": "the network", "python3.11": "installs", "conda": "installs", "source": "a shell",
     "sinfo": "a cluster", "squeue": "a cluster", "scancel": "a cluster", "tail": "a running job", "$EDITOR": "a person",
-    "python benchmarks/device.py": "tests/bench",
+    "python benchmarks/device.py": "tests/bench", "taskset": "tests/bench",
 }  # fmt: skip
 LAYERS = [{"generations": 2, "alpha": alpha, "boost": 2.0, "blur": 1} for alpha in (0.3, 0.2, 0.1, 0.1)]
 DATA = {"source": "sklearn:digits", "images": 60, "test_images": 40, "validation_images": 20, "search_depth": 1}
