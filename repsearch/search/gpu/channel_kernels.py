@@ -205,6 +205,7 @@ def features(  # type: ignore[no-untyped-def]
         x2 = tl.load(noise + child[:, None] * (2 * C) + C + c[None, :], mask=real, other=0.0)
     mu = tl.load(mean + child, mask=used, other=0.0)
     scale = tl.load(rate + child, mask=used, other=0.0)
+    nothing = (mu + scale) * 0.0  # but NaN for a child that is not finite, which GELU would hide
     shift = tl.load(kappa + at, mask=real, other=0.0) - mu[:, None]
     s0 = tl.full((BLOCK,), 1.0, tl.float32)
     t0 = tl.zeros((BLOCK,), tl.float32)
@@ -257,7 +258,8 @@ def features(  # type: ignore[no-untyped-def]
                 more += 2 * C
                 s3, t3 = tl.load(more + c, mask=c < C, other=0.0), tl.load(more + C + c, mask=c < C, other=0.0)
                 y = gelu(gelu(y * s2[None, :] + t2[None, :]) * s3[None, :] + t3[None, :])
-            tl.store(out + child[:, None] * (LAST * LAST * C) + cell * C + c[None, :], y, mask=real)
+            to = out + child[:, None] * (LAST * LAST * C) + cell * C + c[None, :]
+            tl.store(to, y + nothing[:, None], mask=real)
 
 
 @triton.jit

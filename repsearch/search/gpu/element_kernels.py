@@ -189,7 +189,8 @@ def score(  # type: ignore[no-untyped-def]
         s0, t0 = tl.load(norms + c, mask=c < C, other=0.0), tl.load(norms + C + c, mask=c < C, other=0.0)
         s1, t1 = tl.load(norms + 2 * C + c, mask=c < C, other=0.0), tl.load(norms + 3 * C + c, mask=c < C, other=0.0)
         out = gelu(gelu(out * s0[None, :] + t0[None, :]) * s1[None, :] + t1[None, :])
-    tl.store(features + row.to(tl.int64)[:, None] * C + c[None, :], out, mask=real)
+    nothing = (mean + rate) * 0.0  # but NaN for a child that is not finite, which GELU would hide
+    tl.store(features + row.to(tl.int64)[:, None] * C + c[None, :], out + nothing[:, None], mask=real)
 
 
 @triton.jit

@@ -116,6 +116,22 @@ class TestInterpreted:
         if noise == "element":
             check(case, torch.bfloat16, maps=3e-2, losses=1e-2)
 
+    @pytest.mark.parametrize("layer", [0, 2])
+    @pytest.mark.parametrize("noise", ["channel", "element"])
+    def test_a_child_that_is_not_finite_is_never_selected(self, noise: str, layer: int) -> None:
+        """With R1 `channel` a parent that is not finite spoils all children of its image, and of no other."""
+        tail, labels, recipe, indices, layer, parents, loss = started(
+            network(), small.recipe(mutation=noise), layer
+        ).arguments
+        expected = evolve_gpu.evolve(tail, labels, recipe, indices, layer, parents, loss)
+        parents[1, -1], loss[1, -1] = float("nan"), float("inf")
+        best, history = evolve_gpu.evolve(tail, labels, recipe, indices, layer, parents, loss)
+        assert best.isfinite().all() and history.isfinite().all()
+        assert (history.diff(dim=1) <= 0).all() and (history[:, 0] <= loss[:, 0]).all()
+        assert torch.equal(best[0], expected[0][0]) and torch.equal(history[0], expected[1][0])
+        if noise == "channel":
+            torch.testing.assert_close(best[1], parents[1, 0])
+
     def test_without_children_the_best_parent_is_kept(self) -> None:
         case = started(network(), small.recipe(parents=8, explorers=0), 0)
         check(case)
