@@ -156,7 +156,7 @@ CHANGES: dict[str, Callable[[pytest.MonkeyPatch], Any]] = {
     "threads": lambda patch: patch.setattr(torch, "get_num_threads", lambda: 99),
     "path": lambda patch: patch.setattr(stage_search, "backend", lambda *_: "gpu"),
     "processor": lambda patch: patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "other"),
-    "data": lambda patch: patch.setattr(cache, "read_manifest", lambda _: {"sha256": "other"}),
+    "data": lambda patch: patch.setattr(cache, "read_manifest", lambda _: {"sha256": "other", "key": {}}),
     "nothing": lambda patch: None,
 }
 
