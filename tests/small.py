@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from repsearch.network import Network, Shape, whitening_filters
-from repsearch.search.network import SearchNetwork
-from repsearch.search.recipe import Calibration, Layer, Recipe
-from repsearch.search.statistics import initialise
+from repsearch.search.calibration import calibrate
+from repsearch.search.network import SearchNetwork, initialise
+from repsearch.search.recipe import Layer, Recipe
+from repsearch.search.statistics import Statistics
 
-CALIBRATION = Calibration(images=20, noise=0.3, blur=(2, 1))  # that of `recipe`
-UNSMOOTHED = Calibration(images=20, noise=0.3, blur=(0, 0))
 SIZE, CLASSES = 17, 4  # 17 → 16 → 8, 4, 2: every map has a spread over space
 
 
@@ -34,7 +33,7 @@ def network(convolutions: int = 2, width: int = 6, size: int = SIZE, channels: i
 
 def search_network(width: int = 6, head_bias: bool = False) -> SearchNetwork:
     shape = Shape(channels=3, size=SIZE, classes=CLASSES, width=width, head_bias=head_bias)
-    return initialise(shape, images(20), 0, CALIBRATION)
+    return initialise(shape, images(20), 0)
 
 
 def shaken(net: SearchNetwork) -> SearchNetwork:
@@ -43,10 +42,20 @@ def shaken(net: SearchNetwork) -> SearchNetwork:
     for module in net.network.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.weight += 0.1 * torch.randn(module.weight.shape, generator=generator)
-    return SearchNetwork(net.network, net.statistics)
+    return SearchNetwork(net.network)
 
 
 def recipe(**changes: Any) -> Recipe:
     """8 candidates: 2 parents, 3 explorers, 3 refiners; 2 or 3 generations."""
     layers = (Layer(3, 0.3, 5.0, 2), Layer(2, 0.2, 3.0, 1), Layer(2, 0.1, 3.0, 1), Layer(2, 0.1, 1.0, 0))
     return Recipe(**{"layers": layers, "population": 8, "parents": 2, "explorers": 3, **changes})
+
+
+def statistics(net: SearchNetwork, recipe: Recipe, layer: int | None = None) -> Statistics | None:
+    """Those of a recipe, from 6 images that are calibrated on; None for `batch_norm: batch`."""
+    if not recipe.independent:
+        return None
+    shape, count = net.shape, 6
+    made = images(count, shape.size, shape.channels, seed=2).to(net.device, net.network.head.weight.dtype)
+    chosen = (x.to(net.device) for x in (labels(count, shape.classes), torch.arange(1000, 1000 + count)))
+    return calibrate(net, made, next(chosen), recipe, next(chosen), layer)

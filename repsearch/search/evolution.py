@@ -13,10 +13,11 @@ from repsearch.search.backends import SearchPath
 from repsearch.search.network import SearchNetwork, per_image
 from repsearch.search.randomness import Draws, Stream
 from repsearch.search.recipe import BLOCKS, OPERATORS, SEARCH_LAYERS, Recipe
+from repsearch.search.statistics import Recorder, Statistics
 
 LOGITS = len(BLOCKS)
-# Numbers of the first populations that exist at a time, counted at the image's resolution.
-START_NUMBERS = {"cpu": 2**26, "cuda": 2**29}
+# Numbers of the candidates that are made at a time; of first populations, counted at the image's resolution.
+PART_NUMBERS = {"cpu": 2**26, "cuda": 2**29}
 Progress = Callable[[str, int, int], None]  # search layer, generations done, generations
 
 
@@ -51,6 +52,7 @@ def search(
     labels: Tensor,
     recipe: Recipe,
     indices: Tensor,
+    statistics: Statistics | None = None,
     path: SearchPath = "auto",
     progress: Progress | None = None,
 ) -> SearchResult:
@@ -58,21 +60,18 @@ def search(
 
     images: [B, C, H, W] normalised, of the network's size, type and device. labels: [B] int64, 0 … classes - 1.
     indices: [B] int64, 0 … 2³² - 1: the numbers of the images in their data set, which choose their random numbers.
-    With R3 `frozen`, an image's result does not depend on the others. path: how the generations are computed
+    statistics: of the BatchNorms (R3, `calibration.calibrate`), with which an image's result does not depend on the
+    others; None for `batch_norm: batch`, where the images are one batch. path: how the generations are computed
     (`backends`). progress: called as progress(search layer, generations done, generations), after every generation on
     the dense path, after a block's last one on the fused path.
 
     Raises ValueError for arguments that don't fit together, UserError where the fused path can't serve or the
     user's own operator can't be loaded, fails or returns the wrong thing.
     """
-    _check(network, images, labels, indices)
-    evolution = Evolution(network, labels, recipe, indices, path, progress)
-    targets: dict[str, Tensor] = {}
-    history: dict[str, Tensor] = {}
-    for layer, name in enumerate(SEARCH_LAYERS):
-        opened = evolution.open_next(targets[SEARCH_LAYERS[layer - 1]], layer) if layer else evolution.open(images, 0)
-        targets[name], history[name] = evolution.evolve(*opened, layer)
-    return SearchResult(targets, history, evolution.untouched(images))
+    check(network, images, labels, indices)
+    _check_statistics(network, recipe, statistics, range(len(BLOCKS)))
+    evolution = Evolution(network, labels, recipe, indices, statistics or Recorder(), path, progress)
+    return evolution.search(images)
 
 
 @torch.no_grad()
@@ -83,21 +82,23 @@ def search_one_layer(
     recipe: Recipe,
     indices: Tensor,
     layer: int,
+    statistics: Statistics | None = None,
     path: SearchPath = "auto",
 ) -> Tensor:
     """Figure 2 (§3.2): evolve H⁽ℓ⁾ alone, starting from noisy inputs that are propagated to block ℓ.
 
-    layer: 0, 1 or 2; the other arguments and errors are those of `search`. Returns [B, generations + 1]: cross-entropy
+    layer: 0, 1 or 2; statistics: of this layer's search; the others and the errors are those of `search`. Returns [B, generations + 1]: cross-entropy
     of the best candidate after 0, 1, … generations.
     """
-    _check(network, images, labels, indices)
+    check(network, images, labels, indices)
     if layer not in range(len(BLOCKS)):
         raise ValueError(f"layer must be from 0 to {len(BLOCKS) - 1}, not {layer}")
-    evolution = Evolution(network, labels, recipe, indices, path)
+    _check_statistics(network, recipe, statistics, range(layer, layer + 1))
+    evolution = Evolution(network, labels, recipe, indices, statistics or Recorder(), path)
     return evolution.evolve(*evolution.open(images, layer), layer)[1]
 
 
-def _check(network: SearchNetwork, images: Tensor, labels: Tensor, indices: Tensor) -> None:
+def check(network: SearchNetwork, images: Tensor, labels: Tensor, indices: Tensor) -> None:
     """Raises ValueError, naming the argument, where images, labels and indices don't fit the network and each other."""
     shape, weight = network.shape, network.network.head.weight
     size = [shape.channels, shape.size, shape.size]
@@ -117,6 +118,26 @@ def _check(network: SearchNetwork, images: Tensor, labels: Tensor, indices: Tens
             raise ValueError(f"{name} must be from 0 to {limit - 1}, not {low if low < 0 else high}")
 
 
+def _check_statistics(network: SearchNetwork, recipe: Recipe, statistics: Statistics | None, layers: range) -> None:
+    """Raises ValueError where a recipe's statistics are missing, or are not of the network's or the recipe's shape."""
+    if recipe.independent != (statistics is not None):
+        wanted = "repsearch.search.calibration.calibrate makes them" if recipe.independent else "the batch has its own"
+        raise ValueError(f"statistics must {'' if recipe.independent else 'not '}be given for {recipe.batch_norm!r}: {wanted}")
+    if statistics is None:
+        return
+    per_block, width = network.shape.convolutions, network.shape.width
+    openings = range(layers.stop)
+    if set(statistics.openings) < set(openings) or set(statistics.scorings) < set(layers):
+        raise ValueError(f"statistics must be those of a search of {', '.join(BLOCKS[layer] for layer in layers)}")
+    for layer in openings:
+        if statistics.opening(layer).shape != (per_block, 2, width):
+            raise ValueError(f"statistics are not those of this network (width {width}, {per_block} per block)")
+    for layer in layers:
+        rows, shape = len(statistics.scorings[layer]), (per_block * (len(BLOCKS) - 1 - layer), 2, width)
+        if statistics.scorings[layer].shape[1:] != shape or rows not in (1, recipe.layers[layer].generations + 1):
+            raise ValueError(f"statistics of {BLOCKS[layer]} are not those of this network and recipe")
+
+
 class Evolution:
     """The search of one batch: what stays fixed from generation to generation."""
 
@@ -126,21 +147,32 @@ class Evolution:
         labels: Tensor,
         recipe: Recipe,
         indices: Tensor,
+        statistics: Statistics | Recorder,
         path: SearchPath,
         progress: Progress | None = None,
     ) -> None:
         self.network, self.labels, self.recipe, self.indices = network, labels, recipe, indices
+        self.statistics, self.together = statistics, isinstance(statistics, Recorder)
         self.progress = progress or (lambda *_: None)
-        self.frozen = recipe.frozen
         self.crossover, self.mutation, self.smoothing, self.normalisation = (
             op.find(field, getattr(recipe, field)) for field in OPERATORS
         )
         self.fused = backends.choose(network, recipe, path)
 
+    def search(self, images: Tensor) -> SearchResult:
+        """All search layers in turn."""
+        initial = self.untouched(images)  # first: a recorder keeps the last statistics of a kind
+        targets: dict[str, Tensor] = {}
+        history: dict[str, Tensor] = {}
+        for layer, name in enumerate(SEARCH_LAYERS):
+            opened = self.open_next(targets[SEARCH_LAYERS[layer - 1]], layer) if layer else self.open(images, 0)
+            targets[name], history[name] = self.evolve(*opened, layer)
+        return SearchResult(targets, history, initial)
+
     def untouched(self, images: Tensor) -> Tensor:
         """[B]: cross-entropy of the images as they are, scored as candidates of block 0."""
-        maps = self.network.first_map(images[:, None], self.frozen, bool(self.fused))
-        return self.cross_entropy(self._entered(maps), 0)[:, 0]
+        maps = self.network.first_map(images[:, None], self.statistics.opening(0), bool(self.fused))
+        return self.cross_entropy(self._entered(maps), 0, 0)[:, 0]
 
     def open(self, images: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """§3.1, "Population initialization": the first parents of block `layer` and their loss.
@@ -148,13 +180,13 @@ class Evolution:
         The population consists of noisy variants of the input, propagated to the block. The noise is channel-wise and
         scaled to the input's standard deviation per channel (R9).
         """
-
         noise = self._noise(images, layer)
 
         def population(part: slice) -> Tensor:
-            maps = self.network.first_map(images[part, None] + noise[part], self.frozen, bool(self.fused))
+            statistics = self.statistics
+            maps = self.network.first_map(images[part, None] + noise[part], statistics.opening(0), bool(self.fused))
             for block in range(layer):  # the statistics are those of normalised maps
-                maps = self.network.next_map(self._entered(maps), block, self.frozen)
+                maps = self.network.next_map(self._entered(maps), block, statistics.opening(block + 1))
             return maps
 
         return self._select_parents(population, layer, self.recipe.population)
@@ -163,10 +195,13 @@ class Evolution:
         """The first parents of layer ≥ 1, from the best candidates [B, …] of the layer before (R16)."""
 
         alone = self.recipe.start == "best"
-        forward = self.network.logits if layer == LOGITS else self.network.next_map
 
         def population(part: slice) -> Tensor:
-            propagated = forward(best[part][:, None], layer - 1, self.frozen)
+            x = best[part][:, None]
+            if layer == LOGITS:
+                propagated = self.network.logits(x, layer - 1, self.statistics.scoring(layer - 1, 0))
+            else:
+                propagated = self.network.next_map(x, layer - 1, self.statistics.opening(layer))
             return propagated if alone else propagated + self._noise(propagated[:, 0], layer, part)
 
         return self._select_parents(population, layer, 1 if alone else self.recipe.population)
@@ -177,19 +212,23 @@ class Evolution:
         """Top k of a layer's first population: [B, k, …], best first, and their loss [B, k].
 
         population: makes that of some of the images, a few at a time: block 0's passes through 31 × 31 maps of every
-        channel. Batch statistics (R3 `batch`) need all images at once. candidates: how many it has per image.
+        channel. Their own statistics (R3 `batch`) need all images at once. candidates: how many it has per image.
         """
-        count, shape = len(self.labels), self.network.shape
-        numbers = candidates * shape.width * shape.size**2
-        step = max(1, START_NUMBERS[self.network.device.type] // numbers) if self.frozen else count
+        shape = self.network.shape
+        everything = [slice(0, len(self.labels))]
+        parts = everything if self.together else self._parts(candidates * shape.width * shape.size**2)
         parents, losses = [], []
-        for start in range(0, count, step):
-            part = slice(start, start + step)
+        for part in parts:
             entered = population(part) if layer == LOGITS else self._entered(population(part))
-            best, loss = op.select(entered, self.cross_entropy(entered, layer, part), self.recipe.parents)
+            best, loss = op.select(entered, self.cross_entropy(entered, layer, 0, part), self.recipe.parents)
             parents.append(best)
             losses.append(loss)
         return torch.cat(parents), torch.cat(losses)
+
+    def _parts(self, numbers: int) -> list[slice]:
+        """The batch in parts whose tensors have about `PART_NUMBERS` numbers, of `numbers` per image."""
+        count, step = len(self.labels), max(1, PART_NUMBERS[self.network.device.type] // max(1, numbers))
+        return [slice(start, start + step) for start in range(0, count, step)]
 
     def _entered(self, maps: Tensor) -> Tensor:
         """Maps of a first population, normalised as every child is (R17)."""
@@ -206,9 +245,12 @@ class Evolution:
             return self.recipe.initial_noise * op.class_std(x)[:, None] * normals[..., 0, 0]
         return self.recipe.initial_noise * per_image(op.channel_std, x[:, None]) * normals
 
-    def cross_entropy(self, candidates: Tensor, layer: int, part: slice = slice(None)) -> Tensor:
+    def cross_entropy(self, candidates: Tensor, layer: int, generation: int, part: slice = slice(None)) -> Tensor:
         """[b, n, …] → [b, n]: the candidates' loss, the negative of their fitness (§3.1)."""
-        logits = candidates if layer == LOGITS else self.network.logits(candidates, layer, self.frozen)
+        if layer == LOGITS:
+            logits = candidates
+        else:
+            logits = self.network.logits(candidates, layer, self.statistics.scoring(layer, generation))
         labels = self.labels[part, None].expand(logits.shape[:2])
         return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").unflatten(0, labels.shape)
 
@@ -217,7 +259,8 @@ class Evolution:
         if not self.recipe.layers[layer].generations:
             return parents[:, 0], loss[:, :1]
         if layer < LOGITS and self.fused:
-            tail = self.network.tail(layer)
+            assert isinstance(self.statistics, Statistics)
+            tail = self.network.tail(layer, self.statistics.generations(layer), self._reevaluates(layer))
             best, later = self.fused(tail, self.labels, self.recipe, self.indices, layer, parents, loss)
             self.progress(SEARCH_LAYERS[layer], later.shape[1], later.shape[1])
         else:
@@ -229,21 +272,33 @@ class Evolution:
 
         Returns the best candidate [B, …] and the loss of the best after each generation [B, generations].
         """
-        recipe, settings = self.recipe, self.recipe.layers[layer]
-        history = []
-        for generation in range(1, settings.generations + 1):
-            stream = Stream(recipe.seed, self.indices, layer, generation)
-            explorers = self.reproduce(parents, layer, stream, range(recipe.explorers), settings.alpha * settings.boost)
-            mates = torch.cat([parents, explorers], 1) if recipe.refine_from == "parents+explorers" else parents  # R11
-            slots = range(recipe.explorers, recipe.explorers + recipe.refiners)
-            refiners = self.reproduce(mates, layer, stream, slots, settings.alpha)
-            children = torch.cat([explorers, refiners], 1)
+        generations, history = self.recipe.layers[layer].generations, []
+        parts = self._parts(self.recipe.population * parents[0, 0].numel())
+        for generation in range(1, generations + 1):
+            children = torch.cat([self.children(parents[part], layer, generation, part) for part in parts])
             population = torch.cat([parents, children], 1)
-            loss = torch.cat([parents_loss, self.cross_entropy(children, layer)], 1)  # parents keep theirs
-            parents, parents_loss = op.select(population, loss, recipe.parents)
+            if self._reevaluates(layer):
+                loss = self.cross_entropy(population, layer, generation)
+            else:
+                loss = torch.cat([parents_loss, self.cross_entropy(children, layer, generation)], 1)
+            parents, parents_loss = op.select(population, loss, self.recipe.parents)
             history.append(parents_loss[:, 0])
-            self.progress(SEARCH_LAYERS[layer], generation, settings.generations)
+            self.progress(SEARCH_LAYERS[layer], generation, generations)
         return parents[:, 0], torch.stack(history, 1)
+
+    def children(self, parents: Tensor, layer: int, generation: int, part: slice = slice(None)) -> Tensor:
+        """A.4: explorers, then refiners, of images `part` of the batch and their parents [b, k, …] → [b, n, …]."""
+        recipe, settings = self.recipe, self.recipe.layers[layer]
+        stream = Stream(recipe.seed, self.indices[part], layer, generation)
+        explorers = self.reproduce(parents, layer, stream, range(recipe.explorers), settings.alpha * settings.boost)
+        mates = torch.cat([parents, explorers], 1) if recipe.refine_from == "parents+explorers" else parents  # R11
+        slots = range(recipe.explorers, recipe.explorers + recipe.refiners)
+        refiners = self.reproduce(mates, layer, stream, slots, settings.alpha)
+        return torch.cat([explorers, refiners], 1)
+
+    def _reevaluates(self, layer: int) -> bool:
+        """R3: whether a parent's loss can change from generation to generation, with the statistics it is scored by."""
+        return self.recipe.reevaluates and layer < len(BLOCKS) - 1
 
     def reproduce(self, mates: Tensor, layer: int, stream: Stream, slots: range, alpha: float) -> Tensor:
         """A.4: children of random pairs of mates. [B, m, …] → [B, len(slots), …]; slots: the children's numbers."""

@@ -7,16 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repsearch.network import ConvGroup, Network, Shape
+from repsearch.network import ConvGroup, Network, Shape, whitening_filters
 from repsearch.search.recipe import BLOCKS
 
 BATCH_NORM_EPSILON = 1e-5
 CPU_CANDIDATES, GPU_CANDIDATES = 16, 64  # that are computed together: at most, at least
-Statistics = dict[str, Tensor]  # where the forward pass starts → [n, 2, C]: mean and variance of each BatchNorm met
+# Of a forward pass: mean and variance of each BatchNorm that it meets, [n, 2, C]; or a list, for the statistics of what
+# passes (R3 `batch`), [2, C] each, which are appended to it.
+Moments = Tensor | list[Tensor]
 
 
 class Step(NamedTuple):
-    """A convolution and the frozen BatchNorm after it: y = scale · conv(x) + shift, scale and shift [C, 1, 1].
+    """A convolution and the BatchNorm after it, with given statistics: y = scale · conv(x) + shift, scale and shift [C, 1, 1].
 
     weight: that of the convolution, times scale, so that shift is its bias; None where the convolution is the identity.
     """
@@ -29,28 +31,30 @@ class Step(NamedTuple):
 class Tail(NamedTuple):
     """The network after block ℓ without its identity convolutions: all that the fused paths need of it.
 
-    norms: [blocks, 2, 2, C]: scale and shift of the two BatchNorms of each later block. head: [K, positions, C],
-    positions of the last map, row by row. bias: [K]. All float32.
+    norms: [rows, blocks, 2, 2, C]: scale and shift of the two BatchNorms of each later block; row g - 1 is for
+    generation g, a single row for all of them. head: [K, positions, C], positions of the last map, row by row.
+    bias: [K]. All float32. reevaluate: whether every generation scores its parents anew.
     """
 
     norms: Tensor
     head: Tensor
     bias: Tensor
+    reevaluate: bool = False
+
+    @property
+    def blocks(self) -> int:
+        """How many there are after block ℓ."""
+        return self.norms.shape[1]
 
 
 class SearchNetwork:
-    """Weights and frozen statistics. `statistics[start]` is for the pass from `start` ("input" or a block) onwards:
+    """The weights. The statistics of its BatchNorms are an argument of every pass (`Moments`): R3 says whose they are."""
 
-    "input": the two BatchNorms of block 0; "block0": those of blocks 1 and 2; "block1": those of block 2.
-    """
-
-    def __init__(self, network: Network, statistics: Statistics) -> None:
+    def __init__(self, network: Network) -> None:
         self.network = network.eval().requires_grad_(False)
-        self.statistics = statistics
         convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
         self._identities = set(filter(is_identity, convolutions))
         self._dtype = torch.float32
-        self._folded: dict[tuple[str, int], list[Step]] = {}
 
     @property
     def shape(self) -> Shape:
@@ -74,17 +78,16 @@ class SearchNetwork:
         convolutions: the type of the blocks' convolutions; None: bfloat16 for a float32 network on a GPU, else `dtype`.
         """
         self.network.to(device=device, dtype=dtype)
-        self.statistics = {start: moments.to(device=device, dtype=dtype) for start, moments in self.statistics.items()}
         bfloat = self.device.type == "cuda" and dtype == torch.float32
         self._dtype = convolutions or (torch.bfloat16 if bfloat else dtype)
-        self._folded = {}
         return self
 
-    def first_map(self, images: Tensor, frozen: bool, compiled: bool = False) -> Tensor:
+    def first_map(self, images: Tensor, moments: Moments, compiled: bool = False) -> Tensor:
         """Images [M, n, C, H, W] → block 0's output [M, n, 256, 15, 15]. compiled: by `gpu.opening`, where that can."""
-        if not frozen:
-            return self.block_of_batch(0, self.network.stem(images.flatten(0, 1))).unflatten(0, images.shape[:2])
-        steps = self._steps("input", 0)
+        if isinstance(moments, list):
+            x = self.network.stem(images.flatten(0, 1))
+            return self._block_of_batch(0, x, moments).unflatten(0, images.shape[:2])
+        (steps,) = self._steps(range(1), moments)
         weight = steps[0].weight
         if not (compiled and images.is_cuda) or weight is None or len(steps) > 2 or steps[1].weight is not None:
             return per_image(lambda x: self._frozen_block(0, self.network.stem(x), steps).to(images.dtype), images)
@@ -98,56 +101,51 @@ class SearchNetwork:
 
         return per_image(forward, images)
 
-    def next_map(self, maps: Tensor, layer: int, frozen: bool) -> Tensor:
+    def next_map(self, maps: Tensor, layer: int, moments: Moments) -> Tensor:
         """Block ℓ's output [M, n, …] → block ℓ+1's output."""
-        return self._blocks(maps, BLOCKS[layer], range(layer + 1, layer + 2), frozen)
+        return self._blocks(maps, range(layer + 1, layer + 2), moments)
 
-    def logits(self, maps: Tensor, layer: int, frozen: bool) -> Tensor:
+    def logits(self, maps: Tensor, layer: int, moments: Moments) -> Tensor:
         """Candidates of block ℓ, [M, n, C, H, W] → logits [M, n, K] by the rest of the network (M images, n each)."""
-        features = self._blocks(maps, BLOCKS[layer], range(layer + 1, len(BLOCKS)), frozen).flatten(2)
+        features = self._blocks(maps, range(layer + 1, len(BLOCKS)), moments).flatten(2)
         return per_image(self.network.head, features)
 
-    def tail(self, layer: int) -> Tail:
-        """The network after block ℓ ∈ {0, 1, 2}, for a network whose later blocks are identities."""
+    def tail(self, layer: int, moments: Tensor, reevaluate: bool = False) -> Tail:
+        """The network after block ℓ ∈ {0, 1, 2}, for a network whose later blocks are identities.
+
+        moments: [rows, 2 · blocks, 2, C], mean and variance of each BatchNorm; rows and `reevaluate` as in `Tail`.
+        """
         channels, positions = self.shape.width, self.shape.map_sizes[-1] ** 2
         head = self.network.head
         weight = head.weight.detach().float().unflatten(1, (channels, positions)).transpose(1, 2).contiguous()
         bias = weight.new_zeros(len(weight)) if head.bias is None else head.bias.detach().float()
-        blocks = len(BLOCKS) - 1 - layer
-        if not blocks:
-            return Tail(weight.new_zeros(0, 2, 2, channels), weight, bias)
-        mean, variance = self.statistics[BLOCKS[layer]].float().unbind(1)  # [2 · blocks, C] each
+        mean, variance = moments.float().unbind(2)  # [rows, 2 · blocks, C] each
         scale = torch.rsqrt(variance + BATCH_NORM_EPSILON)
-        norms = torch.stack([scale, -mean * scale], 1).unflatten(0, (blocks, 2))
-        return Tail(norms.contiguous(), weight, bias)
+        norms = torch.stack([scale, -mean * scale], 2).unflatten(1, (len(BLOCKS) - 1 - layer, 2))
+        return Tail(norms.contiguous(), weight, bias, reevaluate)
 
-    def _blocks(self, maps: Tensor, start: str, blocks: range, frozen: bool) -> Tensor:
-        """Some blocks of the pass from `start`."""
-        if not frozen:
+    def _blocks(self, maps: Tensor, blocks: range, moments: Moments) -> Tensor:
+        if isinstance(moments, list):
             x = maps.flatten(0, 1)
             for index in blocks:
-                x = self.block_of_batch(index, x)
+                x = self._block_of_batch(index, x, moments)
             return x.unflatten(0, maps.shape[:2])
-        steps = [(index, self._steps(start, index)) for index in blocks]
+        steps = self._steps(blocks, moments)
 
         def forward(x: Tensor) -> Tensor:
-            for index, folded in steps:
+            for index, folded in zip(blocks, steps, strict=True):
                 x = self._frozen_block(index, x, folded)
             return x.to(maps.dtype)
 
         return per_image(forward, maps)
 
-    def _steps(self, start: str, block: int) -> list[Step]:
-        """The convolutions and BatchNorms of `block` in the pass from `start`."""
-        if (start, block) not in self._folded:
-            first, count = 0 if start == "input" else int(start[-1]) + 1, self.shape.convolutions
-            statistics = self.statistics[start][(block - first) * count :][:count]
-            convolutions = [c for group in self._groups(block) for c in (group.conv1, group.conv2)]
-            self._folded[start, block] = [
-                self._fold(convolution, mean, variance)
-                for convolution, (mean, variance) in zip(convolutions, statistics, strict=True)
-            ]
-        return self._folded[start, block]
+    def _steps(self, blocks: range, moments: Tensor) -> list[list[Step]]:
+        """The convolutions and BatchNorms of each block."""
+        steps = iter(moments)
+        convolutions = (
+            [c for group in self._groups(block) for c in (group.conv1, group.conv2)] for block in blocks
+        )
+        return [[self._fold(convolution, *next(steps)) for convolution in block] for block in convolutions]
 
     def _fold(self, convolution: nn.Conv2d, mean: Tensor, variance: Tensor) -> Step:
         scale = torch.rsqrt(variance + BATCH_NORM_EPSILON)
@@ -173,27 +171,40 @@ class SearchNetwork:
                     x = F.gelu(F.conv2d(x, step.weight, step.shift.flatten().to(self._dtype), padding=1))
         return x
 
-    def block_of_batch(self, index: int, x: Tensor, record: list[Tensor] | None = None) -> Tensor:
-        """One block of x [n, C, H, W] with the statistics of x itself, [2, C] each, which are appended to `record`."""
+    def _block_of_batch(self, index: int, x: Tensor, moments: list[Tensor]) -> Tensor:
+        """One block of x [n, C, H, W] with the statistics of x itself, which are appended to `moments`."""
 
         def batch_norm(x: Tensor) -> Tensor:
             variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
-            if record is not None:
-                record.append(torch.stack([mean, variance]))
+            moments.append(torch.stack([mean, variance]))
             scale = torch.rsqrt(variance + BATCH_NORM_EPSILON)
             return x * scale[:, None, None] - (mean * scale)[:, None, None]
 
-        def convolve(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-            return x if convolution in self._identities else convolution(x)
+        def convolve(convolution: nn.Conv2d, x: Tensor, pool: bool) -> Tensor:
+            """A few at a time: before max-pooling, block 0 has 31 × 31 positions per channel."""
+            if convolution in self._identities:
+                return max_pool(x) if pool else x
+            parts = (convolution(part) for part in x.split(CPU_CANDIDATES if x.device.type == "cpu" else GPU_CANDIDATES))
+            return torch.cat([max_pool(part) if pool else part for part in parts])
 
         for group in self._groups(index):
-            x = convolve(group.conv1, x)
-            x = F.gelu(batch_norm(max_pool(x) if group.pool else x))
-            x = F.gelu(batch_norm(convolve(group.conv2, x)))
+            x = F.gelu(batch_norm(convolve(group.conv1, x, group.pool)))
+            x = F.gelu(batch_norm(convolve(group.conv2, x, False)))
         return x
 
     def _groups(self, block: int) -> list[ConvGroup]:
         return list(self.network.blocks[block])  # type: ignore[call-overload]
+
+
+def initialise(shape: Shape, images: Tensor, seed: int) -> SearchNetwork:
+    """A fresh search network (§3.1): whitening, Dirac convolutions, a Kaiming head.
+
+    images: [N, C, H, W] normalised training images, N ≥ 1. Raises ValueError where they are not of the network's shape.
+    """
+    size = [shape.channels, shape.size, shape.size]
+    if list(images.shape[1:]) != size or not len(images):
+        raise ValueError(f"images must be [N, {str(size)[1:]} as the network's are, N ≥ 1, not {list(images.shape)}")
+    return SearchNetwork(Network(shape, whitening_filters(images, seed=seed), seed))
 
 
 def per_image(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -58,41 +58,6 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """The candidates on which the search network's BatchNorm statistics are frozen (R3), one per image.
-
-    images: how many training images, the first ones; noise: in units of their standard deviation per channel (R9);
-    blur, count_padding: the smoothing of whole children of blocks 0 and 1 (R2, R10); smoothing,
-    normalisation: the recipe's operators. Raises ValueError, naming the field, for a value out of range.
-    """
-
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
-
-    images: int
-    noise: float
-    blur: tuple[int, int]
-    count_padding: bool = True
-    smoothing: str = "average"
-    normalisation: str = "standard"
-
-    def __post_init__(self) -> None:
-        _check_types(self)
-        if len(self.blur) != 2 or any(type(passes) is not int for passes in self.blur):
-            raise ValueError(f"blur must be two integers (of blocks 0 and 1), not {self.blur!r}")
-        _at_least(1, images=self.images)
-        _at_least(0, noise=self.noise, **{f"blur of block {block}": passes for block, passes in enumerate(self.blur)})
-
-    @property
-    def name(self) -> str:
-        """Of its network's file, made of ASCII letters, digits and "-_.": recipes that share it share the network."""
-        name = f"blur-{self.blur[0]}-{self.blur[1]}" + ("" if self.count_padding else "-unpadded")
-        for field, default in (("smoothing", "average"), ("normalisation", "standard")):
-            operator = getattr(self, field)
-            name += "" if operator == default else f"-{field}-{operator.replace(':', '.')}"
-        return name
-
-
-@dataclass(frozen=True)
 class Recipe:
     """Settings of a search. `layers` has one entry per search layer: block 0, 1, 2, logits.
 
@@ -113,7 +78,8 @@ class Recipe:
     smoothing: str = "average"
     normalisation: str = "standard"
     smooth: Literal["child", "noise"] = "child"  # R2
-    batch_norm: Literal["frozen", "frozen-unsmoothed", "batch"] = "frozen"  # R3
+    batch_norm: Literal["trajectory", "frozen", "frozen-unsmoothed", "batch"] = "trajectory"  # R3
+    statistics_images: int = 128  # R3: the images that the statistics are taken over; with `batch`, those of a batch
     count_padding: bool = True  # R10
     refine_from: Literal["parents+explorers", "parents"] = "parents+explorers"  # R11
     start: Literal["best", "population"] = "best"  # R16: the population that opens layers 1, 2, 3
@@ -122,7 +88,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _check_types(self)
-        _at_least(1, population=self.population, parents=self.parents)
+        _at_least(1, population=self.population, parents=self.parents, statistics_images=self.statistics_images)
         _at_least(0, explorers=self.explorers, initial_noise=self.initial_noise, seed=self.seed)
         if len(self.layers) != len(SEARCH_LAYERS) or not all(isinstance(layer, Layer) for layer in self.layers):
             raise ValueError(f"layers must have {len(SEARCH_LAYERS)} entries (block 0, 1, 2, logits), each a Layer")
@@ -137,15 +103,14 @@ class Recipe:
         return self.population - self.parents - self.explorers
 
     @property
-    def frozen(self) -> bool:
-        """R3: whether the BatchNorm statistics are frozen before the search, rather than those of the batch."""
+    def independent(self) -> bool:
+        """R3: whether the statistics are there before the search, so that an image's result depends on no other's."""
         return self.batch_norm != "batch"
 
-    def calibration(self, images: int, noise: float) -> Calibration:
-        """R3: the candidates that freeze this recipe's BatchNorm statistics."""
-        smoothed = self.smooth == "child" and self.batch_norm != "frozen-unsmoothed"  # R2
-        blur = (self.layers[0].blur, self.layers[1].blur) if smoothed else (0, 0)
-        return Calibration(images, noise, blur, self.count_padding, self.smoothing, self.normalisation)
+    @property
+    def reevaluates(self) -> bool:
+        """R3: whether every generation scores its parents anew, since its statistics differ from the last one's."""
+        return self.batch_norm in ("trajectory", "batch")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, as JSON would hold them."""

@@ -15,13 +15,14 @@ from repsearch.network import ConvGroup, Network
 from repsearch.search import operators as op
 from repsearch.search.randomness import Draws, Stream
 from repsearch.search.recipe import SEARCH_LAYERS, Recipe
+from repsearch.search.statistics import Statistics
 
 
 class Reference:
     """A search of the images that `labels` and `indices` [B] belong to."""
 
     def __init__(
-        self, network: Network, statistics: dict[str, Tensor], labels: Tensor, recipe: Recipe, indices: Tensor
+        self, network: Network, statistics: Statistics | None, labels: Tensor, recipe: Recipe, indices: Tensor
     ) -> None:
         self.network, self.statistics, self.recipe = network, statistics, recipe
         self.labels, self.indices = labels, indices
@@ -36,22 +37,24 @@ class Reference:
                 population = population + self.channel_noise(population[:, 0], layer)
             if layer < 3 and recipe.normalise_start:  # R17
                 population = self.normalise(population)
-            loss = self.evaluate(population, layer)
+            loss = self.evaluate(population, layer, 0)
             history = [loss.min(1).values]
             for generation in range(1, recipe.layers[layer].generations + 1):
                 population, loss = self.generation(population, loss, layer, generation)
                 history.append(loss.min(1).values)
             best, _ = select_top_k_per_image(population, loss, 1)
             targets[name], histories[name] = best[:, 0], torch.stack(history, 1)
-            if layer < 3:
-                population = self.run(best, range(layer + 1, 3)[:1], name, head=layer == 2)
+            if layer == 2:
+                population = self.run(best, range(0), None, head=True)
+            elif layer < 2:
+                population = self.run(best, range(layer + 1, layer + 2), self.opening(layer + 1))
         untouched = self.first_block(x[:, None])
         if recipe.normalise_start:
             untouched = self.normalise(untouched)
-        return targets, histories, self.evaluate(untouched, 0)[:, 0]
+        return targets, histories, self.evaluate(untouched, 0, 0)[:, 0]
 
     def generation(self, population: Tensor, loss: Tensor, layer: int, number: int) -> tuple[Tensor, Tensor]:
-        """The next population, parents ∪ explorers ∪ refiners, and its loss; parents keep theirs."""
+        """The next population, parents ∪ explorers ∪ refiners, and its loss; with R3 `frozen` parents keep theirs."""
         recipe, settings = self.recipe, self.recipe.layers[layer]
         stream = Stream(recipe.seed, self.indices, layer, number)
         parents, parents_loss = select_top_k_per_image(population, loss, recipe.parents)
@@ -61,7 +64,10 @@ class Reference:
         slots = range(recipe.explorers, recipe.explorers + recipe.refiners)
         refiners = self.reproduce(mates, layer, stream, slots, settings.alpha)
         children = torch.cat([explorers, refiners], 1)
-        return torch.cat([parents, children], 1), torch.cat([parents_loss, self.evaluate(children, layer)], 1)
+        population = torch.cat([parents, children], 1)
+        if recipe.batch_norm in ("trajectory", "batch"):
+            return population, self.evaluate(population, layer, number)
+        return population, torch.cat([parents_loss, self.evaluate(children, layer, number)], 1)
 
     def reproduce(self, mates: Tensor, layer: int, stream: Stream, slots: range, alpha: float) -> Tensor:
         """A.4: crossover, mutation, smoothing and normalisation of one child per slot."""
@@ -115,22 +121,30 @@ class Reference:
         noise = self.recipe.initial_noise * spread(x, (-2, -1))[:, None] * normals.to(x)
         return noise.expand(-1, -1, *x.shape[1:])
 
-    def evaluate(self, population: Tensor, layer: int) -> Tensor:
+    def opening(self, layer: int) -> Tensor | None:
+        """R3: the statistics of the pass to the first population of block `layer`; None: those of what passes."""
+        return self.statistics.openings[layer] if self.statistics else None
+
+    def evaluate(self, population: Tensor, layer: int, generation: int) -> Tensor:
         """Cross-entropy [B, n], the negative of the fitness (§3.1)."""
-        logits = population if layer == 3 else self.run(population, range(layer + 1, 3), SEARCH_LAYERS[layer], True)
+        logits = population
+        if layer < 3:
+            rows = self.statistics.scorings[layer] if self.statistics else None
+            moments = None if rows is None else rows[generation] if len(rows) > 1 else rows[0]
+            logits = self.run(population, range(layer + 1, 3), moments, head=True)
         return -logits.log_softmax(-1).gather(-1, self.labels[:, None, None].expand(*logits.shape[:2], 1))[..., 0]
 
     def first_block(self, images: Tensor) -> Tensor:
         whitened = F.gelu(F.conv2d(images.flatten(0, 1), self.network.whiten.weight, self.network.whiten.bias))
-        return self.run(whitened.unflatten(0, images.shape[:2]), range(1), "input")
+        return self.run(whitened.unflatten(0, images.shape[:2]), range(1), self.opening(0))
 
-    def run(self, population: Tensor, blocks: range, start: str, head: bool = False) -> Tensor:
-        """Some blocks, then the head if asked for. R3 `frozen`: with the statistics of the pass from `start`."""
-        x, frozen = population.flatten(0, 1), self.recipe.frozen
-        statistics = iter(self.statistics[start]) if frozen and len(blocks) else iter(())
+    def run(self, population: Tensor, blocks: range, moments: Tensor | None, head: bool = False) -> Tensor:
+        """Some blocks, then the head if asked for. R3: with given statistics, or those of what passes."""
+        x, given = population.flatten(0, 1), iter(() if moments is None else moments)
 
         def batch_norm(x: Tensor) -> Tensor:
-            mean, variance = next(statistics) if frozen else (x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0))
+            own = moments is None
+            mean, variance = (x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)) if own else next(given)
             return (x - mean[:, None, None]) / torch.sqrt(variance[:, None, None] + 1e-5)
 
         for index in blocks:

@@ -1,46 +1,68 @@
-"""A fresh search network (§3.1) and the BatchNorm statistics that are frozen for it (R3)."""
+"""The BatchNorm statistics of a search (R3): given ones, and those of the candidates themselves."""
+
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from repsearch.network import Network, Shape, whitening_filters
-from repsearch.search import operators as op
-from repsearch.search.network import SearchNetwork
-from repsearch.search.recipe import BLOCKS, Calibration
+from repsearch.search.recipe import BLOCKS
 
 
-@torch.no_grad()
-def initialise(shape: Shape, images: Tensor, seed: int, calibration: Calibration) -> SearchNetwork:
-    """Whitening, Dirac and Kaiming initialisation, frozen statistics (R3).
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and variance of the BatchNorms of every forward pass of a search, the same for all images.
 
-    images: [N, C, H, W] normalised training images; the first `calibration.images` of them, or all if there are fewer,
-    freeze the statistics. calibration: that of the recipes that will search with this network (`Recipe.calibration`).
-    Raises ValueError where the images are not of the network's shape.
-
-    Each search layer's statistics are those of its own initial candidates, one per image, which are smoothed and
-    normalised as every child is; the maps of layer ℓ+1 follow from those of layer ℓ. The noise in the images gives a
-    channel that is blank in every image a variance: without it, a candidate's channel would be divided by almost
-    nothing.
+    openings: block ℓ → [BatchNorms of block ℓ, 2, C], of the pass that makes its first population, from the images
+    or from the best candidates of block ℓ - 1. scorings: block ℓ → [rows, BatchNorms of the blocks after it, 2, C], of
+    the passes that score its candidates: row 0 is for the first population, row g for generation g, a single row for
+    all of them. Statistics of one layer's search (figure 2) have the scorings of that block alone.
     """
-    size = [shape.channels, shape.size, shape.size]
-    if list(images.shape[1:]) != size or not len(images):
-        raise ValueError(f"images must be [N, {str(size)[1:]} as the network's are, N ≥ 1, not {list(images.shape)}")
-    network = SearchNetwork(Network(shape, whitening_filters(images, seed=seed), seed), {})
-    images = images[: calibration.images]
-    smooth = op.find("smoothing", calibration.smoothing)
-    normalise = op.find("normalisation", calibration.normalisation)
-    record: list[Tensor] = []
-    normals = torch.randn(*images.shape[:2], 1, 1, generator=torch.Generator().manual_seed(seed))
-    noisy = images + calibration.noise * op.channel_std(images) * normals
-    maps = network.block_of_batch(0, network.network.stem(noisy), record)
-    network.statistics["input"] = torch.stack(record)
-    for layer in range(len(BLOCKS) - 1):
-        if calibration.blur[layer]:
-            maps = smooth(maps, calibration.blur[layer], calibration.count_padding)
-        maps = normalise(maps)
-        record, x = [], maps
-        for block in range(layer + 1, len(BLOCKS)):
-            x = network.block_of_batch(block, x, record)
-        network.statistics[BLOCKS[layer]] = torch.stack(record)
-        maps = network.next_map(maps[None], layer, frozen=True)[0]
-    return network
+
+    openings: dict[int, Tensor]
+    scorings: dict[int, Tensor]
+
+    def opening(self, layer: int) -> Tensor:
+        return self.openings[layer]
+
+    def scoring(self, layer: int, generation: int) -> Tensor:
+        rows = self.scorings[layer]
+        return rows[generation if len(rows) > 1 else 0]
+
+    def generations(self, layer: int) -> Tensor:
+        """The rows of `scorings` that belong to generations: [generations or 1, BatchNorms, 2, C]."""
+        rows = self.scorings[layer]
+        return rows[1:] if len(rows) > 1 else rows
+
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> "Statistics":
+        def move(tables: dict[int, Tensor]) -> dict[int, Tensor]:
+            return {layer: table.to(device=device, dtype=dtype) for layer, table in tables.items()}
+
+        return Statistics(move(self.openings), move(self.scorings))
+
+
+@dataclass
+class Recorder:
+    """R3 `batch`: every pass has the statistics of the candidates in it. They are kept, by layer and generation."""
+
+    openings: dict[int, list[Tensor]] = field(default_factory=dict)
+    scorings: dict[int, dict[int, list[Tensor]]] = field(default_factory=dict)
+
+    def opening(self, layer: int) -> list[Tensor]:
+        self.openings[layer] = []
+        return self.openings[layer]
+
+    def scoring(self, layer: int, generation: int) -> list[Tensor]:
+        passes = self.scorings.setdefault(layer, {})
+        passes[generation] = []
+        return passes[generation]
+
+    def statistics(self) -> Statistics:
+        """What was recorded, of one search."""
+        openings = {layer: torch.stack(moments) for layer, moments in self.openings.items()}
+        none = next(iter(openings.values()))[:0]  # after the last block
+        rows = {
+            layer: [torch.stack(passes[generation]) if passes[generation] else none for generation in sorted(passes)]
+            for layer, passes in self.scorings.items()
+            if layer < len(BLOCKS)
+        }
+        return Statistics(openings, {layer: torch.stack(passes) for layer, passes in rows.items()})

@@ -86,7 +86,7 @@ def plan_for(tail: Tail, recipe: Recipe, layer: int, parents: int, channels: int
     """The plan for block `layer`, whose maps have `channels` channels and `side` × `side` positions."""
     settings = recipe.layers[layer]
     matrix = op.smoothing_matrix(side, settings.blur, recipe.count_padding)
-    order, used = tiles.order_of_positions(side, len(tail.norms))
+    order, used = tiles.order_of_positions(side, tail.blocks)
     ones = matrix.sum(1)
     once, twice = (torch.outer(line, line).flatten() for line in (ones, matrix @ ones))
     smoothed = torch.stack([once, twice])[:, torch.from_numpy(order)]
@@ -100,7 +100,7 @@ def plan_for(tail: Tail, recipe: Recipe, layer: int, parents: int, channels: int
         _in_lanes(torch.ones(channels)).view(-1, LANES).numpy(),
     )
     weights = _in_lanes(tail.head)  # [K, positions, C]
-    if len(tail.norms):
+    if tail.blocks:
         head = weights.unflatten(2, (-1, LANES)).transpose(1, 2)
     else:  # `linear`
         by_mask = torch.einsum("kpc,mp->kmc", weights.double(), smoothed[:, torch.from_numpy(order).argsort()])
@@ -121,7 +121,7 @@ def plan_for(tail: Tail, recipe: Recipe, layer: int, parents: int, channels: int
         order,
         used,
         masks,
-        _in_lanes(tail.norms).flatten(0, 2).unflatten(1, (-1, LANES)).numpy(),
+        _in_lanes(tail.norms[0]).flatten(0, 2).unflatten(1, (-1, LANES)).numpy(),
         head.flatten(1).numpy(),
         weights.flatten(1).numpy(),
         (tail.bias if finite else torch.full_like(tail.bias, torch.nan)).numpy(),

@@ -112,7 +112,7 @@ def _to_blocks(x: Tensor) -> Tensor:
 
 def plan_for(tail: Tail, recipe: Recipe, layer: int, channels: int, side: int) -> Plan:
     """The plan for block `layer`, whose maps have `channels` channels and `side` × `side` positions."""
-    settings, later_blocks = recipe.layers[layer], len(tail.norms)
+    settings, later_blocks = recipe.layers[layer], tail.blocks
     ones = op.smoothing_matrix(side, settings.blur, recipe.count_padding).sum(1)
     smoothed_one = torch.outer(ones, ones).flatten().float()
     sides = [side]
@@ -140,7 +140,7 @@ def plan_for(tail: Tail, recipe: Recipe, layer: int, channels: int, side: int) -
         _to_blocks(torch.ones(1, 1, channels)).view(-1, LANES).numpy(),
         np.array(used, np.int64),
         later_blocks,
-        _to_blocks(tail.norms.view(1, -1, channels)).view(-1, LANES).numpy(),
+        _to_blocks(tail.norms[0].reshape(1, -1, channels)).view(-1, LANES).numpy(),
         _to_blocks(tail.head).transpose(0, 1).flatten(1).contiguous().numpy(),
         (tail.bias if finite else torch.full_like(tail.bias, torch.nan)).numpy(),
         (recipe.seed & 0xFFFFFFFF, recipe.seed >> 32),

@@ -75,7 +75,7 @@ class Channel:
         positions, n = side * side, recipe.explorers + recipe.refiners
         self.tail, self.recipe, self.settings = tail, recipe, settings
         self.batch, self.parents, self.channels, self.side, self.count = batch, k, channels, side, n
-        self.residues = 2 ** len(tail.norms)  # R: the later blocks max-pool R × R positions
+        self.residues = 2 ** tail.blocks  # R: the later blocks max-pool R × R positions
         self.cells = (side // self.residues) ** 2
         self.padded = max(4, triton.next_power_of_2(side))  # T
         # Channels of a square tile.
@@ -186,7 +186,7 @@ class Channel:
         rows, block = min(ROWS, max(16, triton.next_power_of_2(made))), CHANNELS
         channel_kernels.features[(self.batch * triton.cdiv(made, rows), triton.cdiv(self.channels, block))](
             self.maps, self.pair, self.weight, self.noise, self.kappa, self.mean, self.rate, self.mask,
-            self.tail.norms, self.features, self.count, self.parents, C=self.channels, SIDE=self.side,
+            self.tail.norms[0], self.features, self.count, self.parents, C=self.channels, SIDE=self.side,
             R=self.residues, START=start, MADE=made, ROWS=rows, KP=max(16, triton.next_power_of_2(self.parents)),
             BLOCK=block, JOIN=join, STAGES=STAGES, PRECISION=PRECISION, num_warps=WARPS,
         )  # fmt: skip

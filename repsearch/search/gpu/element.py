@@ -73,7 +73,7 @@ class Element:
         positions, n, slots = side * side, recipe.explorers + recipe.refiners, 2 * k + recipe.explorers
         self.tail, self.recipe, self.settings = tail, recipe, settings
         self.batch, self.parents, self.channels, self.side, self.count, self.slots = batch, k, channels, side, n, slots
-        self.residues = 2 ** len(tail.norms)  # R: the later blocks max-pool R × R positions
+        self.residues = 2 ** tail.blocks  # R: the later blocks max-pool R × R positions
         self.cells = (side // self.residues) ** 2
         windows = max(1, self.residues // 2) ** 2
         half = MATES_DTYPE or mates_dtype(recipe, layer, channels * positions, channels)
@@ -173,7 +173,7 @@ class Element:
         rows, block = 16, min(64, triton.next_power_of_2(self.channels))
         total = self.batch * self.count * self.cells
         element_kernels.score[(triton.cdiv(total, rows), triton.cdiv(self.channels, block))](
-            self.pooled, self.affine, self.tail.norms, self.features, total,
+            self.pooled, self.affine, self.tail.norms[0], self.features, total,
             C=self.channels, CELLS=self.cells, R=self.residues, ROWS=rows, BLOCK=block, num_warps=4,
         )  # fmt: skip
         kernels.launch_head(self.features, self.tail, self.labels, self.losses, self.parents)
