@@ -35,6 +35,9 @@ SearchPath = Annotated[str, typer.Option(help="auto, fused or dense: how the sea
 Threads = Annotated[int, typer.Option(help="CPU threads.")]
 Data = Annotated[Path, typer.Option("--dataset", help="Prepared data set (npz).")]
 NetworkFile = Annotated[Path, typer.Option("--network", help="Search network (pt).")]
+StatisticsFile = Annotated[
+    Path | None, typer.Option("--statistics", help="The recipe's BatchNorm statistics (npz); none with R3 `batch`.")
+]
 Results = Annotated[Path, typer.Argument(help="A results folder, with tables and figures.")]
 
 
@@ -106,13 +109,31 @@ def prepare(settings: Settings, out: Out, data: Path = Path("data"), log: Log = 
 
 @app.command()
 def network(settings: Settings, dataset: Data, out: Out, log: Log = None, threads: Threads = 1) -> None:
-    """Initialise a data set's search network and freeze its BatchNorm statistics (a NetworkJob)."""
+    """Initialise a data set's search network (a NetworkJob)."""
     _start(log, out)
     job = _job_to_do(jobs.NetworkJob, settings, out, dataset)
     from repsearch.stages import network as stage
 
     _device("cpu", threads)
     stage.make(job, dataset, out)
+
+
+@app.command()
+def statistics(
+    settings: Settings,
+    dataset: Data,
+    network: NetworkFile,
+    out: Out,
+    log: Log = None,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Take the BatchNorm statistics of a recipe's search from calibration images (a StatisticsJob)."""
+    _start(log, out)
+    job = _job_to_do(jobs.StatisticsJob, settings, out, dataset, network)
+    from repsearch.stages import statistics as stage
+
+    stage.make(job, dataset, network, out, _device(device, threads))
 
 
 def _searching(name: str, kind: type[Job], description: str) -> None:
@@ -123,17 +144,22 @@ def _searching(name: str, kind: type[Job], description: str) -> None:
         dataset: Data,
         network: NetworkFile,
         out: Out,
+        statistics: StatisticsFile = None,
         log: Log = None,
         device: Device = "auto",
         path: SearchPath = "auto",
         threads: Threads = 1,
     ) -> None:
         _start(log, out)
-        job = _job_to_do(kind, settings, out, dataset, network)
+        job = _job_to_do(kind, settings, out, dataset, network, *([statistics] if statistics else []))
         from repsearch.stages import probes, search
 
-        make: Any = {"search": search.make, "fitness": probes.fitness, "diversity": probes.diversity}[name]
-        make(job, dataset, network, out, _device(device, threads), _path(path))
+        where, how = _device(device, threads), _path(path)
+        if name == "fitness":  # takes its own statistics
+            probes.fitness(job, dataset, network, out, where, how)  # type: ignore[arg-type]
+        else:
+            make: Any = search.make if name == "search" else probes.diversity
+            make(job, dataset, network, statistics, out, where, how)
 
     app.command(name, help=description)(command)
 

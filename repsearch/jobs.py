@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from repsearch.config.parsing import parse
 from repsearch.errors import UserError
 from repsearch.learning.settings import Training, Variant
-from repsearch.search.recipe import Calibration, Recipe
+from repsearch.search.recipe import Recipe
 
 T = TypeVar("T", bound="Job")
 
@@ -35,12 +35,19 @@ class PrepareJob(Job):
 
 @dataclass(frozen=True)
 class NetworkJob(Job):
-    """The search network of a data set (§3.1), and what freezes its BatchNorm statistics (R3)."""
+    """The search network of a data set (§3.1)."""
 
     width: int
     seed: int
     head_bias: bool
-    calibration: Calibration
+    head_init: Literal["default", "kaiming"]
+
+
+@dataclass(frozen=True)
+class StatisticsJob(Job):
+    """The BatchNorm statistics of a recipe's search (R3)."""
+
+    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ class TrainJob(Job):
     seed: int
     width: int
     head_bias: bool
+    head_init: Literal["default", "kaiming"]
     training: Training
 
 

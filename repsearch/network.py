@@ -4,14 +4,16 @@ The search and learning use the same class, with 2 convolutions per block for th
 A.1 says, it is adapted from cifar10-airbench, which this project calls the lineage.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+HeadInit = Literal["default", "kaiming"]
 WHITENING_EPSILON = 5e-4  # the lineage's; bounds the filters of near-zero eigenvalues (MNIST's constant borders)
 CONSTANT_VARIANCE = 1e-4  # a channel of a smaller variance counts as constant
 
@@ -21,7 +23,8 @@ class Shape:
     """The sizes of a network: images are [channels, size, size], `width` is the number of channels of every block.
 
     convolutions: of 3 × 3 per block, an even number (§4.2: 2, 4, 6 are depths 1×, 2×, 3×). head_bias: whether the head
-    has one. Raises ValueError for an odd number of convolutions and for images of less than 9 × 9 pixels.
+    has one. head_init: Kaiming uniform with PyTorch's `default` for a linear layer (a = √5: weights up to 1 / √inputs)
+    or with that of `kaiming_uniform_` itself (a = 0), √6 times larger. Raises ValueError for an odd number of convolutions and for images of less than 9 × 9 pixels.
     """
 
     channels: int
@@ -30,8 +33,11 @@ class Shape:
     width: int = 256
     convolutions: int = 2
     head_bias: bool = False  # R15
+    head_init: HeadInit = "default"  # R18
 
     def __post_init__(self) -> None:
+        if self.head_init not in get_args(HeadInit):
+            raise ValueError(f"head_init must be 'default' or 'kaiming', not {self.head_init!r}")
         if self.convolutions < 2 or self.convolutions % 2:
             raise ValueError(f"convolutions must be even and at least 2, not {self.convolutions}")
         if self.map_sizes[-1] < 1:
@@ -171,6 +177,8 @@ class Network(nn.Module):
         with torch.no_grad():
             self.whiten.weight.copy_(whitening)
             nn.init.zeros_(self.whiten.bias)  # type: ignore[arg-type]
+            if shape.head_init == "kaiming":
+                self.head.weight.mul_(math.sqrt(6))
         self.whiten.weight.requires_grad_(False)
 
     def stem(self, images: Tensor) -> Tensor:

@@ -74,24 +74,18 @@ class Plan:
         except UserError as error:
             raise UserError(f"datasets.{dataset}.source: {error}") from None
 
-    @cached_property
-    def networks(self) -> dict[str, jobs.NetworkJob]:
-        """Search networks by the name of their calibration (R3), which recipes may share."""
+    def network(self, dataset: str) -> jobs.NetworkJob:
         settings = self.config.network
-        networks = {}
-        for recipe in self.recipes.values():
-            calibration = recipe.calibration(settings.calibration_images, settings.calibration_noise)
-            networks[calibration.name] = jobs.NetworkJob(settings.width, settings.seed, settings.head_bias, calibration)
-        return networks
-
-    def network(self, dataset: str, calibration: str) -> jobs.NetworkJob:
-        return self.networks[calibration]
-
-    def calibration(self, recipe: str) -> str:
-        """The name of the search network that a recipe's candidates are evaluated with."""
-        return self.recipes[recipe].calibration(1, 0.0).name
+        return jobs.NetworkJob(settings.width, settings.seed, settings.head_bias, settings.head_init)
 
     # Search
+
+    def statistics(self, dataset: str, recipe: str) -> jobs.StatisticsJob:
+        return jobs.StatisticsJob(self.recipes[recipe])
+
+    def has_statistics(self, recipe: str) -> bool:
+        """R3: whether there are any before the search."""
+        return self.recipes[recipe].independent
 
     def shards(self, dataset: str) -> list[str]:
         """The names of a data set's shards."""
@@ -147,6 +141,7 @@ class Plan:
             seed=int(seed),
             width=self.config.network.width,
             head_bias=self.config.network.head_bias,
+            head_init=self.config.network.head_init,
             training=self.resolved.training(dataset, variant),
         )
 

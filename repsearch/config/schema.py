@@ -77,10 +77,9 @@ class Dataset(Section):
 
 class NetworkSettings(Section):
     width: Count = 256
-    seed: Annotated[int, Field(ge=0)] = 0
-    calibration_images: Count = 2000
-    calibration_noise: Annotated[float, Field(ge=0, le=100)] = 0.3
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     head_bias: bool = False
+    head_init: Literal["default", "kaiming"] = "default"
 
 
 class VariantSettings(Section):

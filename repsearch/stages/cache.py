@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 STAGES = {  # the module that makes what a job asks for
     jobs.PrepareJob: "stages.dataset",
     jobs.NetworkJob: "stages.network",
+    jobs.StatisticsJob: "stages.statistics",
     jobs.SearchJob: "stages.search",
     jobs.FitnessJob: "stages.probes",
     jobs.DiversityJob: "stages.probes",
@@ -31,8 +32,8 @@ def up_to_date(job: Any, out: Path, *inputs: Path) -> bool:
     """Whether `out` is intact and was made by this job from these inputs, by any backend of the search.
 
     If so, it says so in the log and deletes what `resume` kept. Snakemake runs a stage again when an input was made
-    again; this is how a stage finds that the input is the same. inputs: prepared data, search network and the manifests
-    of targets, as far as the stage takes them, in this order.
+    again; this is how a stage finds that the input is the same. inputs: prepared data, search network, its statistics and
+    the manifests of targets, as far as the stage takes them, in this order.
     """
     made_from, manifest = key(job, *inputs), manifest_path(job, out)
     keys = [{**made_from, "code": code(job, backend)} for backend in BACKENDS]
@@ -69,7 +70,7 @@ def _named(job: Any) -> Mapping[str, str]:
     match job:
         case jobs.PrepareJob(source=source) if is_code(source):
             return named_code([source])
-        case jobs.NetworkJob(calibration=settings) | jobs.SearchJob(recipe=settings):
+        case jobs.StatisticsJob(recipe=settings) | jobs.SearchJob(recipe=settings):
             return named_code(vars(settings).values())
         case jobs.FitnessJob(recipe=settings) | jobs.DiversityJob(recipe=settings):
             return named_code(vars(settings).values())

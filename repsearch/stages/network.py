@@ -11,8 +11,7 @@ from repsearch.data import prepared as datasets
 from repsearch.errors import UserError, reason
 from repsearch.jobs import NetworkJob
 from repsearch.network import Network, Shape
-from repsearch.search.network import SearchNetwork, Statistics
-from repsearch.search.statistics import initialise
+from repsearch.search.network import SearchNetwork, initialise
 from repsearch.stages import cache
 from repsearch.storage.files import REMEDY, atomic, file_digest
 from repsearch.storage.manifest import verify, write_manifest
@@ -21,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def make(job: NetworkJob, dataset: Path, out: Path) -> None:
-    """Write the search network of a prepared data set (weights, whitening, frozen statistics) and its manifest.
+    """Write the search network of a prepared data set and its manifest.
 
     Computed on the CPU in float32, so that the file does not depend on the device.
     """
@@ -29,15 +28,15 @@ def make(job: NetworkJob, dataset: Path, out: Path) -> None:
         return
     data = datasets.read(dataset)
     channels, size, _ = data.manifest["shape"]
-    shape = Shape(channels, size, data.classes, job.width, head_bias=job.head_bias)
+    shape = Shape(channels, size, data.classes, job.width, head_bias=job.head_bias, head_init=job.head_init)
     images = torch.from_numpy(data.normalised(data.images[data.train]))
-    network = initialise(shape, images, job.seed, job.calibration)
-    content = {"shape": asdict(shape), "weights": network.network.state_dict(), "statistics": network.statistics}
+    network = initialise(shape, images, job.seed)
+    content = {"shape": asdict(shape), "weights": network.network.state_dict()}
     with atomic(out) as temporary, temporary.open("wb") as opened:  # torch would store a path's name
         torch.save(content, opened)
     key = cache.key(job, dataset)
     write_manifest(cache.manifest_path(job, out), key, [out], {"shape": asdict(shape), "sha256": file_digest(out)})
-    log.info("search network: %s, calibrated on %d images", shape, min(job.calibration.images, len(images)))
+    log.info("search network: %s", shape)
 
 
 def read(path: Path) -> tuple[SearchNetwork, str]:
@@ -45,27 +44,26 @@ def read(path: Path) -> tuple[SearchNetwork, str]:
     digest = verify(path.with_suffix(".json"))["sha256"]
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        stated_shape, weights, statistics = saved["shape"], saved["weights"], saved["statistics"]
-        if sum(tensor.nbytes for tensor in (*weights.values(), *statistics.values())) > path.stat().st_size:
+        stated_shape, weights = saved["shape"], saved["weights"]
+        if sum(tensor.nbytes for tensor in weights.values()) > path.stat().st_size:
             raise ValueError("its weights are larger than the file")
-        if not all(type(value) in (int, bool) for value in stated_shape.values()):
+        sizes = {name: value for name, value in stated_shape.items() if name != "head_init"}
+        if not all(type(value) in (int, bool) for value in sizes.values()):
             raise ValueError("its shape is not made of numbers")
         shape = Shape(**stated_shape)
-        if not _fit(shape, weights, statistics):
+        if not _fit(shape, weights):
             raise ValueError("its weights are not of the shape that it states")
         network = Network(shape, weights["whiten.weight"])
         network.load_state_dict(weights)
     except Exception as error:  # pickle, zipfile and torch raise different ones for a damaged file
         raise UserError(f"{path} is not a search network ({reason(error)}): {REMEDY}") from None
-    return SearchNetwork(network, statistics), str(digest)
+    return SearchNetwork(network), str(digest)
 
 
-def _fit(shape: Shape, weights: dict[str, Tensor], statistics: Statistics) -> bool:
+def _fit(shape: Shape, weights: dict[str, Tensor]) -> bool:
     """Whether tensors have the sizes that the memory and the passes of a network of that shape depend on."""
-    norms = {start: blocks * shape.convolutions for start, blocks in (("input", 1), ("block0", 2), ("block1", 1))}
     return (
         weights["head.weight"].shape == (shape.classes, shape.width * shape.map_sizes[-1] ** 2)
         and weights["whiten.weight"].shape[1:] == (shape.channels, 2, 2)
-        and all(statistics[start].shape == (count, 2, shape.width) for start, count in norms.items())
-        and all(torch.isfinite(tensor).all() for tensor in (*weights.values(), *statistics.values()))
+        and all(torch.isfinite(tensor).all() for tensor in weights.values())
     )

@@ -22,7 +22,8 @@ from repsearch.search.evolution import search_one_layer
 from repsearch.search.recipe import BLOCKS
 from repsearch.stages import cache
 from repsearch.stages import network as stage_network
-from repsearch.stages.search import backend, over_images, search_images
+from repsearch.stages import statistics as stage_statistics
+from repsearch.stages.search import backend, over_images, read_statistics, search_images
 from repsearch.storage.files import digest, write_csv
 from repsearch.storage.manifest import write_manifest
 from repsearch.storage.resume import Arrays, Resume, forget
@@ -36,6 +37,7 @@ def fitness(
 ) -> None:
     """Figure 2: evolve block `layer` alone for random training images; write its cross-entropy by generation.
 
+    The statistics of that search (R3) are taken here: it has a recipe and an opening of its own.
     CSV: block, population, generation (0 is the initial population), mean and std over images, n images.
     """
     if cache.up_to_date(job, out, dataset, network):
@@ -43,8 +45,10 @@ def fitness(
     data, net = datasets.read(dataset), stage_network.read(network)[0].to(device)
     indices = _random_images(data, job.images, "figure2.images")
 
+    statistics = stage_statistics.of_recipe(net, data, job.recipe, job.layer) if job.recipe.independent else None
+
     def work(images: Tensor, labels: Tensor, numbers: Tensor) -> Arrays:
-        history = search_one_layer(net, images, labels, job.recipe, numbers, job.layer, path)
+        history = search_one_layer(net, images, labels, job.recipe, numbers, job.layer, statistics, path)
         return {"history": history.cpu().numpy()}
 
     def rest(done: int) -> Iterator[Arrays]:
@@ -60,26 +64,35 @@ def fitness(
 
 
 def diversity(
-    job: DiversityJob, dataset: Path, network: Path, out: Path, device: torch.device, path: SearchPath = "auto"
+    job: DiversityJob,
+    dataset: Path,
+    network: Path,
+    statistics: Path | None,
+    out: Path,
+    device: torch.device,
+    path: SearchPath = "auto",
 ) -> None:
     """Figure 3: `runs` independent searches of each image; N_eff of the best candidates of the first r runs, by block.
 
-    A run searches all layers; its candidate of a block counts if the correct class's probability at the end of that
+    statistics: those of the recipe, which all runs share; None with R3 `batch`. A run searches all layers; its candidate of a block counts if the correct class's probability at the end of that
     block's evolution exceeds `probability`. CSV: block, runs, mean and std over the n images with a candidate that
     counts, probability, accepted (share of candidates that count).
     """
-    if cache.up_to_date(job, out, dataset, network):
+    inputs = [dataset, network, *([statistics] if statistics else [])]
+    if cache.up_to_date(job, out, *inputs):
         return
     data, net = datasets.read(dataset), stage_network.read(network)[0].to(device)
     indices = _random_images(data, job.images, "figure3.images")
-    key = cache.key(job, dataset, network, backend=backend(net, job.recipe, path))
+    given = read_statistics(job.recipe, statistics, device)
+    key = cache.key(job, *inputs, backend=backend(net, job.recipe, path))
 
     def rest(done: int) -> Iterator[Arrays]:
         first, start = divmod(done, job.images)
         for run in range(first, job.runs):
             remaining = indices[start if run == first else 0 :]
             recipe = replace(job.recipe, seed=job.recipe.seed + run)
-            for result in search_images(net, data, remaining, recipe, path, title=f"run {run + 1} of {job.runs}"):
+            title = f"run {run + 1} of {job.runs}"
+            for result in search_images(net, data, remaining, recipe, given, path, title=title):
                 loss = {f"loss/{block}": result.history[block][:, -1].numpy() for block in BLOCKS}
                 yield {block: result.targets[block].half().numpy() for block in BLOCKS} | loss
 

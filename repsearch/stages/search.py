@@ -1,7 +1,6 @@
 """Stage: search one shard, a contiguous range of a data set's training images."""
 
 import logging
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,8 +20,10 @@ from repsearch.search.backends import SearchPath
 from repsearch.search.evolution import SearchResult, search
 from repsearch.search.network import SearchNetwork
 from repsearch.search.recipe import SEARCH_LAYERS, Recipe
+from repsearch.search.statistics import Statistics
 from repsearch.stages import cache
 from repsearch.stages import network as stage_network
+from repsearch.stages import statistics as stage_statistics
 from repsearch.stages.batches import batch_images, in_batches, one_ahead
 from repsearch.storage import shards
 from repsearch.storage.files import digest
@@ -31,28 +32,36 @@ from repsearch.storage.resume import Arrays, Resume, forget
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-BATCH_NUMBERS = 2**23  # in the populations of the images that share their statistics (R3 `batch`): part of the result
-
 
 def make(
-    job: SearchJob, dataset: Path, network: Path, out: Path, device: torch.device, path: SearchPath = "auto"
+    job: SearchJob,
+    dataset: Path,
+    network: Path,
+    statistics: Path | None,
+    out: Path,
+    device: torch.device,
+    path: SearchPath = "auto",
 ) -> None:
     """Search images start … stop-1 (held-out ones included, for figure 5) and write the shard `out` and its manifest.
 
-    A search that was cut short resumes from its last part. Raises UserError where the images do not exist.
+    statistics: those of the recipe; None with R3 `batch`. A search that was cut short resumes from its last part.
+    Raises UserError where the images do not exist.
     """
-    if cache.up_to_date(job, out, dataset, network):
+    inputs = [dataset, network, *([statistics] if statistics else [])]
+    if cache.up_to_date(job, out, *inputs):
         return
     data = datasets.read(dataset)
     if not 0 <= job.start < job.stop <= len(data.images):
         raise UserError(f"images {job.start} … {job.stop} are not among the {len(data.images)} of {dataset}")
     net, network_digest = stage_network.read(network)
     net, indices = net.to(device), np.arange(job.start, job.stop)
+    given = read_statistics(job.recipe, statistics, device)
     computed_by = backend(net, job.recipe, path)
-    key = cache.key(job, dataset, network, backend=computed_by)
+    key = cache.key(job, *inputs, backend=computed_by)
 
     def rest(done: int) -> Iterator[Arrays]:
-        results = search_images(net, data, indices[done:], job.recipe, path, title=f"search {job.start}–{job.stop}")
+        title = f"search {job.start}–{job.stop}"
+        results = search_images(net, data, indices[done:], job.recipe, given, path, title=title)
         return map(_arrays, one_ahead(results) if device.type == "cuda" else results)
 
     searched = Resume(out, {**key, **computing_on(device)}).rows(rest)
@@ -78,12 +87,18 @@ def _arrays(result: SearchResult) -> dict[str, NDArray[Any]]:
 
 
 def search_images(
-    network: SearchNetwork, data: Prepared, indices: NDArray[np.int64], recipe: Recipe, path: SearchPath, title: str
+    network: SearchNetwork,
+    data: Prepared,
+    indices: NDArray[np.int64],
+    recipe: Recipe,
+    statistics: Statistics | None,
+    path: SearchPath,
+    title: str,
 ) -> Iterator[SearchResult]:
     """Search images of a data set on the network's device; the results come back on the CPU, batch by batch."""
 
     def work(images: Tensor, labels: Tensor, numbers: Tensor) -> SearchResult:
-        return search(network, images, labels, recipe, numbers, path).cpu()
+        return search(network, images, labels, recipe, numbers, statistics, path).cpu()
 
     return over_images(network, data, indices, recipe, path, work, title=title)
 
@@ -105,10 +120,19 @@ def over_images(
         on_device = (x.to(network.device) for x in (images, *map(torch.from_numpy, (data.labels[chosen], chosen))))
         return work(*on_device)
 
-    if recipe.frozen:
+    if recipe.independent:
         return in_batches(len(indices), batch_images(network, recipe, path), batch, title=title)
-    size = max(1, BATCH_NUMBERS // (recipe.population * math.prod(network.shape.layer_shapes["block0"])))
+    size = recipe.statistics_images  # of images that share their statistics: a part of the result
     return in_batches(len(indices), size, batch, title=title, smallest=size)
+
+
+def read_statistics(recipe: Recipe, path: Path | None, device: torch.device) -> Statistics | None:
+    """A recipe's statistics on the device; None with R3 `batch`. Raises UserError where they are needed and missing."""
+    if not recipe.independent:
+        return None
+    if path is None:
+        raise UserError(f"--statistics must be given for a recipe with batch_norm: {recipe.batch_norm}")
+    return stage_statistics.read(path).to(device)
 
 
 def backend(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> str:

@@ -55,7 +55,7 @@ def make(
         raise UserError(f"variant {job.variant_name} learns targets, but the run names no recipe")
     images = torch.from_numpy(data.normalised(data.images[data.train]))
     channels, size, _ = data.manifest["shape"]
-    shape = Shape(channels, size, data.classes, job.width, 2 * job.depth, job.head_bias)
+    shape = Shape(channels, size, data.classes, job.width, 2 * job.depth, job.head_bias, job.head_init)
     model = Network(shape, whitening_filters(images, seed=job.seed), job.seed)
     test_images = torch.from_numpy(data.normalised(data.test_images))
     test = Split(_channels_last(test_images, device), torch.from_numpy(data.test_labels).to(device), {})
@@ -85,7 +85,7 @@ def make(
         "validation_accuracy": round(result.validation_accuracy, 6), "test_accuracy": round(result.test_accuracy, 6),
         "train_images": len(data.train), "validation_images": len(data.validation),
         "test_images": len(data.test_labels), "width": job.width, "training": asdict(job.training),
-        "settings_digest": digest([asdict(job.training), asdict(job.variant), job.head_bias]),
+        "settings_digest": digest([asdict(job.training), asdict(job.variant), job.head_bias, job.head_init]),
         "code_version": digest([key["code"], *searched_by]),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu", "torch": torch.__version__,
         "precision": settings.precision,

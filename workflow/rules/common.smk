@@ -50,7 +50,8 @@ if "gpu" not in workflow.global_resources and not ELSEWHERE:
 CONFIG_FILES = [os.path.relpath(path) for path in workflow.configfiles]
 
 DATASET = f"{RESULTS}/data/{{dataset}}"
-NETWORK = f"{RESULTS}/network/{{dataset}}/{{calibration}}"
+NETWORK = f"{RESULTS}/network/{{dataset}}"
+STATISTICS = f"{RESULTS}/statistics/{{dataset}}/{{recipe}}"
 TARGETS = f"{RESULTS}/targets/{{dataset}}/{{recipe}}"
 SHARD = f"{TARGETS}/shard-{{shard}}"
 FITNESS = f"{RESULTS}/probes/fitness/block{{layer}}-population{{population}}"
@@ -62,7 +63,6 @@ wildcard_constraints:
     dataset="|".join(CONFIG.datasets),
     recipe="|".join(re.escape(name) for name in [NO_RECIPE, *PLAN.recipes]),
     variant="|".join(map(re.escape, PLAN.variants)),
-    calibration="|".join(map(re.escape, PLAN.networks)),
     augmentation="plain|augmented",
     figure="|".join(CONFIG.figures),
     number="[12]",
@@ -118,15 +118,24 @@ def data_folder(wildcards):
     return CONFIG.data  # given as a string, its braces would be filled in
 
 
-def network_files(dataset, recipe, shard=None):
-    path = NETWORK.format(dataset=dataset, calibration=PLAN.calibration(recipe))
-    return {"network": f"{path}.pt", "network_manifest": f"{path}.json"}
+def statistics_files(dataset, recipe, shard=None):
+    """What a search has its BatchNorm statistics from (R3); nothing where they are the batch's own."""
+    path = STATISTICS.format(dataset=dataset, recipe=recipe)
+    return {"statistics": f"{path}.npz", "statistics_manifest": f"{path}.json"} if PLAN.has_statistics(recipe) else {}
 
 
 def probe_inputs(dataset):
-    path = DATASET.format(dataset=dataset)
-    networks = network_files(dataset, CONFIG.datasets[dataset].recipe)
-    return {"dataset": f"{path}.npz", "manifest": f"{path}.json", **networks}
+    data, network = DATASET.format(dataset=dataset), NETWORK.format(dataset=dataset)
+    return {
+        "dataset": f"{data}.npz",
+        "manifest": f"{data}.json",
+        "network": f"{network}.pt",
+        "network_manifest": f"{network}.json",
+    }
+
+
+def statistics_option(wildcards, input):
+    return shlex.join(["--statistics", input.statistics]) if hasattr(input, "statistics") else ""
 
 
 def manifests(dataset, recipe):
@@ -145,7 +154,8 @@ def train_inputs(dataset, augmentation, variant, recipe, depth, seed):
     """A run that learns from targets, or is compared with them, waits for all shards; others need the data alone."""
     if recipe == NO_RECIPE:
         return {}
-    files = {"network": network_files(dataset, recipe)["network_manifest"], "manifests": manifests(dataset, recipe)}
+    network = NETWORK.format(dataset=dataset)
+    files = {"network": f"{network}.json", "manifests": manifests(dataset, recipe)}
     return {**files, "stores": unchanged_stores(dataset, recipe)}
 
 

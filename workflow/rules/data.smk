@@ -34,9 +34,9 @@ rule initialise_network:
         network=update(f"{NETWORK}.pt"),
         manifest=update(f"{NETWORK}.json"),
     log:
-        f"{RESULTS}/logs/network/{{dataset}}/{{calibration}}.log",
+        f"{RESULTS}/logs/network/{{dataset}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/network/{{dataset}}/{{calibration}}.tsv"
+        f"{RESULTS}/benchmarks/network/{{dataset}}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -46,7 +46,7 @@ rule initialise_network:
         settings=settings(PLAN.network),
         code=code(PLAN.network),
     message:
-        "Initialise the search network of {wildcards.dataset}, statistics from {wildcards.calibration}"
+        "Initialise the search network of {wildcards.dataset}"
     shell:
         "python -m repsearch network --settings {params.settings:q} --dataset {input.dataset:q}"
         " --out {output.network:q} --log {log:q} --threads {threads}"

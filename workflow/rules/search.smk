@@ -1,8 +1,42 @@
-rule search_shard:
+rule take_statistics:
     input:
-        unpack(of_wildcards(network_files)),
         dataset=f"{DATASET}.npz",
         manifest=f"{DATASET}.json",
+        network=f"{NETWORK}.pt",
+        network_manifest=f"{NETWORK}.json",
+    output:
+        statistics=update(f"{STATISTICS}.npz"),
+        manifest=update(f"{STATISTICS}.json"),
+    log:
+        f"{RESULTS}/logs/statistics/{{dataset}}/{{recipe}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/statistics/{{dataset}}/{{recipe}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: THREADS
+    resources:
+        gpu=GPU,
+        device=DEVICE,  # not params: results are the same up to rounding
+        mem_mb=32000,
+        runtime=120,
+    params:
+        settings=settings(PLAN.statistics),
+        code=code(PLAN.statistics),
+    message:
+        "BatchNorm statistics of {wildcards.dataset}, recipe {wildcards.recipe}"
+    shell:
+        "python -m repsearch statistics --settings {params.settings:q} --dataset {input.dataset:q}"
+        " --network {input.network:q} --out {output.statistics:q}"
+        " --log {log:q} --device {resources.device} --threads {threads}"
+
+
+rule search_shard:
+    input:
+        unpack(of_wildcards(statistics_files)),
+        dataset=f"{DATASET}.npz",
+        manifest=f"{DATASET}.json",
+        network=f"{NETWORK}.pt",
+        network_manifest=f"{NETWORK}.json",
     output:
         store=update(f"{SHARD}.zarr.zip"),
         manifest=update(f"{SHARD}.json"),
@@ -21,12 +55,13 @@ rule search_shard:
         runtime=240,
     params:
         settings=settings(PLAN.search),
+        statistics=statistics_option,
         code=code(PLAN.search, BACKEND),
     message:
         "Search {wildcards.dataset}, recipe {wildcards.recipe}, shard {wildcards.shard}"
     shell:
         "python -m repsearch search --settings {params.settings:q} --dataset {input.dataset:q}"
-        " --network {input.network:q} --out {output.store:q} --log {log:q} --device {resources.device} --path {resources.path} --threads {threads}"
+        " --network {input.network:q} {params.statistics} --out {output.store:q} --log {log:q} --device {resources.device} --path {resources.path} --threads {threads}"
 
 
 rule probe_fitness:
@@ -50,19 +85,21 @@ rule probe_fitness:
         runtime=240,
     params:
         command="fitness",
+        statistics="",
         settings=settings(PLAN.fitness),
         code=code(PLAN.fitness, BACKEND),
     message:
         "Probe of fitness (figure 2): block {wildcards.layer}, population {wildcards.population}"
     shell:
         "python -m repsearch {params.command} --settings {params.settings:q} --dataset {input.dataset:q}"
-        " --network {input.network:q} --out {output.csv:q}"
+        " --network {input.network:q} {params.statistics} --out {output.csv:q}"
         " --log {log:q} --device {resources.device} --path {resources.path} --threads {threads}"
 
 
 use rule probe_fitness as probe_diversity with:
     input:
         **probe_inputs(CONFIG.figure3.dataset),
+        **statistics_files(CONFIG.figure3.dataset, CONFIG.datasets[CONFIG.figure3.dataset].recipe),
     output:
         csv=update(f"{DIVERSITY}.csv"),
         manifest=update(f"{DIVERSITY}.json"),
@@ -72,6 +109,7 @@ use rule probe_fitness as probe_diversity with:
         f"{RESULTS}/benchmarks/probes/diversity.tsv"
     params:
         command="diversity",
+        statistics=statistics_option,
         settings=settings(PLAN.diversity),
         code=code(PLAN.diversity, BACKEND),
     message:
