@@ -188,7 +188,9 @@ def train(
     settings: Settings,
     dataset: Data,
     out: Out,
-    network: Annotated[Path | None, typer.Option(help="Search network that the targets must come from.")] = None,
+    network: Annotated[
+        Path | None, typer.Option(help="Search network that the targets come from, or the run starts from.")
+    ] = None,
     targets: Annotated[
         list[Path] | None, typer.Option(help="Manifests of the shards, each with its own --targets.")
     ] = None,
@@ -198,7 +200,10 @@ def train(
 ) -> None:
     """Train one network and test the epoch that validation chose (a TrainJob)."""
     _start(log, out)
-    job = _job_to_do(jobs.TrainJob, settings, out, dataset, *(targets or []))
+    from repsearch.stages import cache
+
+    wanted = from_json(jobs.TrainJob, settings)
+    job = _job_to_do(jobs.TrainJob, settings, out, *cache.input_files(wanted, dataset, network, targets or []))
     from repsearch.stages import train as stage
 
     stage.make(job, dataset, network, targets or [], out, _device(device, threads))

@@ -24,7 +24,8 @@ class Shape:
 
     convolutions: of 3 × 3 per block, an even number (§4.2: 2, 4, 6 are depths 1×, 2×, 3×). head_bias: whether the head
     has one. head_init: Kaiming uniform with PyTorch's `default` for a linear layer (a = √5: weights up to 1 / √inputs)
-    or with that of `kaiming_uniform_` itself (a = 0), √6 times larger. Raises ValueError for an odd number of convolutions and for images of less than 9 × 9 pixels.
+    or with that of `kaiming_uniform_` itself (a = 0), √6 times larger. Raises ValueError for an
+    odd number of convolutions and for images of less than 9 × 9 pixels.
     """
 
     channels: int

@@ -128,6 +128,8 @@ class Plan:
         self, dataset: str, augmentation: str, variant: str, recipe: str, depth: int | str, seed: int | str
     ) -> jobs.TrainJob:
         entry, augmented = self.config.datasets[dataset], augmentation == "augmented"
+        if int(depth) > 1 and self.starts_from_search(dataset, variant):
+            raise UserError(f"training.start: 'search' needs depth 1, but {variant} is trained at depth {depth}")
         return jobs.TrainJob(
             dataset=dataset,
             augmentation="augmented" if augmented else "plain",
@@ -144,6 +146,10 @@ class Plan:
             head_init=self.config.network.head_init,
             training=self.resolved.training(dataset, variant),
         )
+
+    def starts_from_search(self, dataset: str, variant: str) -> bool:
+        """R19: whether a run starts from the search network's weights."""
+        return self.resolved.training(dataset, variant).start == "search"
 
     def runs(
         self, dataset: str, augmentation: str, variant: str, depths: Iterable[int], seeds: int, recipe: str = ""
@@ -162,8 +168,14 @@ class Plan:
             for name in table.variants:
                 for variant in self.resolved.tuned(dataset, name):
                     depths = self.resolved.depths(dataset, variant)
-                    runs += self.runs(dataset, augmentation, variant, depths, self.config.seeds)
+                    for recipe in self.searches(dataset, variant):
+                        runs += self.runs(dataset, augmentation, variant, depths, self.config.seeds, recipe)
         return runs
+
+    def searches(self, dataset: str, variant: str) -> list[str]:
+        """The recipes whose targets a variant learns in tables 1 and 2: of each search of the data set."""
+        learns = self.resolved.variant(variant).learns
+        return self.resolved.searches(dataset) if learns == "targets" else [NO_RECIPE]
 
     def scaling_runs(self) -> list[Run]:
         """Figure 4's runs: one variant on the targets of every recipe of the sweeps."""

@@ -1,7 +1,7 @@
 """Recipes, variants and training settings by name: bases filled in, sweeps and alternatives made from them."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,8 +26,10 @@ class Resolved:
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
-        """Recipes by name: the configured ones; figure 4's sweeps, `<base>-population-N`, `<base>-generations-N`; and
-        the alternatives of the study of readings, `<base>--<field>-<value>`."""
+        """Recipes by name: the configured ones; figure 4's sweeps, `<base>-population-N`, `<base>-generations-N`; a
+        data set's further searches, `<base>--seed-N`; and the alternatives of the study of readings,
+        `<base>--<field>-<value>`.
+        """
         config = self.config
         recipes = {name: parse(Recipe, self._settings(name), f"recipes.{name}") for name in config.recipes}
         base = config.datasets[config.figure4.dataset].recipe
@@ -40,6 +42,11 @@ class Resolved:
         for name in recipes.keys() & swept.keys():
             raise UserError(f"recipes.{name}: figure 4 makes a recipe of this name from {base}; choose another name")
         recipes |= swept
+        for entry in config.datasets.values():
+            first = recipes[entry.recipe]
+            for number in range(1, entry.searches):
+                seed = first.seed + number
+                recipes[alternatives.name(entry.recipe, {"seed": seed})] = replace(first, seed=seed)
         for dataset in config.readings.datasets if config.readings else ():
             base = config.datasets[dataset].recipe
             for changes in self.search_readings(base):
@@ -48,6 +55,12 @@ class Resolved:
                 if recipes.setdefault(name, recipe) != recipe:
                     raise UserError(f"readings: two recipes would be called {name}: choose values that differ more")
         return recipes
+
+    def searches(self, dataset: str) -> list[str]:
+        """The recipes of a data set's searches, which differ by their seed: `<recipe>`, `<recipe>--seed-1`, …"""
+        entry = self.config.datasets[dataset]
+        seeds = range(self.recipes[entry.recipe].seed + 1, self.recipes[entry.recipe].seed + entry.searches)
+        return [entry.recipe, *(alternatives.name(entry.recipe, {"seed": seed}) for seed in seeds)]
 
     def _settings(self, name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         """A configured recipe with its `base` filled in."""

@@ -71,6 +71,7 @@ class Dataset(Section):
     flip: bool
     pad: Annotated[int, Field(ge=0)]
     recipe: Name
+    searches: Annotated[int, Field(ge=1, le=100)] = 1
     search_depth: Count = 3
     training: dict[str, Any] = {}
 

@@ -31,6 +31,7 @@ class Training:
     denominator: Literal["supervised", "all"] = "supervised"  # R13
     evaluation: Literal["batch", "recalibrated"] = "batch"  # R4
     evaluation_batch: int = 2000  # images, at most
+    start: Literal["fresh", "search"] = "fresh"  # R19: weights of its own, or the search network's (depth 1)
     precision: Literal["float32", "bfloat16", "auto"] = "float32"  # of the convolutions; auto: `precision.choose`
 
     def __post_init__(self) -> None:

@@ -87,8 +87,8 @@ def search_one_layer(
 ) -> Tensor:
     """Figure 2 (§3.2): evolve H⁽ℓ⁾ alone, starting from noisy inputs that are propagated to block ℓ.
 
-    layer: 0, 1 or 2; statistics: of this layer's search; the others and the errors are those of `search`. Returns [B, generations + 1]: cross-entropy
-    of the best candidate after 0, 1, … generations.
+    layer: 0, 1 or 2; statistics: of this layer's search; the others and the errors are those of `search`.
+    Returns [B, generations + 1]: cross-entropy of the best candidate after 0, 1, … generations.
     """
     check(network, images, labels, indices)
     if layer not in range(len(BLOCKS)):
@@ -122,7 +122,9 @@ def _check_statistics(network: SearchNetwork, recipe: Recipe, statistics: Statis
     """Raises ValueError where a recipe's statistics are missing, or are not of the network's or the recipe's shape."""
     if recipe.independent != (statistics is not None):
         wanted = "repsearch.search.calibration.calibrate makes them" if recipe.independent else "the batch has its own"
-        raise ValueError(f"statistics must {'' if recipe.independent else 'not '}be given for {recipe.batch_norm!r}: {wanted}")
+        raise ValueError(
+            f"statistics must {'' if recipe.independent else 'not '}be given for {recipe.batch_norm!r}: {wanted}"
+        )
     if statistics is None:
         return
     per_block, width = network.shape.convolutions, network.shape.width

@@ -18,7 +18,7 @@ Moments = Tensor | list[Tensor]
 
 
 class Step(NamedTuple):
-    """A convolution and the BatchNorm after it, with given statistics: y = scale · conv(x) + shift, scale and shift [C, 1, 1].
+    """A convolution and the BatchNorm after it, with given statistics: y = scale · conv(x) + shift, [C, 1, 1] each.
 
     weight: that of the convolution, times scale, so that shift is its bias; None where the convolution is the identity.
     """
@@ -48,7 +48,7 @@ class Tail(NamedTuple):
 
 
 class SearchNetwork:
-    """The weights. The statistics of its BatchNorms are an argument of every pass (`Moments`): R3 says whose they are."""
+    """The weights. The statistics of the BatchNorms are an argument of every pass: R3 says whose they are."""
 
     def __init__(self, network: Network) -> None:
         self.network = network.eval().requires_grad_(False)
@@ -142,9 +142,7 @@ class SearchNetwork:
     def _steps(self, blocks: range, moments: Tensor) -> list[list[Step]]:
         """The convolutions and BatchNorms of each block."""
         steps = iter(moments)
-        convolutions = (
-            [c for group in self._groups(block) for c in (group.conv1, group.conv2)] for block in blocks
-        )
+        convolutions = ([c for group in self._groups(block) for c in (group.conv1, group.conv2)] for block in blocks)
         return [[self._fold(convolution, *next(steps)) for convolution in block] for block in convolutions]
 
     def _fold(self, convolution: nn.Conv2d, mean: Tensor, variance: Tensor) -> Step:
@@ -184,7 +182,9 @@ class SearchNetwork:
             """A few at a time: before max-pooling, block 0 has 31 × 31 positions per channel."""
             if convolution in self._identities:
                 return max_pool(x) if pool else x
-            parts = (convolution(part) for part in x.split(CPU_CANDIDATES if x.device.type == "cpu" else GPU_CANDIDATES))
+            parts = (
+                convolution(part) for part in x.split(CPU_CANDIDATES if x.device.type == "cpu" else GPU_CANDIDATES)
+            )
             return torch.cat([max_pool(part) if pool else part for part in parts])
 
         for group in self._groups(index):

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ def up_to_date(job: Any, out: Path, *inputs: Path) -> bool:
     """Whether `out` is intact and was made by this job from these inputs, by any backend of the search.
 
     If so, it says so in the log and deletes what `resume` kept. Snakemake runs a stage again when an input was made
-    again; this is how a stage finds that the input is the same. inputs: prepared data, search network, its statistics and
-    the manifests of targets, as far as the stage takes them, in this order.
+    again; this is how a stage finds that the input is the same. inputs: prepared data, search network, its
+    statistics and the manifests of targets, as far as the stage takes them, in this order.
     """
     made_from, manifest = key(job, *inputs), manifest_path(job, out)
     keys = [{**made_from, "code": code(job, backend)} for backend in BACKENDS]
@@ -51,6 +51,12 @@ def key(job: Any, *inputs: Path, backend: str = "dense") -> dict[str, Any]:
     """What decides the output of a job: its settings, the digests of its inputs, and the code version."""
     settings, digests = asdict(job), [read_manifest(path.with_suffix(".json"))["sha256"] for path in inputs]
     return {"job": json.loads(json.dumps(settings)), "inputs": digests, "code": code(job, backend)}
+
+
+def input_files(job: jobs.TrainJob, dataset: Path, network: Path | None, targets: Sequence[Path]) -> list[Path]:
+    """What a training run's result is made from."""
+    starts_from = [network] if network is not None and job.training.start == "search" else []
+    return [dataset, *starts_from, *targets]
 
 
 def code(job: Any, backend: str = "dense") -> str:

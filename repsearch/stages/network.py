@@ -1,20 +1,18 @@
-"""Stage: initialise the search network of a data set; read it back."""
+"""Stage: initialise the search network of a data set."""
 
 import logging
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from repsearch.data import prepared as datasets
-from repsearch.errors import UserError, reason
 from repsearch.jobs import NetworkJob
-from repsearch.network import Network, Shape
-from repsearch.search.network import SearchNetwork, initialise
+from repsearch.network import Shape
+from repsearch.search.network import initialise
 from repsearch.stages import cache
-from repsearch.storage.files import REMEDY, atomic, file_digest
-from repsearch.storage.manifest import verify, write_manifest
+from repsearch.storage.files import atomic, file_digest
+from repsearch.storage.manifest import write_manifest
 
 log = logging.getLogger(__name__)
 
@@ -37,33 +35,3 @@ def make(job: NetworkJob, dataset: Path, out: Path) -> None:
     key = cache.key(job, dataset)
     write_manifest(cache.manifest_path(job, out), key, [out], {"shape": asdict(shape), "sha256": file_digest(out)})
     log.info("search network: %s", shape)
-
-
-def read(path: Path) -> tuple[SearchNetwork, str]:
-    """The network and its digest. Raises UserError where the file is missing, damaged or not what its manifest says."""
-    digest = verify(path.with_suffix(".json"))["sha256"]
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        stated_shape, weights = saved["shape"], saved["weights"]
-        if sum(tensor.nbytes for tensor in weights.values()) > path.stat().st_size:
-            raise ValueError("its weights are larger than the file")
-        sizes = {name: value for name, value in stated_shape.items() if name != "head_init"}
-        if not all(type(value) in (int, bool) for value in sizes.values()):
-            raise ValueError("its shape is not made of numbers")
-        shape = Shape(**stated_shape)
-        if not _fit(shape, weights):
-            raise ValueError("its weights are not of the shape that it states")
-        network = Network(shape, weights["whiten.weight"])
-        network.load_state_dict(weights)
-    except Exception as error:  # pickle, zipfile and torch raise different ones for a damaged file
-        raise UserError(f"{path} is not a search network ({reason(error)}): {REMEDY}") from None
-    return SearchNetwork(network), str(digest)
-
-
-def _fit(shape: Shape, weights: dict[str, Tensor]) -> bool:
-    """Whether tensors have the sizes that the memory and the passes of a network of that shape depend on."""
-    return (
-        weights["head.weight"].shape == (shape.classes, shape.width * shape.map_sizes[-1] ** 2)
-        and weights["whiten.weight"].shape[1:] == (shape.channels, 2, 2)
-        and all(torch.isfinite(tensor).all() for tensor in weights.values())
-    )

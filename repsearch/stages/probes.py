@@ -19,11 +19,12 @@ from repsearch.jobs import DiversityJob, FitnessJob
 from repsearch.metrics import cosine_gram, effective_number
 from repsearch.search.backends import SearchPath
 from repsearch.search.evolution import search_one_layer
+from repsearch.search.network import SearchNetwork
 from repsearch.search.recipe import BLOCKS
 from repsearch.stages import cache
-from repsearch.stages import network as stage_network
 from repsearch.stages import statistics as stage_statistics
 from repsearch.stages.search import backend, over_images, read_statistics, search_images
+from repsearch.storage import networks
 from repsearch.storage.files import digest, write_csv
 from repsearch.storage.manifest import write_manifest
 from repsearch.storage.resume import Arrays, Resume, forget
@@ -42,7 +43,7 @@ def fitness(
     """
     if cache.up_to_date(job, out, dataset, network):
         return
-    data, net = datasets.read(dataset), stage_network.read(network)[0].to(device)
+    data, net = datasets.read(dataset), SearchNetwork(networks.read(network)[0]).to(device)
     indices = _random_images(data, job.images, "figure2.images")
 
     statistics = stage_statistics.of_recipe(net, data, job.recipe, job.layer) if job.recipe.independent else None
@@ -74,16 +75,17 @@ def diversity(
 ) -> None:
     """Figure 3: `runs` independent searches of each image; N_eff of the best candidates of the first r runs, by block.
 
-    statistics: those of the recipe, which all runs share; None with R3 `batch`. A run searches all layers; its candidate of a block counts if the correct class's probability at the end of that
-    block's evolution exceeds `probability`. CSV: block, runs, mean and std over the n images with a candidate that
+    statistics: those of the recipe, which all runs share; None with R3 `batch`. A run searches all layers; its
+    candidate of a block counts if the correct class's probability at the end of that block's evolution exceeds
+    `probability`. CSV: block, runs, mean and std over the n images with a candidate that
     counts, probability, accepted (share of candidates that count).
     """
     inputs = [dataset, network, *([statistics] if statistics else [])]
     if cache.up_to_date(job, out, *inputs):
         return
-    data, net = datasets.read(dataset), stage_network.read(network)[0].to(device)
+    data, net = datasets.read(dataset), SearchNetwork(networks.read(network)[0]).to(device)
     indices = _random_images(data, job.images, "figure3.images")
-    given = read_statistics(job.recipe, statistics, device)
+    given = read_statistics(net, job.recipe, statistics)
     key = cache.key(job, *inputs, backend=backend(net, job.recipe, path))
 
     def rest(done: int) -> Iterator[Arrays]:
@@ -91,8 +93,8 @@ def diversity(
         for run in range(first, job.runs):
             remaining = indices[start if run == first else 0 :]
             recipe = replace(job.recipe, seed=job.recipe.seed + run)
-            title = f"run {run + 1} of {job.runs}"
-            for result in search_images(net, data, remaining, recipe, given, path, title=title):
+            results = search_images(net, data, remaining, recipe, given, path, title=f"run {run + 1} of {job.runs}")
+            for result in results:
                 loss = {f"loss/{block}": result.history[block][:, -1].numpy() for block in BLOCKS}
                 yield {block: result.targets[block].half().numpy() for block in BLOCKS} | loss
 

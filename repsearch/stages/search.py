@@ -22,10 +22,9 @@ from repsearch.search.network import SearchNetwork
 from repsearch.search.recipe import SEARCH_LAYERS, Recipe
 from repsearch.search.statistics import Statistics
 from repsearch.stages import cache
-from repsearch.stages import network as stage_network
-from repsearch.stages import statistics as stage_statistics
 from repsearch.stages.batches import batch_images, in_batches, one_ahead
-from repsearch.storage import shards
+from repsearch.storage import networks, shards
+from repsearch.storage import statistics as storage
 from repsearch.storage.files import digest
 from repsearch.storage.resume import Arrays, Resume, forget
 
@@ -53,15 +52,15 @@ def make(
     data = datasets.read(dataset)
     if not 0 <= job.start < job.stop <= len(data.images):
         raise UserError(f"images {job.start} … {job.stop} are not among the {len(data.images)} of {dataset}")
-    net, network_digest = stage_network.read(network)
-    net, indices = net.to(device), np.arange(job.start, job.stop)
-    given = read_statistics(job.recipe, statistics, device)
+    weights, network_digest = networks.read(network)
+    net, indices = SearchNetwork(weights).to(device), np.arange(job.start, job.stop)
+    given = read_statistics(net, job.recipe, statistics)
     computed_by = backend(net, job.recipe, path)
     key = cache.key(job, *inputs, backend=computed_by)
 
     def rest(done: int) -> Iterator[Arrays]:
-        title = f"search {job.start}–{job.stop}"
-        results = search_images(net, data, indices[done:], job.recipe, given, path, title=title)
+        remaining = indices[done:]
+        results = search_images(net, data, remaining, job.recipe, given, path, title=f"search {job.start}–{job.stop}")
         return map(_arrays, one_ahead(results) if device.type == "cuda" else results)
 
     searched = Resume(out, {**key, **computing_on(device)}).rows(rest)
@@ -126,13 +125,16 @@ def over_images(
     return in_batches(len(indices), size, batch, title=title, smallest=size)
 
 
-def read_statistics(recipe: Recipe, path: Path | None, device: torch.device) -> Statistics | None:
-    """A recipe's statistics on the device; None with R3 `batch`. Raises UserError where they are needed and missing."""
+def read_statistics(network: SearchNetwork, recipe: Recipe, path: Path | None) -> Statistics | None:
+    """A recipe's statistics on the network's device; None with R3 `batch`.
+
+    Raises UserError where they are needed and missing.
+    """
     if not recipe.independent:
         return None
     if path is None:
         raise UserError(f"--statistics must be given for a recipe with batch_norm: {recipe.batch_norm}")
-    return stage_statistics.read(path).to(device)
+    return storage.read(path, network.shape.width, recipe).to(network.device)
 
 
 def backend(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> str:

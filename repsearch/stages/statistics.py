@@ -1,4 +1,4 @@
-"""Stage: the BatchNorm statistics of a recipe's search (R3); read them back."""
+"""Stage: the BatchNorm statistics of a recipe's search (R3)."""
 
 import logging
 from pathlib import Path
@@ -7,35 +7,32 @@ import numpy as np
 import torch
 
 from repsearch.data import prepared as datasets
-from repsearch.data.arrays import check_members, open_npz
 from repsearch.data.prepared import Prepared
 from repsearch.errors import UserError
 from repsearch.jobs import StatisticsJob
 from repsearch.search.calibration import calibrate
 from repsearch.search.network import SearchNetwork
-from repsearch.search.recipe import BLOCKS, Recipe
+from repsearch.search.recipe import Recipe
 from repsearch.search.statistics import Statistics
 from repsearch.stages import cache
-from repsearch.stages import network as stage_network
-from repsearch.storage.files import REMEDY, atomic, file_digest
-from repsearch.storage.manifest import verify, write_manifest
+from repsearch.storage import networks
+from repsearch.storage import statistics as storage
+from repsearch.storage.files import atomic, file_digest
+from repsearch.storage.manifest import write_manifest
 
 log = logging.getLogger(__name__)
-
-NAMES = [f"{kind}_{block}" for kind in ("opening", "scoring") for block in BLOCKS]
 
 
 def make(job: StatisticsJob, dataset: Path, network: Path, out: Path, device: torch.device) -> None:
     """Take the statistics from the first training images and write them (npz), with their manifest."""
     if cache.up_to_date(job, out, dataset, network):
         return
-    net = stage_network.read(network)[0].to(device)
-    statistics = of_recipe(net, datasets.read(dataset), job.recipe).to("cpu")
-    tables = [table.numpy() for kind in (statistics.openings, statistics.scorings) for _, table in sorted(kind.items())]
-    if not all(np.isfinite(table).all() for table in tables):
+    net = SearchNetwork(networks.read(network)[0]).to(device)
+    arrays = storage.arrays(of_recipe(net, datasets.read(dataset), job.recipe))
+    if not all(np.isfinite(table).all() for table in arrays.values()):
         raise UserError("the search of the calibration images gave statistics that are not finite: check the recipe")
     with atomic(out) as temporary, temporary.open("wb") as opened:
-        np.savez(opened, **dict(zip(NAMES, tables, strict=True)))
+        np.savez(opened, allow_pickle=False, **arrays)
     write_manifest(cache.manifest_path(job, out), cache.key(job, dataset, network), [out], {"sha256": file_digest(out)})
 
 
@@ -54,17 +51,3 @@ def of_recipe(network: SearchNetwork, data: Prepared, recipe: Recipe, layer: int
         raise UserError(f"the GPU's memory does not hold {len(chosen)} calibration images: {hint}") from None
     log.info("statistics (%s) of %d images", recipe.batch_norm, len(chosen))
     return statistics
-
-
-def read(path: Path) -> Statistics:
-    """Raises UserError where the file is missing, damaged or not what its manifest says."""
-    verify(path.with_suffix(".json"))
-    with open_npz(path) as archive, np.load(path, allow_pickle=False) as arrays:
-        check_members(path, archive, NAMES)
-        tables = {name: torch.from_numpy(arrays[name]) for name in NAMES}
-    if not all(table.dtype == torch.float32 and table.isfinite().all() for table in tables.values()):
-        raise UserError(f"{path} does not hold the statistics of a search: {REMEDY}")
-    openings, scorings = (
-        {layer: tables[f"{kind}_{block}"] for layer, block in enumerate(BLOCKS)} for kind in ("opening", "scoring")
-    )
-    return Statistics(openings, scorings)

@@ -22,6 +22,7 @@ from repsearch.network import Network, Shape, whitening_filters
 from repsearch.progress import bar
 from repsearch.search.recipe import SEARCH_LAYERS
 from repsearch.stages import cache
+from repsearch.storage import networks
 from repsearch.storage.files import atomic, digest, write_csv
 from repsearch.storage.manifest import read_manifest, write_manifest
 from repsearch.storage.resume import Resume, forget
@@ -29,19 +30,23 @@ from repsearch.storage.targets import read_all
 
 log = logging.getLogger(__name__)
 
+FRESH = 2**32  # added to a run's seed: search networks have seeds below, so that none begins as one of them (R19)
+
 
 def make(
     job: TrainJob, dataset: Path, network: Path | None, manifests: Sequence[Path], out: Path, device: torch.device
 ) -> None:
     """Train and write `epochs.csv`, `weights.pt` and `summary.json` into the folder `out`, the summary last.
 
-    network: the search network that the targets must come from. manifests: of all shards, for a run with targets, whose
-    trace has the cosine distance to them and collision entropies on the validation set, per epoch. A run that was cut
-    short resumes from its last saved epoch. Raises UserError for targets of other settings and a loss that diverges.
+    network: the search network that the targets must come from, and that the run starts from if R19 says so.
+    manifests: of all shards, for a run with targets, whose trace has the cosine distance to them and collision
+    entropies on the validation set, per epoch. A run that was cut short resumes from its last saved epoch. Raises
+    UserError for targets of other settings and a loss that diverges.
     """
-    if cache.up_to_date(job, out, dataset, *manifests):
+    inputs = cache.input_files(job, dataset, network, manifests)
+    if cache.up_to_date(job, out, *inputs):
         return
-    key = cache.key(job, dataset, *manifests)
+    key = cache.key(job, *inputs)
     data = datasets.read(dataset)
     targets: dict[str, NDArray[np.float16]] = {}
     searched_by: list[str] = []
@@ -56,7 +61,7 @@ def make(
     images = torch.from_numpy(data.normalised(data.images[data.train]))
     channels, size, _ = data.manifest["shape"]
     shape = Shape(channels, size, data.classes, job.width, 2 * job.depth, job.head_bias, job.head_init)
-    model = Network(shape, whitening_filters(images, seed=job.seed), job.seed)
+    model = _start(job, shape, images, network)
     test_images = torch.from_numpy(data.normalised(data.test_images))
     test = Split(_channels_last(test_images, device), torch.from_numpy(data.test_labels).to(device), {})
     training, validation = (_split(data, indices, targets, device) for indices in (data.train, data.validation))
@@ -94,6 +99,19 @@ def make(
     forget(out)
     scores = result.validation_accuracy, result.epoch_chosen, result.test_accuracy
     log.info("validation %.4f (epoch %d), test %.4f", *scores)
+
+
+def _start(job: TrainJob, shape: Shape, images: Tensor, network: Path | None) -> Network:
+    """R19: the network as it is before the first epoch."""
+    if job.training.start == "fresh":
+        seed = FRESH + job.seed
+        return Network(shape, whitening_filters(images, seed=seed), seed)
+    if network is None:
+        raise UserError("training.start: 'search' needs the search network (--network)")
+    searching = networks.read(network)[0]
+    if searching.shape != shape:
+        raise UserError(f"{network} is not of the run's shape: training.start: 'search' needs depth 1")
+    return searching.requires_grad_(True).train()
 
 
 def _split(

@@ -41,7 +41,7 @@ TINY: dict[str, Any] = {
     "device": "cpu",
     "shard_images": 30,
     "seeds": 1,
-    "network": {"width": 4, "calibration_images": 30},
+    "network": {"width": 4},
     "datasets": {name: DATA for name in ("mnist", "cifar10", "cifar100")},
     "recipes": {
         "paper": {"population": 6, "parents": 2, "explorers": 2, "layers": LAYERS},
@@ -61,7 +61,7 @@ TINY: dict[str, Any] = {
 TINY_DEMO: dict[str, Any] = {  # also of what the documentation makes of its data set
     "shard_images": 30,
     "seeds": 1,
-    "network": {"width": 4, "calibration_images": 30},
+    "network": {"width": 4},
     "datasets": {"digits": {"images": 60, "test_images": 40, "validation_images": 20}},
     "recipes": {"demo": {"population": 6, "parents": 2, "explorers": 2, "layers": LAYERS}},
     "training": {"epochs": 2},

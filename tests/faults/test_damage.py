@@ -15,7 +15,7 @@ from repsearch.errors import UserError
 from repsearch.jobs import PrepareJob
 from repsearch.stages import dataset as stage_dataset
 from repsearch.stages import network as stage_network
-from repsearch.storage import targets
+from repsearch.storage import networks, targets
 from repsearch.storage.manifest import verify
 from tests.faults import tally
 from tests.faults.made import NETWORK
@@ -93,7 +93,7 @@ def test_each_field_of_each_manifest_altered(tmp_path: Path) -> None:
     written(tmp_path)
     readers = {
         "digits": lambda: datasets.read(tmp_path / "digits.npz"),
-        "network": lambda: stage_network.read(tmp_path / "network.pt"),
+        "network": lambda: networks.read(tmp_path / "network.pt"),
         "whole": lambda: targets.read(*targets.paths(tmp_path / "whole.json")),
     }
     for name, read in readers.items():

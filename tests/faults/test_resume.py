@@ -229,7 +229,8 @@ def test_probes_resume_too(
         return (folder / name).read_bytes()
 
     def diversity(name: str) -> bytes:
-        stage_probes.diversity(DiversityJob(recipe, 25, 3, 0.0), *inputs, folder / name, CPU)
+        job = DiversityJob(recipe, 25, 3, 0.0)
+        stage_probes.diversity(job, *inputs, made.statistics(folder, recipe), folder / name, CPU)
         return (folder / name).read_bytes()
 
     kind = recipe.batch_norm

@@ -21,7 +21,7 @@ from repsearch.jobs import PrepareJob
 from repsearch.stages import dataset as stage_dataset
 from repsearch.stages import network as stage_network
 from repsearch.storage import shards as shard_files
-from repsearch.storage import targets
+from repsearch.storage import networks, targets
 from repsearch.storage.files import digest
 from repsearch.storage.manifest import write_manifest
 from tests.faults.judge import judge, mutated
@@ -241,10 +241,10 @@ def test_mutated_networks(count: int, tmp_path: Path) -> None:
     def work(content: bytes) -> Any:
         out.write_bytes(content)
         write_manifest(out.with_suffix(".json"), {}, [out], {"sha256": "abc"})
-        return stage_network.read(out)[0]
+        return networks.read(out)[0]
 
     def right(_: bytes, network: Any) -> None:
         images = torch.zeros(2, 1, 28, 28)
-        assert network.logits(network.first_map(images[:, None], frozen=True), 0, frozen=True).shape == (2, 1, 10)
+        assert network(images).logits.shape == (2, 10)
 
     judge(files(), work, right, r"net\.(pt|json)", tmp_path)

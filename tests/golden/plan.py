@@ -25,10 +25,11 @@ def jobs(plan: Plan) -> Iterator[tuple[str, tuple[object, ...], object]]:
         {targets.dataset for targets in plan.all_targets()} | {run.dataset for run in plan.all_runs()}
     ):
         yield "prepare", (dataset,), plan.prepare(dataset)
-    networks = {(targets.dataset, plan.calibration(targets.recipe)) for targets in plan.all_targets()}
-    for dataset, calibration in sorted(networks):
-        yield "network", (dataset, calibration), plan.network(dataset, calibration)
+    for dataset in sorted({targets.dataset for targets in plan.all_targets()}):
+        yield "network", (dataset,), plan.network(dataset)
     for targets in plan.all_targets():
+        if plan.has_statistics(targets.recipe):
+            yield "statistics", targets, plan.statistics(*targets)
         for shard in plan.shards(targets.dataset):
             yield "search", (*targets, shard), plan.search(*targets, shard)
     for run in plan.all_runs():

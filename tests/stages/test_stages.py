@@ -19,23 +19,25 @@ import torch
 from repsearch import devices, metrics
 from repsearch.data import prepared as datasets
 from repsearch.errors import UserError
-from repsearch.jobs import DescribeJob, NetworkJob, PrepareJob, SearchJob, TrainJob, to_json
+from repsearch.jobs import DescribeJob, NetworkJob, PrepareJob, SearchJob, StatisticsJob, TrainJob, to_json
 from repsearch.learning import precision
 from repsearch.learning.settings import Training, Variant
 from repsearch.network import Shape
-from repsearch.search.recipe import SEARCH_LAYERS, Calibration, Layer, Recipe
+from repsearch.search.recipe import SEARCH_LAYERS, Layer, Recipe
 from repsearch.stages import batches, probes
 from repsearch.stages import dataset as stage_dataset
 from repsearch.stages import network as stage_network
 from repsearch.stages import search as stage_search
+from repsearch.stages import statistics as stage_statistics
 from repsearch.stages import targets as stage_targets
 from repsearch.stages import train as stage_train
-from repsearch.storage import targets
+from repsearch.storage import networks, targets
+from repsearch.storage.files import digest
 from repsearch.storage.manifest import read_manifest
 
 LAYER = Layer(generations=2, alpha=0.3, boost=2.0, blur=1)
 RECIPE = Recipe(layers=(LAYER, LAYER, LAYER, LAYER), population=8, parents=2, explorers=3)
-NETWORK = NetworkJob(width=8, seed=0, head_bias=False, calibration=Calibration(30, 0.3, (1, 1)))
+NETWORK = NetworkJob(width=8, seed=0, head_bias=False, head_init="default")
 CPU = torch.device("cpu")
 
 
@@ -51,7 +53,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _search(folder: Path, start: int, stop: int, name: str, recipe: Recipe = RECIPE) -> Path:
     store = folder / f"{name}.zarr.zip"
-    stage_search.make(SearchJob(recipe, start, stop), folder / "d.npz", folder / "n.pt", store, CPU)
+    statistics = folder / f"{digest(recipe.to_dict())}.npz"
+    stage_statistics.make(StatisticsJob(recipe), folder / "d.npz", folder / "n.pt", statistics, CPU)
+    stage_search.make(SearchJob(recipe, start, stop), folder / "d.npz", folder / "n.pt", statistics, store, CPU)
     return folder / f"{name}.json"
 
 
@@ -95,7 +99,7 @@ def _run(learns: str, recipe: Recipe | None, **training: float) -> TrainJob:
         dataset="digits", augmentation="plain", flip=False, pad=0, variant_name=learns,
         variant=Variant("labels") if learns == "labels" else Variant("targets", (0, 1, 2)), depth=1,
         recipe_name="none" if recipe is None else "tiny", recipe=recipe, seed=0, width=8, head_bias=False,
-        training=Training(epochs=2, batch=10, **training),  # type: ignore[arg-type]
+        head_init="default", training=Training(epochs=2, batch=10, **training),  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -163,6 +167,7 @@ def test_a_shard_that_is_up_to_date_needs_no_torch(made: Path) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "repsearch", "search"]
     command += ["--settings", to_json(SearchJob(RECIPE, 0, 40)), "--out", str(made / "whole.zarr.zip")]
     command += ["--dataset", str(made / "d.npz"), "--network", str(made / "n.pt")]
+    command += ["--statistics", str(made / f"{digest(RECIPE.to_dict())}.npz")]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0 and not re.search(r"\| +torch\n", run.stderr), run.stderr[-1000:]
     assert "whole.zarr.zip is up to date" in run.stderr
@@ -198,7 +203,7 @@ def test_a_damaged_search_network_is_refused(made: Path, tmp_path: Path) -> None
         (tmp_path / name).write_bytes((made / name).read_bytes())
     (tmp_path / "n.pt").write_bytes(b"x" + (made / "n.pt").read_bytes())
     with pytest.raises(UserError, match=r"n\.pt is missing or not what .*n\.json says"):
-        stage_network.read(tmp_path / "n.pt")
+        networks.read(tmp_path / "n.pt")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -320,4 +325,4 @@ def test_the_batch_follows_free_memory_except_where_it_is_part_of_the_result(mon
     mixed = replace(RECIPE, batch_norm="batch")
     monkeypatch.setattr(stage_search, "in_batches", lambda count, size, *_, **options: (size, options["smallest"]))
     size, smallest = stage_search.over_images(network, None, np.arange(3), mixed, "auto", print, title="")  # type: ignore
-    assert size == smallest == stage_search.BATCH_NUMBERS // (8 * 256 * 15 * 15) > 1
+    assert size == smallest == mixed.statistics_images > 1

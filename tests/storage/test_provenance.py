@@ -16,6 +16,7 @@ FIGURES = "figure2 figure3 figure4 figure5 figure6 figure7"
 VERSIONS = {  # name → stage and backend of the search
     "dataset": ("stages.dataset", "dense"),
     "network": ("stages.network", "dense"),
+    "statistics": ("stages.statistics", "dense"),
     "search": ("stages.search", "dense"),
     "search-cpu": ("stages.search", "cpu"),
     "search-gpu": ("stages.search", "gpu"),
@@ -29,26 +30,30 @@ VERSIONS = {  # name → stage and backend of the search
 }
 PROBES = "probes probes-cpu probes-gpu"
 SEARCH = f"search search-cpu search-gpu {PROBES}"
+EVOLUTION = f"statistics {SEARCH}"
 
 # Name of the edit: file, a text in it, what replaces the text, and the stages that must run again
 EDITS = {
     # What computes
-    "an operator": ("search/operators.py", "0.5 * (first + second)", "0.4 * (first + second)", f"network {SEARCH}"),
-    "BatchNorm": ("search/network.py", "EPSILON = 1e-5", "EPSILON = 2e-5", f"network {SEARCH}"),
-    "the algorithm": ("search/evolution.py", "0.5 * (op.class_std", "0.4 * (op.class_std", SEARCH),
-    "random numbers": ("search/randomness.py", "0x", "0x1", f"network {SEARCH}"),
+    "an operator": ("search/operators.py", "0.5 * (first + second)", "0.4 * (first + second)", EVOLUTION),
+    "BatchNorm": ("search/network.py", "EPSILON = 1e-5", "EPSILON = 2e-5", f"network {EVOLUTION}"),
+    "the algorithm": ("search/evolution.py", "0.5 * (op.class_std", "0.4 * (op.class_std", EVOLUTION),
+    "random numbers": ("search/randomness.py", "0x", "0x1", EVOLUTION),
     "a CPU kernel": ("search/cpu/lanes.py", "4.552063546725549e-05", "4.6e-05", "search-cpu probes-cpu"),
     "the CPU path": ("search/cpu/evolve.py", "np.float32", "np.float64", "search-cpu probes-cpu"),
     "the GELU of the GPU": ("search/gpu/math.py", "4.552063546725549e-05", "4.6e-05", "search-gpu probes-gpu"),
     "the opening on a GPU": ("search/gpu/opening.py", "tl.maximum(", "tl.minimum(", "search-gpu probes-gpu"),
     "a GPU kernel": ("search/gpu/kernels.py", "tl.load(", "tl.store(", "search-gpu probes-gpu"),
-    "whitening": ("network.py", "def whitening_filters(", "def _whitening_filters(", f"network {SEARCH} train"),
+    "whitening": ("network.py", "def whitening_filters(", "def _whitening_filters(", f"network {EVOLUTION} train"),
     "the reader of prepared data": (
-        "data/prepared.py", "np.float32(255)", "np.float32(256)", f"network {SEARCH} train",
+        "data/prepared.py", "np.float32(255)", "np.float32(256)", f"network {EVOLUTION} train",
     ),
-    "the layout of images": ("data/arrays.py", "(0, 3, 1, 2)", "(0, 3, 2, 1)", f"dataset network {SEARCH} train"),
+    "the layout of images": ("data/arrays.py", "(0, 3, 1, 2)", "(0, 3, 2, 1)", f"dataset network {EVOLUTION} train"),
     "a download": ("data/sources.py", "ATTEMPTS = 3", "ATTEMPTS = 4", "dataset"),
-    "images that share R3's statistics": ("stages/search.py", "= 2**23", "= 2**24", SEARCH),
+    "which images calibrate": ("stages/statistics.py", "[: recipe.statistics_images]", "[1:]", f"statistics {PROBES}"),
+    "the recording": ("search/calibration.py", "return recorder.statistics()", "return None", f"statistics {PROBES}"),
+    "the reader of statistics": ("storage/statistics.py", "\"opening\", \"scoring\"", "\"opening\", \"score\"", f"statistics {SEARCH}"),
+    "seeds of learning networks": ("stages/train.py", "FRESH = 2**32", "FRESH = 2**33", "train"),
     "statistics of a probe": ("stages/probes.py", "std(numbers, ddof=1)", "std(numbers, ddof=0)", PROBES),
     "the λ term": ("learning/objective.py", "kl_weight * head", "kl_weight * head / 2", "train"),
     "augmentation": ("learning/augment.py", "torch.rand", "torch.randn", "train"),

@@ -20,7 +20,7 @@ TINY: dict[str, Any] = {
     "device": "cpu",
     "shard_images": 30,
     "seeds": 1,
-    "network": {"width": 4, "calibration_images": 30},
+    "network": {"width": 4},
     "datasets": {
         "digits": {
             "source": "sklearn:digits",

@@ -151,20 +151,21 @@ def unchanged_stores(dataset, recipe):
 
 
 def train_inputs(dataset, augmentation, variant, recipe, depth, seed):
-    """A run that learns from targets, or is compared with them, waits for all shards; others need the data alone."""
-    if recipe == NO_RECIPE:
+    """A run that learns from targets, or is compared with them, waits for all shards; others need the data alone, or
+    the search network that they start from (R19)."""
+    searched = recipe != NO_RECIPE
+    if not searched and not PLAN.starts_from_search(dataset, variant):
         return {}
-    network = NETWORK.format(dataset=dataset)
-    files = {"network": f"{network}.json", "manifests": manifests(dataset, recipe)}
-    return {**files, "stores": unchanged_stores(dataset, recipe)}
+    network = {"network": f"{NETWORK}.json".format(dataset=dataset)}
+    targets = {"manifests": manifests(dataset, recipe), "stores": unchanged_stores(dataset, recipe)} if searched else {}
+    return {**network, **targets}
 
 
 def target_options(wildcards, input):
-    """The options of `repsearch train` for a run's targets; none for a run that has no recipe."""
-    if wildcards.recipe == NO_RECIPE:
-        return ""
-    network = input.network.removesuffix(".json") + ".pt"
-    return shlex.join([f"--network={network}", *(f"--targets={manifest}" for manifest in input.manifests)])
+    """The options of `repsearch train` for a run's search network and targets, as far as it has any."""
+    networks = [f"--network={input.network.removesuffix('.json')}.pt"] if hasattr(input, "network") else []
+    targets = [f"--targets={manifest}" for manifest in input.manifests] if hasattr(input, "manifests") else []
+    return shlex.join([*networks, *targets])
 
 
 def summaries(runs):

@@ -75,7 +75,7 @@ class Channel:
         positions, n = side * side, recipe.explorers + recipe.refiners
         self.tail, self.recipe, self.settings = tail, recipe, settings
         self.batch, self.parents, self.channels, self.side, self.count = batch, k, channels, side, n
-        self.residues = 2 ** tail.blocks  # R: the later blocks max-pool R × R positions
+        self.residues = 2**tail.blocks  # R: the later blocks max-pool R × R positions
         self.cells = (side // self.residues) ** 2
         self.padded = max(4, triton.next_power_of_2(side))  # T
         # Channels of a square tile.

@@ -73,7 +73,7 @@ class Element:
         positions, n, slots = side * side, recipe.explorers + recipe.refiners, 2 * k + recipe.explorers
         self.tail, self.recipe, self.settings = tail, recipe, settings
         self.batch, self.parents, self.channels, self.side, self.count, self.slots = batch, k, channels, side, n, slots
-        self.residues = 2 ** tail.blocks  # R: the later blocks max-pool R × R positions
+        self.residues = 2**tail.blocks  # R: the later blocks max-pool R × R positions
         self.cells = (side // self.residues) ** 2
         windows = max(1, self.residues // 2) ** 2
         half = MATES_DTYPE or mates_dtype(recipe, layer, channels * positions, channels)
