@@ -106,13 +106,15 @@ from repsearch.bench import report, training
 from repsearch.learning import augment, objective, training
 from repsearch.network import Shape
 from repsearch.search import reference
+from repsearch.search.calibration import calibrate
 from repsearch.search.evolution import search
-from repsearch.search.recipe import Calibration, Layer, Recipe
-from repsearch.search.statistics import initialise
+from repsearch.search.network import initialise
+from repsearch.search.recipe import Layer, Recipe
 images, labels = torch.randn(4, 1, 12, 12), torch.arange(4) % 2
 recipe = Recipe((Layer(1, 0.3, 1.0, 1),) * 4, population=4, parents=2, explorers=1)
-network = initialise(Shape(1, 12, 2, 4), images, 0, Calibration(4, 0.3, (1, 1)))
-print(float(search(network, images, labels, recipe, torch.arange(4)).final.mean()))
+network = initialise(Shape(1, 12, 2, 4), images, 0)
+statistics = calibrate(network, images, labels, recipe, torch.arange(4))
+print(float(search(network, images, labels, recipe, torch.arange(4), statistics).final.mean()))
 """
 
 

@@ -25,7 +25,7 @@ def calibrate(
     alone (`evolution.search_one_layer`) they are for. Raises ValueError for arguments that don't fit together or a
     recipe that has no statistics beforehand (`batch_norm: batch`).
     """
-    check(network, images, labels, indices)
+    check(network, images, labels, indices, layer or 0)
     if not recipe.independent:
         raise ValueError(f"a recipe with batch_norm {recipe.batch_norm!r} has no statistics before its search")
     if recipe.batch_norm != "trajectory":

@@ -87,19 +87,17 @@ def search_one_layer(
 ) -> Tensor:
     """Figure 2 (§3.2): evolve H⁽ℓ⁾ alone, starting from noisy inputs that are propagated to block ℓ.
 
-    layer: 0, 1 or 2; statistics: of this layer's search; the others and the errors are those of `search`.
-    Returns [B, generations + 1]: cross-entropy of the best candidate after 0, 1, … generations.
+    layer: 0, 1 or 2. statistics: of this layer's search. The others and the errors are those of `search`. Returns
+    [B, generations + 1]: cross-entropy of the best candidate after 0, 1, … generations.
     """
-    check(network, images, labels, indices)
-    if layer not in range(len(BLOCKS)):
-        raise ValueError(f"layer must be from 0 to {len(BLOCKS) - 1}, not {layer}")
+    check(network, images, labels, indices, layer)
     _check_statistics(network, recipe, statistics, range(layer, layer + 1))
     evolution = Evolution(network, labels, recipe, indices, statistics or Recorder(), path)
     return evolution.evolve(*evolution.open(images, layer), layer)[1]
 
 
-def check(network: SearchNetwork, images: Tensor, labels: Tensor, indices: Tensor) -> None:
-    """Raises ValueError, naming the argument, where images, labels and indices don't fit the network and each other."""
+def check(network: SearchNetwork, images: Tensor, labels: Tensor, indices: Tensor, layer: int = 0) -> None:
+    """Raises ValueError, naming the argument, where a search's arguments don't fit the network and each other."""
     shape, weight = network.shape, network.network.head.weight
     size = [shape.channels, shape.size, shape.size]
     if list(images.shape[1:]) != size or not len(images):
@@ -116,28 +114,37 @@ def check(network: SearchNetwork, images: Tensor, labels: Tensor, indices: Tenso
         low, high = int(numbers.min()), int(numbers.max())
         if low < 0 or high >= limit:
             raise ValueError(f"{name} must be from 0 to {limit - 1}, not {low if low < 0 else high}")
+    if layer not in range(len(BLOCKS)):
+        raise ValueError(f"layer must be from 0 to {len(BLOCKS) - 1}, not {layer}")
 
 
 def _check_statistics(network: SearchNetwork, recipe: Recipe, statistics: Statistics | None, layers: range) -> None:
-    """Raises ValueError where a recipe's statistics are missing, or are not of the network's or the recipe's shape."""
-    if recipe.independent != (statistics is not None):
-        wanted = "repsearch.search.calibration.calibrate makes them" if recipe.independent else "the batch has its own"
-        raise ValueError(
-            f"statistics must {'' if recipe.independent else 'not '}be given for {recipe.batch_norm!r}: {wanted}"
-        )
-    if statistics is None:
+    """Raises ValueError where a recipe's statistics are missing, or belong to another network, recipe or search."""
+    remedy = "repsearch.search.calibration.calibrate makes those of this network, recipe and search"
+    stated = f"batch_norm {recipe.batch_norm!r}"
+    if not recipe.independent:
+        if statistics is not None:
+            raise ValueError(f"statistics must be left out for {stated}, where they are those of the batch itself")
         return
+    if statistics is None:
+        raise ValueError(f"statistics must be given for {stated}: {remedy}")
+    openings, scorings = statistics.openings, statistics.scorings
+    alone = layers.start > 0 and recipe.reevaluates  # its openings are then of a first population, not of one candidate
+    if not (openings.keys() >= {*range(layers.stop)} and scorings.keys() >= {*layers}) or (alone and len(scorings) > 1):
+        given = ", ".join(BLOCKS[layer] for layer in sorted(scorings)) or "no block"
+        searched = "all blocks" if len(layers) > 1 else f"{BLOCKS[layers.start]} alone"
+        raise ValueError(f"statistics are those of a search of {given}, not of {searched}: {remedy}")
     per_block, width = network.shape.convolutions, network.shape.width
-    openings = range(layers.stop)
-    if set(statistics.openings) < set(openings) or set(statistics.scorings) < set(layers):
-        raise ValueError(f"statistics must be those of a search of {', '.join(BLOCKS[layer] for layer in layers)}")
-    for layer in openings:
-        if statistics.opening(layer).shape != (per_block, 2, width):
-            raise ValueError(f"statistics are not those of this network (width {width}, {per_block} per block)")
+    tables = [(f"to {BLOCKS[layer]}", openings[layer], [per_block, 2, width]) for layer in range(layers.stop)]
     for layer in layers:
-        rows, shape = len(statistics.scorings[layer]), (per_block * (len(BLOCKS) - 1 - layer), 2, width)
-        if statistics.scorings[layer].shape[1:] != shape or rows not in (1, recipe.layers[layer].generations + 1):
-            raise ValueError(f"statistics of {BLOCKS[layer]} are not those of this network and recipe")
+        rows = recipe.layers[layer].generations + 1 if recipe.reevaluates else 1
+        shape = [rows, per_block * (LOGITS - 1 - layer), 2, width]
+        tables.append((f"after {BLOCKS[layer]}", scorings[layer], shape))
+    for where, table, shape in tables:
+        if list(table.shape) != shape:
+            raise ValueError(f"statistics {where} are {list(table.shape)}, not {shape}, with {stated}: {remedy}")
+        if table.device != network.device:
+            raise ValueError(f"statistics must be on the network's device, {network.device}, not on {table.device}")
 
 
 class Evolution:

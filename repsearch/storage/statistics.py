@@ -33,11 +33,10 @@ def read(path: Path, width: int, recipe: Recipe) -> Statistics:
         {layer: tables[f"{kind}_{block}"] for layer, block in enumerate(BLOCKS)} for kind in ("opening", "scoring")
     )
     for layer, settings in enumerate(recipe.layers[: len(BLOCKS)]):
-        rows, later = len(scorings[layer]), 2 * (len(BLOCKS) - 1 - layer)
+        rows = settings.generations + 1 if recipe.reevaluates else 1
         if (
             openings[layer].shape != (2, 2, width)
-            or scorings[layer].shape != (rows, later, 2, width)
-            or rows not in (1, settings.generations + 1)
+            or scorings[layer].shape != (rows, 2 * (len(BLOCKS) - 1 - layer), 2, width)
             or not all(x.dtype == torch.float32 and x.isfinite().all() for x in (openings[layer], scorings[layer]))
         ):
             raise UserError(f"{path} does not hold the statistics of this search: {REMEDY}")

@@ -12,9 +12,10 @@ from repsearch.learning.augment import augment
 from repsearch.learning.settings import Training, Variant, defaults
 from repsearch.learning.training import Split, TrainingResult, fixed_batches, train, triangle
 from repsearch.network import Network, Shape, whitening_filters
+from repsearch.search.calibration import calibrate
 from repsearch.search.evolution import search
+from repsearch.search.network import initialise
 from repsearch.search.recipe import BLOCKS
-from repsearch.search.statistics import initialise
 from tests import small
 
 SIZE, WIDTH = 10, 8
@@ -34,8 +35,9 @@ def _images(count: int, seed: int) -> tuple[Tensor, Tensor]:
 def splits() -> list[Split]:
     """Training, validation and test; the first two with targets made by a short search."""
     made = [_images(count, seed) for seed, count in enumerate((48, 24, 24))]
-    net = initialise(Shape(1, SIZE, 2, WIDTH), made[0][0], 0, replace(small.UNSMOOTHED, images=48))
-    searched = [search(net, x, y, small.recipe(), torch.arange(len(x))).targets for x, y in made[:2]]
+    net, recipe = initialise(Shape(1, SIZE, 2, WIDTH), made[0][0], 0), small.recipe()
+    statistics = calibrate(net, *made[0], recipe, torch.arange(48))
+    searched = [search(net, x, y, recipe, torch.arange(len(x)), statistics).targets for x, y in made[:2]]
     return [Split(x, y, targets) for (x, y), targets in zip(made, [*searched, {}], strict=True)]
 
 

@@ -24,19 +24,27 @@ def say_each_line_again() -> None:
     backends._say.cache_clear()
 
 
-def targets(recipe: Recipe, path: backends.SearchPath = "auto") -> dict[str, torch.Tensor]:
-    return search(small.search_network(), IMAGES, LABELS, recipe, INDICES, path).targets
+def frozen(**changes: Any) -> Recipe:
+    return small.recipe(**{"batch_norm": "frozen", **changes})
+
+
+def targets(
+    recipe: Recipe, path: backends.SearchPath = "auto", calibrated_by: Recipe | None = None
+) -> dict[str, torch.Tensor]:
+    net = small.search_network()
+    statistics = small.statistics(net, calibrated_by or recipe)
+    return search(net, IMAGES, LABELS, recipe, INDICES, statistics, path).targets
 
 
 def test_the_path_is_chosen_by_what_it_can_do() -> None:
-    plain, shaken, recipe = small.search_network(), small.shaken(small.search_network()), small.recipe()
+    plain, shaken, recipe = small.search_network(), small.shaken(small.search_network()), frozen()
     assert backends.choose(plain, recipe, "auto") is not None
     assert backends.choose(plain, recipe, "dense") is None
     assert backends.choose(shaken, recipe, "auto") is None
     assert backends.choose(plain, small.recipe(batch_norm="batch"), "auto") is None
     with pytest.raises(UserError, match="convolutions are not identities"):
         backends.choose(shaken, recipe, "fused")
-    with pytest.raises(UserError, match="batch_norm: batch"):
+    with pytest.raises(UserError, match="its BatchNorm statistics"):
         backends.choose(plain, small.recipe(batch_norm="batch"), "fused")
     with pytest.raises(ValueError, match="path must be 'auto', 'dense', 'fused', not 'turbo'"):
         backends.choose(plain, recipe, "turbo")  # type: ignore[arg-type]
@@ -46,7 +54,7 @@ def test_the_log_names_the_path_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     readings: list[dict[str, Any]] = [{}, {"mutation": "element"}, {"crossover": "uniform"}]
     for reading in readings * 2:
-        targets(small.recipe(**reading))
+        targets(frozen(**reading))
     said = [record.message for record in caplog.records if record.name == backends.__name__]
     assert said == [
         "search path: fused (repsearch.search.cpu.channel)",
@@ -56,11 +64,11 @@ def test_the_log_names_the_path_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_uniform_crossover_gives_other_targets_in_every_block_and_no_fused_path() -> None:
-    mean, uniform = targets(small.recipe()), targets(small.recipe(crossover="uniform"))
+    mean, uniform = targets(frozen()), targets(frozen(crossover="uniform"))
     for name in SEARCH_LAYERS:
         assert not torch.allclose(mean[name], uniform[name], atol=1e-3), name
     with pytest.raises(UserError, match="does not know crossover 'uniform'"):
-        targets(small.recipe(crossover="uniform"), "fused")
+        targets(frozen(crossover="uniform"), "fused")
 
 
 OWN = '''
@@ -93,19 +101,20 @@ def test_operators_of_one_s_own(fields: list[str], tmp_path: Path, monkeypatch: 
     named = {field: f"own_operators:{FUNCTIONS[field]}" for field in fields}
     recipe = small.recipe(**named)
     net = small.search_network().to("cpu", torch.float64)
-    result = search(net, IMAGES.double(), LABELS, recipe, INDICES)
-    expected, *_ = Reference(net.network, net.statistics, LABELS, recipe, INDICES).search(IMAGES.double())
-    default = search(net, IMAGES.double(), LABELS, small.recipe(), INDICES)
+    statistics = small.statistics(net, recipe)  # a trajectory, which the operators make, too
+    result = search(net, IMAGES.double(), LABELS, recipe, INDICES, statistics)
+    expected, *_ = Reference(net.network, statistics, LABELS, recipe, INDICES).search(IMAGES.double())
+    default = search(net, IMAGES.double(), LABELS, small.recipe(), INDICES, statistics)
     for name in SEARCH_LAYERS:
         torch.testing.assert_close(result.targets[name], expected[name], rtol=0, atol=1e-9)
         assert not torch.allclose(result.targets[name], default.targets[name], atol=1e-3), name
     with pytest.raises(UserError, match=f"does not know {fields[0]} 'own_operators:{FUNCTIONS[fields[0]]}'"):
-        targets(recipe, "fused")
+        targets(frozen(**named), "fused")
 
 
 WRONG = {
     "normalisation": {
-        "lambda maps: maps[..., :1, :, :]": r"returned \[8, 1, 8, 8\] .*, not \[8, 6, 8, 8\]",
+        "lambda maps: maps[..., :1, :, :]": r"returned \[1, 1, 8, 8\] .*, not \[1, 6, 8, 8\]",
         "lambda maps: maps.double()": "returned .*float64, not .*float32, as a normalisation must",
         "lambda maps: None": "returned NoneType",
         "lambda maps, more: maps": "failed with TypeError: .*more",
@@ -134,7 +143,7 @@ def test_user_code_that_returns_the_wrong_thing_is_named(
     (tmp_path / f"{name}.py").write_text(f"f = {code}\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"^{name}:f {WRONG[field][code]}") as caught:
-        targets(small.recipe(**{field: f"{name}:f"}))
+        targets(frozen(**{field: f"{name}:f"}), calibrated_by=frozen())
     assert "\n" not in str(caught.value)
 
 
@@ -150,7 +159,7 @@ def test_code_of_one_s_own_runs_when_a_search_starts_and_not_before(
     ):
         recipe = small.recipe(mutation=name)
         with pytest.raises(UserError, match=message):
-            targets(recipe)
+            targets(recipe, calibrated_by=small.recipe())
 
 
 EDITS = {  # of each operator: a piece of its source, and what replaces it
@@ -178,7 +187,7 @@ def test_every_operator_has_an_edit() -> None:
 def test_an_edited_operator_is_refused_by_the_fused_path_or_changes_the_targets(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = small.recipe(**RECIPES.get(name, {}))
+    recipe = frozen(**RECIPES.get(name, {}))
     before = targets(recipe)
     source, (old, new) = inspect.getsource(inspect.unwrap(getattr(op, name))), EDITS[name]
     assert source.count(old) == 1

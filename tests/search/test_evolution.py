@@ -1,13 +1,16 @@
 """`search` against the literal pseudocode, and what must hold of any search."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
+from repsearch.search import evolution
 from repsearch.search import operators as op
 from repsearch.search.backends import SearchPath
 from repsearch.search.evolution import SearchResult, search, search_one_layer
@@ -21,6 +24,9 @@ READINGS = [
     {"mutation": "element"},
     {"smooth": "noise"},
     {"smooth": "noise", "mutation": "element", "count_padding": False},
+    {"batch_norm": "frozen"},
+    {"batch_norm": "frozen-unsmoothed"},
+    {"batch_norm": "frozen", "start": "population"},
     {"batch_norm": "batch"},
     {"batch_norm": "batch", "start": "population"},
     {"count_padding": False},
@@ -47,8 +53,9 @@ def test_search_is_the_papers_pseudocode(reading: dict, dense: bool) -> None:
     net = (small.shaken(net) if dense else net).to("cpu", torch.float64)
     images, labels, indices = small.images(2).double(), torch.tensor([1, 3]), torch.tensor([7, 40_000])
     recipe = small.recipe(**reading)
-    result = search(net, images, labels, recipe, indices)
-    _assert_equal(result, Reference(net.network, net.statistics, labels, recipe, indices).search(images), 1e-9)
+    statistics = small.statistics(net, recipe)
+    result = search(net, images, labels, recipe, indices, statistics)
+    _assert_equal(result, Reference(net.network, statistics, labels, recipe, indices).search(images), 1e-9)
 
 
 def _assert_equal(result: SearchResult, expected: tuple[dict, dict, Tensor], tolerance: float) -> None:
@@ -63,23 +70,31 @@ def _assert_equal(result: SearchResult, expected: tuple[dict, dict, Tensor], tol
 
 @pytest.mark.parametrize("reading", READINGS[1:], ids=str)
 def test_each_reading_changes_the_targets(net: SearchNetwork, reading: dict) -> None:
-    images, labels, indices = small.images(2), torch.tensor([1, 3]), torch.arange(2)
-    default, changed = (search(net, images, labels, small.recipe(**r), indices) for r in ({}, reading))
+    default, changed = (_run(net, [0, 1], r) for r in ({}, reading))
     assert not torch.allclose(default.targets["logits"], changed.targets["logits"])
 
 
 def _run(net: SearchNetwork, which: list[int], reading: dict) -> SearchResult:
-    members = torch.tensor(which)
-    return search(net, small.images(9)[members], small.labels(9)[members], small.recipe(**reading), 100 + members)
+    members, recipe = torch.tensor(which), small.recipe(**reading)
+    images, labels, statistics = small.images(9)[members], small.labels(9)[members], small.statistics(net, recipe)
+    return search(net, images, labels, recipe, 100 + members, statistics)
 
 
-FROZEN = [{}, {"mutation": "element"}, {"smooth": "noise"}, {"start": "population"}, {"count_padding": False}]
+INDEPENDENT = [
+    {},
+    {"mutation": "element"},
+    {"smooth": "noise"},
+    {"start": "population"},
+    {"count_padding": False},
+    {"batch_norm": "frozen"},
+    {"batch_norm": "frozen-unsmoothed", "mutation": "element"},
+]
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(
     which=st.lists(st.integers(0, 8), min_size=1, max_size=9, unique=True),
-    reading=st.sampled_from(FROZEN),
+    reading=st.sampled_from(INDEPENDENT),
     wide=st.booleans(),
 )
 def test_targets_do_not_depend_on_the_batch(which: list[int], reading: dict, wide: bool) -> None:
@@ -92,14 +107,15 @@ def test_targets_do_not_depend_on_the_batch(which: list[int], reading: dict, wid
     assert torch.equal(part.initial, together.initial[which])
 
 
+@pytest.mark.parametrize("batch_norm", ["trajectory", "frozen"])
 @pytest.mark.parametrize("dense", [False, True], ids=["identities", "dense"])
-def test_one_image_alone_is_searched_as_in_company(dense: bool) -> None:
+def test_one_image_alone_is_searched_as_in_company(dense: bool, batch_norm: str) -> None:
     """A convolution may round differently if its batch is one map (the untouched image, the best candidate)."""
     net = small.search_network()
     net = small.shaken(net) if dense else net
-    together = _run(net, list(range(9)), {})
+    together = _run(net, list(range(9)), {"batch_norm": batch_norm})
     for which in range(9):
-        part = _run(net, [which], {})
+        part = _run(net, [which], {"batch_norm": batch_norm})
         for name in SEARCH_LAYERS:
             assert torch.equal(part.targets[name][0], together.targets[name][which]), name
         assert torch.equal(part.initial[0], together.initial[which]), "initial"
@@ -110,35 +126,75 @@ def test_batch_statistics_do_depend_on_the_batch(net: SearchNetwork) -> None:
     assert not torch.equal(alone.targets["block0"][0], together.targets["block0"][0])
 
 
+@pytest.mark.parametrize("reading", [*INDEPENDENT, {"batch_norm": "batch"}], ids=str)
+def test_a_few_images_at_a_time_give_the_same_targets(reading: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = small.shaken(small.search_network())
+    before = _run(net, [0, 1, 2], reading)
+    monkeypatch.setitem(evolution.PART_NUMBERS, "cpu", 1)
+    after = _run(net, [0, 1, 2], reading)
+    for name in SEARCH_LAYERS:
+        assert torch.equal(after.targets[name], before.targets[name]), name
+        assert torch.equal(after.history[name], before.history[name]), name
+    assert torch.equal(after.initial, before.initial)
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"index": 1}])
 def test_seed_and_index_choose_the_random_numbers(net: SearchNetwork, change: dict) -> None:
-    images, labels = small.images(1), torch.tensor([2])
-    default = search(net, images, labels, small.recipe(), torch.tensor([0]))
-    changed = search(
-        net, images, labels, small.recipe(seed=change.get("seed", 0)), torch.tensor([change.get("index", 0)])
-    )
+    images, labels, statistics = small.images(1), torch.tensor([2]), small.statistics(net, small.recipe())
+    default = search(net, images, labels, small.recipe(), torch.tensor([0]), statistics)
+    recipe, indices = small.recipe(seed=change.get("seed", 0)), torch.tensor([change.get("index", 0)])
+    changed = search(net, images, labels, recipe, indices, statistics)
     assert not torch.equal(default.targets["block0"], changed.targets["block0"])
 
 
 @pytest.mark.parametrize("reading", READINGS, ids=str)
-def test_history_never_rises(net: SearchNetwork, reading: dict) -> None:
-    """Parents are retained, with their loss."""
-    result = _run(net, [0, 1, 2], reading)
-    recipe = small.recipe()
+def test_history_never_rises_where_the_statistics_stay(net: SearchNetwork, reading: dict) -> None:
+    """Parents are retained, with their loss. Where their statistics change (R3), so does their loss."""
+    result, recipe = _run(net, [0, 1, 2], reading), small.recipe(**reading)
     for layer, name in enumerate(SEARCH_LAYERS):
         assert result.history[name].shape == (3, recipe.layers[layer].generations + 1)
-        assert (result.history[name].diff(dim=1) <= 0).all(), name
+        if layer >= 2 or not recipe.reevaluates:  # no BatchNorm comes after block 2
+            assert (result.history[name].diff(dim=1) <= 0).all(), name
     assert (result.final < result.initial).all()
 
 
-def test_the_kept_logits_have_the_loss_that_history_ends_with(net: SearchNetwork) -> None:
-    result = _run(net, [0, 1, 2], {})
-    loss = torch.nn.functional.cross_entropy(result.targets["logits"], small.labels(3), reduction="none")
-    torch.testing.assert_close(result.final, loss)
-    for name in SEARCH_LAYERS[:2]:
-        layer = int(name[-1])
-        logits = net.logits(result.targets[name][:, None], layer, True)[:, 0]
-        loss = torch.nn.functional.cross_entropy(logits, small.labels(3), reduction="none")
+@pytest.mark.parametrize("dense", [False, True], ids=["identities", "dense"])
+@pytest.mark.parametrize("reading", [*INDEPENDENT, {"batch_norm": "batch"}], ids=str)
+def test_each_generation_is_scored_by_its_own_statistics(
+    reading: dict, dense: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parents included: history is the least loss of the whole population with that generation's statistics."""
+    net = small.search_network()
+    net = (small.shaken(net) if dense else net).to("cpu", torch.float64)
+    images, labels, recipe = small.images(4).double(), small.labels(4), small.recipe(**reading)
+    populations: list[tuple[Tensor, Tensor]] = []
+    select = op.select
+    monkeypatch.setattr(op, "select", lambda *given: populations.append(given[:2]) or select(*given))
+    statistics = small.statistics(net, recipe)
+    populations.clear()
+    history = search(net, images, labels, recipe, torch.arange(4), statistics, "dense").history
+    selected = iter(populations)
+    for layer, name in enumerate(SEARCH_LAYERS[:3]):
+        for generation in range(recipe.layers[layer].generations + 1):
+            population, loss = next(selected)
+            assert generation == 0 or population.shape[1] == recipe.population
+            moments = statistics.scoring(layer, generation) if statistics else []
+            logits = net.logits(population, layer, moments)
+            expected = -logits.log_softmax(-1)[torch.arange(4), :, labels]
+            torch.testing.assert_close(loss, expected, rtol=0, atol=1e-10)
+            torch.testing.assert_close(history[name][:, generation], expected.min(1).values, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("batch_norm", ["trajectory", "frozen"])
+def test_the_kept_targets_have_the_loss_that_history_ends_with(net: SearchNetwork, batch_norm: str) -> None:
+    result, recipe = _run(net, [0, 1, 2], {"batch_norm": batch_norm}), small.recipe(batch_norm=batch_norm)
+    statistics = small.statistics(net, recipe)
+    assert statistics is not None
+    torch.testing.assert_close(result.final, cross_entropy(result.targets["logits"], small.labels(3), reduction="none"))
+    for layer, name in enumerate(SEARCH_LAYERS[:3]):
+        last = statistics.scoring(layer, recipe.layers[layer].generations)
+        logits = net.logits(result.targets[name][:, None], layer, last)[:, 0]
+        loss = cross_entropy(logits, small.labels(3), reduction="none")
         torch.testing.assert_close(result.history[name][:, -1], loss)
 
 
@@ -151,41 +207,51 @@ def test_targets_have_the_paper_s_form(net: SearchNetwork) -> None:
         torch.testing.assert_close(targets[name].var((1, 2, 3), correction=0), torch.ones(3), rtol=0, atol=1e-3)
 
 
-def test_without_children_or_generations_the_best_of_the_start_is_kept(net: SearchNetwork) -> None:
+@pytest.mark.parametrize("batch_norm", ["trajectory", "frozen"])
+def test_without_children_or_generations_the_best_of_the_start_is_kept(net: SearchNetwork, batch_norm: str) -> None:
     none = tuple(replace(layer, generations=0) for layer in small.recipe().layers)
-    started = search(net, small.images(2), small.labels(2), small.recipe(layers=none), torch.arange(2))
-    childless = search(net, small.images(2), small.labels(2), small.recipe(parents=8, explorers=0), torch.arange(2))
+    started = _run(net, [0, 1], {"layers": none, "batch_norm": batch_norm})
+    childless = _run(net, [0, 1], {"parents": 8, "explorers": 0, "batch_norm": batch_norm})
     assert started.history["block0"].shape == (2, 1)
-    for name in SEARCH_LAYERS:
-        assert torch.equal(started.targets[name], childless.targets[name])
+    for name in SEARCH_LAYERS:  # a trajectory's rows differ by the rounding of sums in another order
+        tolerance = 0 if batch_norm == "frozen" else 1e-5
+        torch.testing.assert_close(started.targets[name], childless.targets[name], rtol=0, atol=tolerance)
 
 
+def _one_layer(net: SearchNetwork, layer: int, **changes: Any) -> Tensor:
+    recipe = small.recipe(**changes)
+    statistics = small.statistics(net, recipe, layer)
+    return search_one_layer(net, small.images(3), small.labels(3), recipe, torch.arange(3), layer, statistics)
+
+
+@pytest.mark.parametrize("batch_norm", ["trajectory", "frozen", "batch"])
 @pytest.mark.parametrize("layer", [0, 1, 2])
-def test_one_layer_runs_hold_their_shorter_runs(net: SearchNetwork, layer: int) -> None:
-    images, labels, indices = small.images(3), small.labels(3), torch.arange(3)
-
+def test_one_layer_runs_hold_their_shorter_runs(net: SearchNetwork, layer: int, batch_norm: str) -> None:
     def run(generations: int) -> Tensor:
-        layers = (Layer(generations, 0.3, 5.0, 2),) * 4
-        return search_one_layer(net, images, labels, small.recipe(layers=layers), indices, layer)
+        return _one_layer(net, layer, layers=(Layer(generations, 0.3, 5.0, 2),) * 4, batch_norm=batch_norm)
 
     longest = run(4)
     assert longest.shape == (3, 5)
-    assert (longest.diff(dim=1) <= 0).all()
+    assert batch_norm != "frozen" or (longest.diff(dim=1) <= 0).all()
     assert longest[:, -1].mean() < longest[:, 0].mean()
     for generations in range(4):
         assert torch.equal(run(generations), longest[:, : generations + 1])
 
 
-def test_one_layer_at_block_0_is_the_search_s_first_layer(net: SearchNetwork) -> None:
-    images, labels, indices = small.images(3), small.labels(3), torch.arange(3)
-    alone = search_one_layer(net, images, labels, small.recipe(), indices, 0)
-    assert torch.equal(alone, search(net, images, labels, small.recipe(), indices).history["block0"])
+@pytest.mark.parametrize("batch_norm", ["trajectory", "frozen", "batch"])
+def test_one_layer_at_block_0_is_the_search_s_first_layer(net: SearchNetwork, batch_norm: str) -> None:
+    recipe = small.recipe(batch_norm=batch_norm)
+    statistics = small.statistics(net, recipe)  # of the whole search
+    result = search(net, small.images(3), small.labels(3), recipe, torch.arange(3), statistics)
+    assert torch.equal(_one_layer(net, 0, batch_norm=batch_norm), result.history["block0"])
 
 
 def test_a_larger_population_s_start_holds_the_smaller_s(net: SearchNetwork) -> None:
-    """So that figure 2's curves over the population share their candidates: the start can only be better."""
-    images, labels, indices = small.images(3), small.labels(3), torch.arange(3)
-    starts = [search_one_layer(net, images, labels, small.recipe(population=n), indices, 1)[:, 0] for n in (6, 12, 24)]
+    """So that figure 2's curves over the population share their candidates: the start can only be better.
+
+    Scored by the same statistics, that is: a trajectory's first row is of as many candidates as there are.
+    """
+    starts = [_one_layer(net, 1, population=n, batch_norm="frozen")[:, 0] for n in (6, 12, 24)]
     assert (starts[0] >= starts[1]).all() and (starts[1] >= starts[2]).all()
 
 
@@ -216,11 +282,12 @@ def test_search_leaves_no_gradient_and_no_global_state(net: SearchNetwork) -> No
 def test_progress_is_reported(net: SearchNetwork, path: SearchPath) -> None:
     """After every generation (there are 3, 2, 2 and 2) on the dense path, after a block's last on the fused one."""
     reported: list[tuple[str, int, int]] = []
-    images, labels = small.images(2), small.labels(2)
-    search(net, images, labels, small.recipe(), torch.arange(2), path, lambda *report: reported.append(report))
+    images, labels, recipe = small.images(2), small.labels(2), small.recipe(batch_norm="frozen")
+    statistics = small.statistics(net, recipe)
+    search(net, images, labels, recipe, torch.arange(2), statistics, path, lambda *given: reported.append(given))
     every = [
         (name, generation, layer.generations)
-        for name, layer in zip(SEARCH_LAYERS, small.recipe().layers, strict=True)
+        for name, layer in zip(SEARCH_LAYERS, recipe.layers, strict=True)
         for generation in range(1, layer.generations + 1)
     ]
     assert reported == [(*x,) for x in every if path == "dense" or x[0] == "logits" or x[1] == x[2]]
@@ -249,6 +316,7 @@ def test_progress_is_reported(net: SearchNetwork, path: SearchPath) -> None:
 )
 def test_arguments_that_do_not_fit_are_refused(net: SearchNetwork, change: dict, message: str) -> None:
     good = {"images": small.images(2), "labels": small.labels(2), "indices": torch.arange(2), "recipe": small.recipe()}
+    good["statistics"] = small.statistics(net, good["recipe"])
     search(net, **good)
     with pytest.raises(ValueError, match=message):
         search(net, **{**good, **change})

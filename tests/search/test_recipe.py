@@ -1,8 +1,9 @@
 import math
+from typing import Any
 
 import pytest
 
-from repsearch.search.recipe import Calibration, Layer, Recipe, scaled_generations, scaled_population
+from repsearch.search.recipe import Layer, Recipe, scaled_generations, scaled_population
 
 LAYERS = (Layer(300, 0.3, 5.0, 5), Layer(100, 0.2, 3.0, 1), Layer(100, 0.1, 3.0, 1), Layer(10, 0.1, 1.0, 0))
 PAPER = Recipe(LAYERS)
@@ -58,7 +59,9 @@ def test_scaled_generations_leaves_out_what_was_left_out() -> None:
         ({"smoothing": "my.module:"}, "smoothing must be 'average' or your own"),
         ({"normalisation": 3}, "normalisation must be 'standard' or your own"),
         ({"smooth": "parents"}, "smooth must be 'child' or 'noise', not 'parents'"),
-        ({"batch_norm": "freezing"}, "batch_norm must be 'frozen' or 'frozen-unsmoothed' or 'batch'"),
+        ({"batch_norm": "freezing"}, "batch_norm must be 'trajectory' or 'frozen' or 'frozen-unsmoothed' or 'batch'"),
+        ({"statistics_images": 0}, "statistics_images must be finite and at least 1"),
+        ({"statistics_images": 12.5}, "statistics_images must be an integer"),
         ({"refine_from": "explorers"}, "refine_from must be"),
         ({"start": None}, "start must be"),
         ({"count_padding": 1}, "count_padding must be True or False, not 1"),
@@ -87,24 +90,10 @@ def test_plain_form_is_a_round_trip() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "field"),
-    [
-        ({"images": 0}, "images"),
-        ({"noise": -1.0}, "noise"),
-        ({"blur": (1, -1)}, "blur of block 1"),
-        ({"blur": (1,)}, "blur"),
-        ({"blur": (1.5, 0)}, "blur"),
-        ({"smoothing": "gauss"}, "smoothing"),
-    ],
+    ("batch_norm", "independent", "reevaluates"),
+    [("trajectory", True, True), ("frozen", True, False), ("frozen-unsmoothed", True, False), ("batch", False, True)],
 )
-def test_a_calibration_s_mistakes_are_named(changes: dict, field: str) -> None:
-    with pytest.raises(ValueError, match=f"{field} must be"):
-        Calibration(**{"images": 20, "noise": 0.3, "blur": (5, 1), **changes})
-
-
-def test_a_calibration_is_named_by_what_differs_between_recipes() -> None:
-    changes = {"count_padding": False, "smoothing": "my.filters:median", "normalisation": "own:unit"}
-    changed = Recipe(LAYERS, **changes).calibration(2000, 0.3)
-    assert PAPER.calibration(2000, 0.3).name == "blur-5-1"
-    assert (changed.smoothing, changed.normalisation) == ("my.filters:median", "own:unit")
-    assert changed.name == "blur-5-1-unpadded-smoothing-my.filters.median-normalisation-own.unit"
+def test_what_the_statistics_mean_for_a_search(batch_norm: Any, independent: bool, reevaluates: bool) -> None:
+    recipe = Recipe(LAYERS, batch_norm=batch_norm)
+    assert (recipe.independent, recipe.reevaluates) == (independent, reevaluates)
+    assert PAPER.batch_norm == "trajectory"
