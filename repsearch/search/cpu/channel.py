@@ -8,9 +8,9 @@ smoothed maps and covariances computed. The results are those of `evolve`, up to
 Where BatchNorm changes with the generation (R3 `trajectory`), parents are scored again with the children, from their
 largest values in each window of max-pooling, which are kept while they live.
 
-Memory per image: 18 MiB for block 0 of the paper's network and population (`evolve`: 41 MiB), 7 for block 1, 3 for
-block 2; most of it for the parents, as they are and smoothed once and twice. The first use compiles for about 20
-seconds of one core's time; the result is stored.
+Memory per image: 18 MiB for block 0 of the paper's network and population, 19 with `trajectory` (`evolve`: 41 MiB), 7
+for block 1, 3 for block 2; most of it for the parents, as they are and smoothed once and twice. The first use compiles
+for about 20 seconds of one core's time; the result is stored.
 """
 
 from concurrent.futures import ThreadPoolExecutor

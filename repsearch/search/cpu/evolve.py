@@ -9,7 +9,7 @@ child is
 (`noise`: the same without the S of the parents). The child's fitness needs only its mean, its variance and its
 max-pooled positions: normalisation is affine and increasing, so it commutes with max-pooling and is merged into the
 next BatchNorm. Refiners are not kept: one that is selected is made again, from the same random numbers. Where parents
-are scored again in every generation (R3 `trajectory`), their maps are kept, and every selected child's is made again.
+are scored again in every generation (R3 `trajectory`), their maps are kept, and that of every selected child is made.
 
 Channels are taken sixteen at a time (`kernels`). Of one block of channels after the other, all explorers are made, then
 all refiners: so a block of all mates stays in a core's second cache, and a child's block in its first.
@@ -94,11 +94,9 @@ def evolve(
     history = torch.empty(batch, plan.generations)
 
     def evolve_image(b: int) -> None:
-        maps = _to_blocks(parents[b].flatten(2).transpose(1, 2)).numpy()
-        found = np.empty((plan.blocks * side**2, LANES), np.float32)
-        _evolve(maps, loss[b].numpy(), int(labels[b]), int(indices[b]), plan, found, history[b].numpy())
-        positions = torch.from_numpy(found).view(plan.blocks, side * side, LANES)
-        best[b] = positions.transpose(1, 2).flatten(0, 1)[:channels].view(channels, side, side)
+        maps = _to_blocks(parents[b].flatten(2).transpose(1, 2))
+        found = _evolve(maps.numpy(), loss[b].numpy(), int(labels[b]), int(indices[b]), plan, history[b].numpy())
+        best[b] = maps[found].transpose(1, 2).flatten(0, 1)[:channels].view(channels, side, side)
 
     announce(_evolve)
     with ThreadPoolExecutor(min(batch, torch.get_num_threads())) as threads:
@@ -107,9 +105,9 @@ def evolve(
 
 
 def _to_blocks(x: Tensor) -> Tensor:
-    """[n, positions, C] → [blocks of 16 channels, n, positions, 16], filled up with zeros."""
+    """[n, positions, C] → a copy [n, blocks of 16 channels, positions, 16], filled up with zeros."""
     padded = torch.nn.functional.pad(x, (0, -x.shape[2] % LANES))
-    return padded.unflatten(2, (-1, LANES)).permute(2, 0, 1, 3).contiguous()
+    return padded.unflatten(2, (-1, LANES)).transpose(1, 2).clone(memory_format=torch.contiguous_format)
 
 
 def plan_for(tail: Tail, recipe: Recipe, layer: int, channels: int, side: int) -> Plan:
@@ -142,9 +140,9 @@ def plan_for(tail: Tail, recipe: Recipe, layer: int, channels: int, side: int) -
         _to_blocks(torch.ones(1, 1, channels)).view(-1, LANES).numpy(),
         np.array(used, np.int64),
         later_blocks,
-        _to_blocks(tail.norms.flatten(1, 3)).transpose(0, 1).flatten(1, 2).contiguous().numpy(),
+        _to_blocks(tail.norms.flatten(1, 3)).flatten(1, 2).numpy(),
         tail.reevaluate,
-        _to_blocks(tail.head).transpose(0, 1).flatten(1).contiguous().numpy(),
+        _to_blocks(tail.head).flatten(1).numpy(),
         (tail.bias if finite else torch.full_like(tail.bias, torch.nan)).numpy(),
         (recipe.seed & 0xFFFFFFFF, recipe.seed >> 32),
         layer,
@@ -152,9 +150,13 @@ def plan_for(tail: Tail, recipe: Recipe, layer: int, channels: int, side: int) -
 
 
 @compiled
-def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-untyped-def]
-    """One image. maps: [blocks, k, positions, 16]; loss: [k]. Fills best [blocks · positions, 16] and history."""
-    blocks, parents, positions, _ = maps.shape
+def _evolve(maps, loss, label, image, plan, history):  # type: ignore[no-untyped-def]
+    """One image. maps: [k, blocks, positions, 16], overwritten; loss: [k]. Fills history and returns the best's place.
+
+    A place of `maps` has a map before smoothing and after normalisation: one for each parent if parents are scored
+    again, else one for the best.
+    """
+    parents, blocks, positions, _ = maps.shape
     children = plan.explorers + plan.refiners
     rescored = parents if plan.reevaluate else 0  # how many parents every generation scores again
     kept = plan.explorers if plan.mate_explorers else 0  # the first children, which are mates
@@ -167,8 +169,6 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
     )
     size = plan.sides[0] ** 2
     pooled = _rows(max(plan.explorers, plan.refiners, parents) * blocks * size)
-    # Maps before smoothing and after normalisation, by place: of parents that are scored again, or of the best one.
-    normal = _rows(parents * blocks * positions) if plan.reevaluate else best
     features = _rows((children + rescored + 3) // 4 * 4 * blocks * plan.sides[-1] ** 2)
     features[:] = F(0)
     rows = features.reshape(-1, plan.head.shape[1])
@@ -186,10 +186,6 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
     scratch = _rows(positions)
     where[:parents] = np.arange(parents)
     _enter(maps, mates, plan)
-    for p in range(max(rescored, 1)):
-        for block in range(blocks):
-            row = (p * blocks + block) * positions
-            normal[row : row + positions] = maps[block, p]
 
     for generation in range(1, plan.generations + 1):
         time = U((plan.layer << 24) | generation)
@@ -209,7 +205,7 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
         _make(refiners, pairs, where[:0], scratch, U(image), time, mean, rate, pooled, mates, plan)
         _forward(refiners, mean, rate, pooled, features, norms, plan)
         for i in range(rescored * blocks):
-            kernels.max_pool(normal, i * positions, plan.side, pooled, i * size, plan.sides[0])
+            kernels.max_pool(maps.reshape(-1, LANES), i * positions, plan.side, pooled, i * size, plan.sides[0])
         _forward(old, mean, rate, pooled, features, norms, plan)
         kernels.head_logits(rows, plan.head, logits)
         _evaluate(logits, plan.bias, label, mean, rate, losses[parents:])
@@ -226,8 +222,7 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
             new, selected[0] = int(order[0] >= parents), order[0] - parents
             losses[:wanted] = losses[order[:wanted]]
         for r in range(new):
-            n, row = selected[r], places[r] * blocks * positions
-            out = normal[row : row + blocks * positions]
+            n, out = selected[r], maps[places[r]].reshape(-1, LANES)
             _make(numbers[n : n + 1], pairs, where[:0], out, U(image), time, mean, rate, pooled, mates, plan)
             kernels.normalise(out, mean[n], rate[n])
         if last:
@@ -244,9 +239,7 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
             to = slot_of[:again]
             _make(remade[:again], pairs, to, scratch, U(image), time, mean, rate, pooled, mates, plan)
         where[:parents] = chosen
-    if plan.reevaluate:
-        row = place_of[0] * blocks * positions
-        best[:] = normal[row : row + blocks * positions]
+    return place_of[0]
 
 
 @internal
@@ -270,12 +263,12 @@ def _next_free(taken):  # type: ignore[no-untyped-def]
 @internal
 def _enter(maps, mates, plan):  # type: ignore[no-untyped-def]
     """Makes mates of the first parents, in slots 0 to k - 1."""
-    blocks, parents, positions, _ = maps.shape
+    parents, blocks, positions, _ = maps.shape
     flat, slots = maps.reshape(-1, LANES), len(mates.scale)
     for block in range(blocks):
         for p in range(parents):
             row = (block * slots + p) * positions
-            kernels.copy(flat, (block * parents + p) * positions, mates.base, row, positions)
+            kernels.copy(flat, (p * blocks + block) * positions, mates.base, row, positions)
             store(mates.sigma, block * slots + p, root(kernels.variance(mates.base, row, 1, positions)))
             if plan.smooth_child:
                 kernels.smooth(mates.base, row, 1, plan.side, plan.passes, plan.edge)
