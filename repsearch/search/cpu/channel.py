@@ -5,12 +5,12 @@ and twice. `covariances` has its mean and variance from those of the parents, `t
 tiles of the parents' maps, `linear` the logits in the last block. A selected child is written; only then are its
 smoothed maps and covariances computed. The results are those of `evolve`, up to rounding.
 
-`_score` gets the BatchNorms of its generation as an argument; here all share one table. A parent could be scored
-anew as a child of one map, given a third slot for its map without smoothing.
+Where BatchNorm changes with the generation (R3 `trajectory`), parents are scored again with the children, from their
+largest values in each window of max-pooling, which are kept while they live.
 
-Memory per image: 18 MiB for block 0 of the paper's network and population (`evolve`: 41 MiB), 7 for block 1, 3 for
-block 2; most of it for the parents, as they are and smoothed once and twice. The first use compiles for about 20
-seconds of one core's time; the result is stored.
+Memory per image: 18 MiB for block 0 of the paper's network and population, 19 with `trajectory` (`evolve`: 41 MiB), 7
+for block 1, 3 for block 2; most of it for the parents, as they are and smoothed once and twice. The first use compiles
+for about 20 seconds of one core's time; the result is stored.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +28,7 @@ from repsearch.search.cpu.compiling import F, U, announce, compiled, exact, inte
 from repsearch.search.cpu.covariances import Covariances, Masks, Mates
 from repsearch.search.cpu.lanes import LANES, root, store
 from repsearch.search.cpu.normals import normals_by_channel, philox
-from repsearch.search.cpu.selection import assign_slots, cross_entropy, lowest
+from repsearch.search.cpu.selection import assign_slots, cross_entropy, lowest, score_again
 from repsearch.search.cpu.tiles import BATCH, TILE, Children
 from repsearch.search.network import Tail
 from repsearch.search.randomness import Purpose
@@ -53,7 +53,8 @@ class Plan(NamedTuple):
     order: NDArray[np.int64]  # of the positions, in tiles
     used: int  # how many of them reach the head
     masks: Masks
-    norms: NDArray[np.float32]  # [4 · blocks after this one, C / 16, 16]: scale and shift of each BatchNorm
+    norms: NDArray[np.float32]  # [rows, 4 · blocks after this one, C / 16, 16]: scale and shift of each BatchNorm
+    reevaluate: bool  # R3: as the rows, see `network.Tail`
     head: NDArray[np.float32]  # [K, features]
     weights: NDArray[np.float32]  # [K, positions · C] of the last block: the network's head
     bias: NDArray[np.float32]  # [K]
@@ -121,7 +122,8 @@ def plan_for(tail: Tail, recipe: Recipe, layer: int, parents: int, channels: int
         order,
         used,
         masks,
-        _in_lanes(tail.norms[0]).flatten(0, 2).unflatten(1, (-1, LANES)).numpy(),
+        _in_lanes(tail.norms).flatten(1, 3).unflatten(2, (-1, LANES)).numpy(),
+        tail.reevaluate,
         head.flatten(1).numpy(),
         weights.flatten(1).numpy(),
         (tail.bias if finite else torch.full_like(tail.bias, torch.nan)).numpy(),
@@ -139,12 +141,13 @@ class Workspace(NamedTuple):
     """The arrays of one image's evolution, but for those that have a name of their own."""
 
     normal: NDArray[np.float32]  # [k, positions, C / 16, 16]: the parents, by slot
-    maps: NDArray[np.float32]  # `tiles`
+    maps: NDArray[np.float32]  # `tiles`, as the next one
+    largest: NDArray[np.float32]  # of no parents where they keep their losses
     covariances: Covariances
     mates: Mates
     children: Children
     head: NDArray[np.float32]  # as the plan's; in the last block with this image's columns
-    features: NDArray[np.float32]  # [n, rounded up, columns of the head]
+    features: NDArray[np.float32]  # [n, rounded up, columns of the head]: of the children, then of parents by slot
     logits: NDArray[np.float32]  # [n, rounded up, K]
     losses: NDArray[np.float32]  # [k + n]: of the parents by rank, then of the children
     pooled: NDArray[np.float32]  # of `tiles.features_of`, as the next one
@@ -161,7 +164,8 @@ class Workspace(NamedTuple):
 def _workspace(plan: Plan, parents: NDArray[np.float32], loss: NDArray[np.float32]) -> Workspace:
     kept, positions, blocks = parents.shape[:3]
     count, mates, channels = plan.explorers + plan.refiners, kept + plan.explorers, blocks * LANES
-    rows, columns = -(-count // linear.ROWS) * linear.ROWS, plan.head.shape[1]
+    again = kept if plan.reevaluate else 0
+    rows, columns = -(-(count + again) // linear.ROWS) * linear.ROWS, plan.head.shape[1]
 
     def empty(*shape: int) -> NDArray[np.float32]:
         return np.empty(shape, np.float32)
@@ -169,6 +173,7 @@ def _workspace(plan: Plan, parents: NDArray[np.float32], loss: NDArray[np.float3
     return Workspace(
         parents.copy(),
         np.zeros((blocks, -(-positions // TILE), 2 * kept, TILE, LANES), np.float32),
+        empty(blocks, plan.used // 4, again, LANES),
         Covariances(
             empty(2 * kept, blocks, LANES),
             empty(2, 2 * kept, blocks, LANES),
@@ -190,7 +195,7 @@ def _workspace(plan: Plan, parents: NDArray[np.float32], loss: NDArray[np.float3
         np.zeros((rows, columns), np.float32),
         empty(rows, len(plan.head)),
         np.concatenate([loss, empty(count)]),
-        empty(count, columns // channels, LANES),
+        empty(count + again, columns // channels, LANES),
         empty(BATCH, 4, LANES),
         empty(blocks, LANES),
         empty(blocks, LANES),
@@ -206,13 +211,15 @@ def _workspace(plan: Plan, parents: NDArray[np.float32], loss: NDArray[np.float3
 def _evolve(work, label, image, plan, best, history):  # type: ignore[no-untyped-def]
     """One image. Fills best [positions, C] and history [generations]."""
     children, losses, fresh, kept = work.children, work.losses, work.fresh, len(work.slot_of)
-    new = kept
+    new, count = kept, len(children.factor)
     for generation in range(1, plan.generations + 1):
         _enter(fresh[:new], work, plan)
         _conceive(work, image, U((plan.layer << 24) | generation), plan)
-        _score(work, plan.norms, plan)
-        for n in range(len(children.factor)):
+        _score(work, plan.norms[min(generation, len(plan.norms)) - 1], plan)
+        for n in range(count):
             losses[kept + n] = _loss(children.mean[n], children.factor[n], work.logits[n], plan.bias, label)
+        if plan.reevaluate:
+            score_again(work.logits[count:], plan.bias, label, work.slot_of, losses)
         wanted = work.order[: 1 if generation == plan.generations else kept]
         lowest(losses, wanted)
         history[generation - 1] = losses[wanted[0]]
@@ -229,6 +236,8 @@ def _enter(slots, work, plan):  # type: ignore[no-untyped-def]
     x = work.smoothed
     rows = x.reshape(-1, LANES)
     for p in slots:
+        if plan.reevaluate:
+            tiles.enter(work.normal[p], p, plan.order, work.largest)
         kernels.copy(work.normal[p].reshape(-1, LANES), 0, rows, 0, len(rows))
         for block in range(blocks):
             store(work.mates.sigma, (p, block), root(kernels.variance(rows, block, blocks, positions)))
@@ -236,9 +245,9 @@ def _enter(slots, work, plan):  # type: ignore[no-untyped-def]
             for block in range(blocks):
                 kernels.smooth(rows, block, blocks, plan.side, plan.passes, plan.edge)
             covariances.enter(x, slot, work.maps, work.covariances, plan.masks, plan.order)
-            if not len(plan.norms):
+            if not plan.norms.shape[1]:
                 linear.enter(x.reshape(x.size), plan.weights, 32 * blocks + slot, work.head)
-    if not len(plan.norms):
+    if not plan.norms.shape[1]:
         for p in slots:
             linear.leave_out(32 * blocks + p, work.head)
             linear.leave_out(32 * blocks + kept + p, work.head)
@@ -273,12 +282,13 @@ def _conceive(work, image, time, plan):  # type: ignore[no-untyped-def]
 
 @internal
 def _score(work, norms, plan):  # type: ignore[no-untyped-def]
-    """The children's logits without the bias, by a network with the BatchNorms `norms`."""
+    """The logits of the children, and of parents that are scored again, without the bias; norms: the BatchNorms."""
     columns = work.features.shape[1] // 16
     in_lanes = work.features.reshape(len(work.features), columns, 16)
     if len(norms):
+        masks = plan.masks.centred
         tiles.features_of(
-            work.children, work.maps, plan.masks.centred, plan.used, norms, work.windows, work.pooled, in_lanes
+            work.children, work.maps, work.largest, masks, plan.used, norms, work.windows, work.pooled, in_lanes
         )
     else:
         linear.features_of(work.children, len(work.slot_of), work.features)

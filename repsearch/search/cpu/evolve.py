@@ -8,7 +8,8 @@ child is
 
 (`noise`: the same without the S of the parents). The child's fitness needs only its mean, its variance and its
 max-pooled positions: normalisation is affine and increasing, so it commutes with max-pooling and is merged into the
-next BatchNorm. Refiners are not kept: one that is selected is made again, from the same random numbers.
+next BatchNorm. Refiners are not kept: one that is selected is made again, from the same random numbers. Where parents
+are scored again in every generation (R3 `trajectory`), their maps are kept, and that of every selected child is made.
 
 Channels are taken sixteen at a time (`kernels`). Of one block of channels after the other, all explorers are made, then
 all refiners: so a block of all mates stays in a core's second cache, and a child's block in its first.
@@ -28,7 +29,7 @@ from repsearch.search.cpu import channel, kernels
 from repsearch.search.cpu.compiling import F, U, announce, compiled, exact, internal
 from repsearch.search.cpu.lanes import LANES, fill, load, root, store, total
 from repsearch.search.cpu.normals import normals, philox
-from repsearch.search.cpu.selection import cross_entropy, lowest
+from repsearch.search.cpu.selection import assign_slots, cross_entropy, lowest, score_again
 from repsearch.search.network import Tail
 from repsearch.search.randomness import Purpose
 from repsearch.search.recipe import Recipe
@@ -57,7 +58,8 @@ class Plan(NamedTuple):
     inside: NDArray[np.float32]  # [blocks, 16], 1 for a channel, 0 for what fills up the last block
     sides: NDArray[np.int64]  # of the maps in the blocks of the network after this one; if there are none, this one's
     later_blocks: int  # of the network
-    norms: NDArray[np.float32]  # [blocks · later_blocks · 4, 16]: scale, shift, scale, shift of the BatchNorms
+    norms: NDArray[np.float32]  # [rows, blocks · later_blocks · 4, 16]: scale, shift, scale, shift of the BatchNorms
+    reevaluate: bool  # R3: as the rows, see `network.Tail`
     head: NDArray[np.float32]  # [K, features], features in the order (block of channels, position, channel)
     bias: NDArray[np.float32]  # [K]
     key: tuple[int, int]  # of the random numbers: the seed's halves
@@ -92,11 +94,9 @@ def evolve(
     history = torch.empty(batch, plan.generations)
 
     def evolve_image(b: int) -> None:
-        maps = _to_blocks(parents[b].flatten(2).transpose(1, 2)).numpy()
-        found = np.empty((plan.blocks * side**2, LANES), np.float32)
-        _evolve(maps, loss[b].numpy(), int(labels[b]), int(indices[b]), plan, found, history[b].numpy())
-        positions = torch.from_numpy(found).view(plan.blocks, side * side, LANES)
-        best[b] = positions.transpose(1, 2).flatten(0, 1)[:channels].view(channels, side, side)
+        maps = _to_blocks(parents[b].flatten(2).transpose(1, 2))
+        found = _evolve(maps.numpy(), loss[b].numpy(), int(labels[b]), int(indices[b]), plan, history[b].numpy())
+        best[b] = maps[found].transpose(1, 2).flatten(0, 1)[:channels].view(channels, side, side)
 
     announce(_evolve)
     with ThreadPoolExecutor(min(batch, torch.get_num_threads())) as threads:
@@ -105,9 +105,9 @@ def evolve(
 
 
 def _to_blocks(x: Tensor) -> Tensor:
-    """[n, positions, C] → [blocks of 16 channels, n, positions, 16], filled up with zeros."""
+    """[n, positions, C] → a copy [n, blocks of 16 channels, positions, 16], filled up with zeros."""
     padded = torch.nn.functional.pad(x, (0, -x.shape[2] % LANES))
-    return padded.unflatten(2, (-1, LANES)).permute(2, 0, 1, 3).contiguous()
+    return padded.unflatten(2, (-1, LANES)).transpose(1, 2).clone(memory_format=torch.contiguous_format)
 
 
 def plan_for(tail: Tail, recipe: Recipe, layer: int, channels: int, side: int) -> Plan:
@@ -140,8 +140,9 @@ def plan_for(tail: Tail, recipe: Recipe, layer: int, channels: int, side: int) -
         _to_blocks(torch.ones(1, 1, channels)).view(-1, LANES).numpy(),
         np.array(used, np.int64),
         later_blocks,
-        _to_blocks(tail.norms[0].reshape(1, -1, channels)).view(-1, LANES).numpy(),
-        _to_blocks(tail.head).transpose(0, 1).flatten(1).contiguous().numpy(),
+        _to_blocks(tail.norms.flatten(1, 3)).flatten(1, 2).numpy(),
+        tail.reevaluate,
+        _to_blocks(tail.head).flatten(1).numpy(),
         (tail.bias if finite else torch.full_like(tail.bias, torch.nan)).numpy(),
         (recipe.seed & 0xFFFFFFFF, recipe.seed >> 32),
         layer,
@@ -149,10 +150,15 @@ def plan_for(tail: Tail, recipe: Recipe, layer: int, channels: int, side: int) -
 
 
 @compiled
-def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-untyped-def]
-    """One image. maps: [blocks, k, positions, 16]; loss: [k]. Fills best [blocks · positions, 16] and history."""
-    blocks, parents, positions, _ = maps.shape
+def _evolve(maps, loss, label, image, plan, history):  # type: ignore[no-untyped-def]
+    """One image. maps: [k, blocks, positions, 16], overwritten; loss: [k]. Fills history and returns the best's place.
+
+    A place of `maps` has a map before smoothing and after normalisation: one for each parent if parents are scored
+    again, else one for the best.
+    """
+    parents, blocks, positions, _ = maps.shape
     children = plan.explorers + plan.refiners
+    rescored = parents if plan.reevaluate else 0  # how many parents every generation scores again
     kept = plan.explorers if plan.mate_explorers else 0  # the first children, which are mates
     slots = 2 * parents + kept
     mates = Mates(
@@ -163,24 +169,23 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
     )
     size = plan.sides[0] ** 2
     pooled = _rows(max(plan.explorers, plan.refiners, parents) * blocks * size)
-    features = _rows((children + 3) // 4 * 4 * blocks * plan.sides[-1] ** 2)
+    features = _rows((children + rescored + 3) // 4 * 4 * blocks * plan.sides[-1] ** 2)
     features[:] = F(0)
     rows = features.reshape(-1, plan.head.shape[1])
     logits = np.empty((len(rows), len(plan.head)), np.float32)
     losses = np.empty(parents + children, np.float32)
     losses[:parents] = loss
-    mean, rate = np.empty(children, np.float32), np.empty(children, np.float32)
+    mean, rate = np.zeros(children + rescored, np.float32), np.ones(children + rescored, np.float32)
     pairs = np.empty((children, 2), np.int64)  # of slots
     where = np.empty(parents + kept, np.int64)  # mate → slot
     order, chosen = np.empty(parents, np.int64), np.empty(parents, np.int64)
     remade, slot_of = np.empty(parents, np.int64), np.empty(parents, np.int64)
-    numbers = np.arange(children)
-    explorers, refiners = numbers[: plan.explorers], numbers[plan.explorers :]
+    place_of, places, selected = np.arange(parents), np.zeros(parents, np.int64), np.empty(parents, np.int64)
+    numbers = np.arange(children + rescored)
+    explorers, refiners, old = numbers[: plan.explorers], numbers[plan.explorers : children], numbers[children:]
     scratch = _rows(positions)
     where[:parents] = np.arange(parents)
     _enter(maps, mates, plan)
-    for block in range(blocks):
-        best[block * positions : (block + 1) * positions] = maps[block, 0]
 
     for generation in range(1, plan.generations + 1):
         time = U((plan.layer << 24) | generation)
@@ -195,20 +200,31 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
             pairs[n, 0] = where[np.int64((w0 * U(count)) >> U(32))]
             pairs[n, 1] = where[np.int64((w1 * U(count)) >> U(32))]
         _make(explorers, pairs, where[parents:], scratch, U(image), time, mean, rate, pooled, mates, plan)
-        _forward(explorers, mean, rate, pooled, features, plan)
+        norms = plan.norms[min(generation, len(plan.norms)) - 1]
+        _forward(explorers, mean, rate, pooled, features, norms, plan)
         _make(refiners, pairs, where[:0], scratch, U(image), time, mean, rate, pooled, mates, plan)
-        _forward(refiners, mean, rate, pooled, features, plan)
+        _forward(refiners, mean, rate, pooled, features, norms, plan)
+        for i in range(rescored * blocks):
+            kernels.max_pool(maps.reshape(-1, LANES), i * positions, plan.side, pooled, i * size, plan.sides[0])
+        _forward(old, mean, rate, pooled, features, norms, plan)
         kernels.head_logits(rows, plan.head, logits)
         _evaluate(logits, plan.bias, label, mean, rate, losses[parents:])
+        if plan.reevaluate:
+            score_again(logits[children:], plan.bias, label, place_of, losses)
 
         last = generation == plan.generations
         wanted = 1 if last else parents
         lowest(losses, order[:wanted])
         history[generation - 1] = losses[order[0]]
-        if order[0] >= parents:
-            n = order[0] - parents
-            _make(numbers[n : n + 1], pairs, where[:0], best, U(image), time, mean, rate, pooled, mates, plan)
-            kernels.normalise(best, mean[n], rate[n])
+        if plan.reevaluate:
+            new = assign_slots(order[:wanted], place_of, places, selected, losses)
+        else:  # to place 0
+            new, selected[0] = int(order[0] >= parents), order[0] - parents
+            losses[:wanted] = losses[order[:wanted]]
+        for r in range(new):
+            n, out = selected[r], maps[places[r]].reshape(-1, LANES)
+            _make(numbers[n : n + 1], pairs, where[:0], out, U(image), time, mean, rate, pooled, mates, plan)
+            kernels.normalise(out, mean[n], rate[n])
         if last:
             break
         again = 0  # how many children are made again, in slots that this generation's mates don't need
@@ -220,10 +236,10 @@ def _evolve(maps, loss, label, image, plan, best, history):  # type: ignore[no-u
                 chosen[rank] = slot_of[again]
                 again += 1
         if again:
-            new = slot_of[:again]
-            _make(remade[:again], pairs, new, scratch, U(image), time, mean, rate, pooled, mates, plan)
-        losses[:parents] = losses[order]
+            to = slot_of[:again]
+            _make(remade[:again], pairs, to, scratch, U(image), time, mean, rate, pooled, mates, plan)
         where[:parents] = chosen
+    return place_of[0]
 
 
 @internal
@@ -247,12 +263,12 @@ def _next_free(taken):  # type: ignore[no-untyped-def]
 @internal
 def _enter(maps, mates, plan):  # type: ignore[no-untyped-def]
     """Makes mates of the first parents, in slots 0 to k - 1."""
-    blocks, parents, positions, _ = maps.shape
+    parents, blocks, positions, _ = maps.shape
     flat, slots = maps.reshape(-1, LANES), len(mates.scale)
     for block in range(blocks):
         for p in range(parents):
             row = (block * slots + p) * positions
-            kernels.copy(flat, (block * parents + p) * positions, mates.base, row, positions)
+            kernels.copy(flat, (p * blocks + block) * positions, mates.base, row, positions)
             store(mates.sigma, block * slots + p, root(kernels.variance(mates.base, row, 1, positions)))
             if plan.smooth_child:
                 kernels.smooth(mates.base, row, 1, plan.side, plan.passes, plan.edge)
@@ -319,9 +335,12 @@ def _make(numbers, pairs, to, out, image, time, mean, rate, pooled, mates, plan)
 
 
 @internal
-def _forward(numbers, mean, rate, pooled, features, plan):  # type: ignore[no-untyped-def]
-    """The tail of the network up to the head, applied to the children of these numbers: their features."""
-    sides, norms, blocks = plan.sides, plan.norms, plan.blocks
+def _forward(numbers, mean, rate, pooled, features, norms, plan):  # type: ignore[no-untyped-def]
+    """The tail of the network up to the head, with the BatchNorms `norms`: the features of candidates of these numbers.
+
+    The parents have the numbers after the children's, by place.
+    """
+    sides, blocks = plan.sides, plan.blocks
     for i in range(len(numbers)):
         n = numbers[i]
         for block in range(blocks):

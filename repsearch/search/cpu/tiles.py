@@ -15,6 +15,10 @@ with four slots, two numbers for all channels (factor, ratio), three per channel
 M₂ = S S 1 less their means. A child that needs two slots has ratio 0. No child is written: its windows' largest
 values, of 4 positions each, are; normalisation and BatchNorm increase, so they commute with max-pooling.
 
+Those of the parents do not change while they live: they are kept, and are all that scoring a parent again needs,
+
+    largest [blocks of channels, windows, slots, 16 channels]        slot p: parent p without smoothing
+
 The positions come in an order in which the first ones are those that reach the head: with two later blocks, 4 × 4 of
 them make one of the last map, and a tile is such a square; with one, 2 × 2 do. The rest count in the means and
 covariances only. A last tile that is not full is filled with zeros.
@@ -105,6 +109,16 @@ def _pool(maps, once, twice, windows, children, block, start, stop, norms, out, 
 
 
 @part
+def _pool_parents(largest, first_window, windows, block, children, start, stop, norms, out, first):  # type: ignore[no-untyped-def]
+    """The same for candidates from number `children` on, which are the parents by slot."""
+    scale, shift = load(norms, (0, block)), load(norms, (1, block))
+    for n in range(max(start, children), stop):
+        for w in range(windows):
+            x = load(largest, (block, first_window + w, n - children))
+            store(out, (n - start, first + w), x * scale + shift)
+
+
+@part
 def _pool_again(x, count, block, norms, rising, out, first, at):  # type: ignore[no-untyped-def]
     """out[first + n, at] ← BN₃ of the largest of GELU(BN₂(GELU(x[n, 0 … 3]))), n < count: the next block's max-pooling.
 
@@ -135,14 +149,16 @@ def _rises(scale, shift):  # type: ignore[no-untyped-def]
 
 
 @internal
-def features_of(children, maps, masks, used, norms, work, pooled, features):  # type: ignore[no-untyped-def]
-    """What the head sees of every child, by the one or two blocks after this one.
+def features_of(children, maps, largest, masks, used, norms, work, pooled, features):  # type: ignore[no-untyped-def]
+    """What the head sees of every child and then of the parents in `largest`, by the one or two blocks after this one.
 
     masks: [2, tiles · 16]; used: positions that reach the head. norms: [4 · blocks, channels / 16, 16]: scale and shift
-    of each BatchNorm. work: [BATCH, 4, 16] and pooled: [n, positions of the last map, 16] are overwritten.
+    of each BatchNorm. work: [BATCH, 4, 16] and pooled: [n, positions of the last map, 16] are overwritten, n the
+    children and parents.
     features: [≥ n, channels / 16 · positions of the last map, 16].
     """
-    count, positions, two = len(children.factor), pooled.shape[1], norms.shape[0] == 8
+    made, positions, two = len(children.factor), pooled.shape[1], norms.shape[0] == 8
+    count = made + largest.shape[2]
     for block in range(maps.shape[0]):
         rising = two and _rises(norms[2, block], norms[3, block])
         for tile in range((used + TILE - 1) // TILE):
@@ -151,15 +167,27 @@ def features_of(children, maps, masks, used, norms, work, pooled, features):  # 
             if two:
                 for start in range(0, count, BATCH):
                     stop = min(start + BATCH, count)
-                    _pool(of_tile, once, twice, 4, children, block, start, stop, norms, work, 0)
+                    _pool(of_tile, once, twice, 4, children, block, start, min(stop, made), norms, work, 0)
+                    _pool_parents(largest, 4 * tile, 4, block, made, start, stop, norms, work, 0)
                     _pool_again(work, stop - start, block, norms, rising, pooled, start, tile)
             else:
-                _pool(of_tile, once, twice, windows, children, block, 0, count, norms, pooled, 4 * tile)
+                _pool(of_tile, once, twice, windows, children, block, 0, made, norms, pooled, 4 * tile)
+                _pool_parents(largest, 4 * tile, windows, block, made, 0, count, norms, pooled, 4 * tile)
         last = norms.shape[0] - 2
         scale, shift = load(norms, (last, block)), load(norms, (last + 1, block))
         for n in range(count):
             for i in range(positions):
                 store(features, (n, block * positions + i), gelu(gelu(load(pooled, (n, i))) * scale + shift))
+
+
+@internal
+def enter(x, slot, order, largest):  # type: ignore[no-untyped-def]
+    """The largest values of a parent's map x [positions, channels / 16, 16] in its windows that reach the head."""
+    for block in range(largest.shape[0]):
+        for w in range(largest.shape[1]):
+            x0, x1 = load(x, (order[4 * w], block)), load(x, (order[4 * w + 1], block))
+            x2, x3 = load(x, (order[4 * w + 2], block)), load(x, (order[4 * w + 3], block))
+            store(largest, (block, w, slot), _largest(x0, x1, x2, x3))
 
 
 @internal
