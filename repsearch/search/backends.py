@@ -71,7 +71,7 @@ def refusal(network: SearchNetwork, recipe: Recipe) -> str | None:
     on_gpu = network.device.type == "cuda"
     if on_gpu and network.shape.map_sizes[0] > GPU_SIDE:
         return f"maps of more than {GPU_SIDE} × {GPU_SIDE} positions don't fit a GPU's registers"
-    if recipe.reevaluates:
+    if recipe.reevaluates and not on_gpu:
         return "its BatchNorm statistics change from generation to generation"
     compiler = "triton" if on_gpu else "numba"
     if find_spec(compiler) is None:
