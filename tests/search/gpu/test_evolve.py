@@ -264,7 +264,8 @@ class TestInterpreted:
 
     @pytest.mark.parametrize("statistics", ["trajectory", "frozen"])
     @pytest.mark.parametrize("noise", ["channel", "element"])
-    def test_the_memory_is_what_is_promised(self, noise: str, statistics: str) -> None:
+    def test_the_memory_is_what_is_promised(self, noise: str, statistics: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(channel.Channel, "_enter", lambda self, state: None)  # which takes long, but no memory
         shape = Shape(channels=3, size=32, classes=10, width=16)
         layers = (Layer(3, 0.3, 5.0, 1),) * 4
         changes = {"mutation": noise, "batch_norm": statistics, "population": 24, "parents": 4, "explorers": 10}
