@@ -20,6 +20,7 @@ Per generation:
 
     explore, refine            mates, mutation, mean and variance of every child
     features, head             children made, max-pooled and scored in registers; cross-entropy
+    rescore, before head       with R3 `trajectory`: the parents, max-pooled when they were made, are scored anew
     select                     the next parents
     remake, enter              new parents made, in float32, then smoothed once and twice into the slots that are free
     covary, covary_all,        their covariances, per channel and summed over the channels
@@ -27,8 +28,8 @@ Per generation:
 
 Maps are float16, whose rounding the covariances share: as many bytes as bfloat16, eight times as fine, and a
 normalised map can't overflow it (|h| ≤ √(positions · C)). Weights of P are ½ or 1, exact in float16; those of Q are
-split in two. The result, the best map, is float32 throughout. No kernel's arithmetic depends on the batch, so the same
-image gives the same target bit by bit.
+split in two. The parents, one of which is the result, are kept in float32 as well. No kernel's arithmetic depends on
+the batch, so the same image gives the same target bit by bit.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from repsearch.search import operators as op
 from repsearch.search.gpu import channel_kernels, kernels
 from repsearch.search.gpu.kernels import PRECISION
 from repsearch.search.network import Tail
-from repsearch.search.recipe import Recipe
+from repsearch.search.recipe import BLOCKS, Recipe
 
 MAPS_DTYPE = torch.float16
 SQUARE = 4096  # numbers in a square tile
@@ -51,13 +52,15 @@ PARTS, TERMS = 8, 64  # of `covary_all`: parts of a map's numbers, and how many 
 
 
 def bytes_per_image(shape: Shape, recipe: Recipe, layer: int) -> int:
-    """Device memory that an image takes, its float32 parents twice included."""
+    """Device memory that an image takes, its float32 parents twice and the result included."""
     k, count, channels = recipe.parents, recipe.explorers + recipe.refiners, shape.width
     positions, cells = shape.map_sizes[layer] ** 2, shape.map_sizes[-1] ** 2
     maps = 2 * 2 * k * positions + 4 * (2 * k + 1) * positions  # smoothed; as given, made, best
     parents = 4 * (k * k + 2 * k + k + 4 * k)  # their covariances, means and standard deviations
     children = 4 * (count * (cells + 3) + max(1, recipe.explorers))  # features, masks' coefficients, means; deviations
     words = 4 * k * k * (PARTS + 1) + 11 * count + 5 * k + 4
+    if recipe.reevaluates and layer < len(BLOCKS) - 1:
+        parents += 4 * k * cells * ((4 if layer == 0 else 1) + 1)  # max-pooled, features
     return channels * (maps + parents + children) + 4 * (words + recipe.layers[layer].generations)
 
 
@@ -104,7 +107,10 @@ class Channel:
         self.spread = zeros(
             batch, max(1, recipe.explorers), channels
         )  # standard deviation of each explorer, normalised
-        self.features = zeros(batch, n, self.cells, channels)  # what the head reads
+        # R3: how many of an image's parents are scored anew, before its children. Max-pooled, normalised, by slot.
+        self.rescored = k if tail.reevaluate else 0
+        self.pooled = zeros(batch, self.rescored, self.cells, max(1, self.residues // 2) ** 2, channels)
+        self.features = zeros(batch, self.rescored + n, self.cells, channels)  # what the head reads
         self.losses = torch.cat([loss.float(), zeros(batch, n)], 1)  # cross-entropies of parents, then children
         self.chosen = zeros(batch, k, dtype=torch.int32)  # the next parents by rank: a child's number, -1 for a parent
         self.chosen_loss = zeros(batch, k)  # their cross-entropies
@@ -127,10 +133,14 @@ class Channel:
         copies = torch.eye(max(1, 16 // self.padded), dtype=matrix.dtype)
         self.matrix = torch.kron(copies, matrix).float().to(device)  # one axis of the smoothing (`math.smoothed`)
 
-        # The parents as they are given, then the selected children by rank, normalised but not smoothed.
-        self.made = parents.float().flatten(3).transpose(2, 3).contiguous()
-        self.best = self.made[:, 0].clone()  # the best candidate so far
+        # The parents by slot, normalised but not smoothed.
+        self.made = parents.float().flatten(3).transpose(2, 3).clone(memory_format=torch.contiguous_format)
         self._enter(self.state)
+
+    @property
+    def best(self) -> Tensor:
+        """[batch, positions, C]: the best parent."""
+        return self.made[torch.arange(self.batch, device=self.made.device), self.state[:, 0].long()]
 
     def generation(self) -> None:
         recipe, k = self.recipe, self.parents
@@ -140,7 +150,9 @@ class Channel:
             self._features(0, recipe.explorers, False)
         if recipe.refiners:
             self._features(recipe.explorers, recipe.refiners, join)
-        kernels.launch_head(self.features, self.tail, self.labels, self.losses, k)
+        if self.rescored:
+            kernels.launch_rescore(self.pooled, self.sigma, self.state, self.tail, self.clock, self.features, k)
+        kernels.launch_head(self.features, self.tail, self.labels, self.losses)
         channel_kernels.select[(self.batch,)](
             self.losses, self.state, self.next_state, self.chosen, self.chosen_loss, self.history, self.clock,
             self.settings.generations, self.count, k,
@@ -149,11 +161,13 @@ class Channel:
         tile = min(64, triton.next_power_of_2(self.side**2))
         channel_kernels.remake[(self.batch * k, triton.cdiv(self.side**2, tile), triton.cdiv(self.channels, 64))](
             self.maps, self.pair, self.weight, self.noise, self.kappa, self.mean, self.rate, self.mask, self.chosen,
-            self.made, self.best, self.count, k, C=self.channels, SIDE=self.side, TILE=tile, BLOCK=64, num_warps=4,
+            self.next_state, self.made, self.count, k,
+            C=self.channels, SIDE=self.side, TILE=tile, BLOCK=64, num_warps=4,
         )  # fmt: skip
         self._enter(self.next_state)
         self.state.copy_(self.next_state)
-        self.losses[:, :k].copy_(self.chosen_loss)
+        if not self.rescored:
+            self.losses[:, :k].copy_(self.chosen_loss)
         self.clock[:1].add_(1)
 
     def _draw(self, mates: int) -> None:
@@ -186,18 +200,19 @@ class Channel:
         rows, block = min(ROWS, max(16, triton.next_power_of_2(made))), CHANNELS
         channel_kernels.features[(self.batch * triton.cdiv(made, rows), triton.cdiv(self.channels, block))](
             self.maps, self.pair, self.weight, self.noise, self.kappa, self.mean, self.rate, self.mask,
-            self.tail.norms[0], self.features, self.count, self.parents, C=self.channels, SIDE=self.side,
-            R=self.residues, START=start, MADE=made, ROWS=rows, KP=max(16, triton.next_power_of_2(self.parents)),
-            BLOCK=block, JOIN=join, STAGES=STAGES, PRECISION=PRECISION, num_warps=WARPS,
+            self.tail.norms, self.clock, self.features, self.count, self.parents,
+            C=self.channels, SIDE=self.side, R=self.residues, ROW=kernels.row_size(self.tail), RESCORED=self.rescored,
+            START=start, MADE=made, ROWS=rows, KP=max(16, triton.next_power_of_2(self.parents)), BLOCK=block,
+            JOIN=join, STAGES=STAGES, PRECISION=PRECISION, num_warps=WARPS,
         )  # fmt: skip
 
     def _enter(self, state: Tensor) -> None:
         """New parents take their slots, and their covariances are taken."""
         k, padded = self.parents, triton.next_power_of_2(self.parents)
         channel_kernels.enter[(self.batch * k, triton.cdiv(self.channels, self.block))](
-            self.made, self.maps, self.sigma, self.means, self.covariance, self.mask, self.matrix, state, self.chosen,
-            k, C=self.channels, SIDE=self.side, T=self.padded, BLOCK=self.block,
-            SMOOTH=self.child and self.settings.blur > 0, PRECISION=PRECISION, num_warps=8,
+            self.made, self.maps, self.pooled, self.sigma, self.means, self.covariance, self.mask, self.matrix, state,
+            self.chosen, k, C=self.channels, SIDE=self.side, T=self.padded, R=self.residues, BLOCK=self.block,
+            POOL=self.rescored > 0, SMOOTH=self.child and self.settings.blur > 0, PRECISION=PRECISION, num_warps=8,
         )  # fmt: skip
         channel_kernels.covary[(self.batch * k, triton.cdiv(self.channels, 64))](
             self.maps, self.gram, state, self.chosen, k, C=self.channels, SIDE=self.side, KP=padded, BLOCK=64,

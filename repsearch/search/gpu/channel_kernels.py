@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from triton.language.random import philox_impl
 
-from repsearch.search.gpu.kernels import ranked
+from repsearch.search.gpu.kernels import norms_of, ranked, store_pooled
 from repsearch.search.gpu.math import gelu, normals_of, smoothed
 
 
@@ -162,15 +162,16 @@ def _between(total, i0, i1, j0, j1, k):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def features(  # type: ignore[no-untyped-def]
-    maps, pair, weight, noise, kappa, mean, rate, mask, norms, out, count, k,
-    C: tl.constexpr, SIDE: tl.constexpr, R: tl.constexpr, START: tl.constexpr, MADE: tl.constexpr,
-    ROWS: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr, JOIN: tl.constexpr, STAGES: tl.constexpr,
-    PRECISION: tl.constexpr,
+    maps, pair, weight, noise, kappa, mean, rate, mask, norms, clock, out, count, k,
+    C: tl.constexpr, SIDE: tl.constexpr, R: tl.constexpr, ROW: tl.constexpr, RESCORED: tl.constexpr,
+    START: tl.constexpr, MADE: tl.constexpr, ROWS: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr,
+    JOIN: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Children are made, max-pooled and passed through the network up to the head: fills out.
 
     A child is a row of a matrix product, of its weights and the parents' maps; its masks are added, and the maximum
-    over a window taken, in registers. JOIN: whether there are weights of the second level.
+    over a window taken, in registers. out: [B, RESCORED + count, cells, C]. JOIN: whether there are weights of the
+    second level. ROW: see `norms_of`.
     Grid: (B · row blocks, channel blocks).
     """
     LAST: tl.constexpr = SIDE // R
@@ -210,6 +211,7 @@ def features(  # type: ignore[no-untyped-def]
     s0 = tl.full((BLOCK,), 1.0, tl.float32)
     t0 = tl.zeros((BLOCK,), tl.float32)
     if R > 1:
+        norms = norms_of(norms, clock, ROW)
         s0, t0 = tl.load(norms + c, mask=c < C, other=0.0), tl.load(norms + C + c, mask=c < C, other=0.0)
     shift = shift * (scale[:, None] * s0[None, :]) + t0[None, :]
 
@@ -258,16 +260,16 @@ def features(  # type: ignore[no-untyped-def]
                 more += 2 * C
                 s3, t3 = tl.load(more + c, mask=c < C, other=0.0), tl.load(more + C + c, mask=c < C, other=0.0)
                 y = gelu(gelu(y * s2[None, :] + t2[None, :]) * s3[None, :] + t3[None, :])
-            to = out + child[:, None] * (LAST * LAST * C) + cell * C + c[None, :]
+            to = out + (child + (b + 1) * RESCORED)[:, None] * (LAST * LAST * C) + cell * C + c[None, :]
             tl.store(to, y + nothing[:, None], mask=real)
 
 
 @triton.jit
 def remake(  # type: ignore[no-untyped-def]
-    maps, pair, weight, noise, kappa, mean, rate, mask, chosen, made, best, count, k,
+    maps, pair, weight, noise, kappa, mean, rate, mask, chosen, state, made, count, k,
     C: tl.constexpr, SIDE: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Selected children, normalised, by rank: fills made, and best where rank 0 is a child.
+    """Selected children, normalised, in the slots that they take: fills made.
 
     Grid: (B · k, position blocks, channel blocks).
     """
@@ -290,18 +292,20 @@ def remake(  # type: ignore[no-untyped-def]
             x += tl.load(mask + level * N + s, mask=s < N, other=0.0)[:, None] * strength[None, :]
         x += tl.load(kappa + child * C + c, mask=c < C, other=0.0)[None, :]
         x = tl.load(rate + child) * (x - tl.load(mean + child))
-        tl.store(made + (b * k + r).to(tl.int64) * (N * C) + at, x, mask=real)
-        if r == 0:
-            tl.store(best + b.to(tl.int64) * (N * C) + at, x, mask=real)
+        slot = tl.load(state + b * k + r)
+        tl.store(made + (b * k + slot).to(tl.int64) * (N * C) + at, x, mask=real)
 
 
 @triton.jit
 def enter(  # type: ignore[no-untyped-def]
-    made, maps, sigma, means, covariance, mask, matrix, state, chosen, k,
-    C: tl.constexpr, SIDE: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr,
-    SMOOTH: tl.constexpr, PRECISION: tl.constexpr,
+    made, maps, pooled, sigma, means, covariance, mask, matrix, state, chosen, k,
+    C: tl.constexpr, SIDE: tl.constexpr, T: tl.constexpr, R: tl.constexpr, BLOCK: tl.constexpr,
+    POOL: tl.constexpr, SMOOTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """New parents, by rank, take their slots: fills maps, sigma, means, covariance. Grid: (B · k, channel blocks)."""
+    """New parents, smoothed: fills maps, sigma, means, covariance; with POOL also pooled.
+
+    Grid: (B · k, channel blocks).
+    """
     b, r = tl.program_id(0) // k, tl.program_id(0) % k
     if tl.load(chosen + b * k + r) >= 0:
         N: tl.constexpr = SIDE * SIDE
@@ -312,7 +316,12 @@ def enter(  # type: ignore[no-untyped-def]
         s = p // T * SIDE + p % T
         at = s[:, None] * C + c[None, :]
         real = inside[:, None] & (c < C)[None, :]
-        x = tl.load(made + (b * k + r).to(tl.int64) * (N * C) + at, mask=real, other=0.0)
+        x = tl.load(made + (b * k + slot).to(tl.int64) * (N * C) + at, mask=real, other=0.0)
+        if POOL:
+            CELLS: tl.constexpr = (SIDE // R) * (SIDE // R)
+            Q: tl.constexpr = (R + 1) // 2
+            row = (b * k + slot).to(tl.int64)
+            store_pooled(x, pooled + row * (CELLS * Q * Q * C), c, C, SIDE, T, R, BLOCK)
         d = tl.where(real, x - (tl.sum(x, 0) / N)[None, :], 0.0)
         tl.store(sigma + (b * k + slot).to(tl.int64) * C + c, tl.sqrt(tl.sum(d * d, 0) / N), mask=c < C)
         m1, m2 = tl.load(mask + s, mask=inside, other=0.0), tl.load(mask + N + s, mask=inside, other=0.0)

@@ -8,10 +8,12 @@ generation:
     draw, children, settle   the explorers: parents and noise; max-pooled positions and sums; mean and 1 / √variance
     draw, children, settle   the refiners
     score, head, select      cross-entropy and the next parents' numbers
+    rescore, before head     with R3 `trajectory`: the parents, whose max-pooled positions were kept, are scored anew
     remake                   the selected children, from the same parents and noise
 
 Mates and max-pooled positions are float16: as many bytes as bfloat16, eight times as fine. The result, the best map, is
-float32 throughout. No kernel's arithmetic depends on the batch, so the same image gives the same target bit by bit.
+float32 throughout, and so are all parents where they are scored anew, since each can become the best. No kernel's
+arithmetic depends on the batch, so the same image gives the same target bit by bit.
 
 Per number of a child, the normal numbers take 45 operations, twelve others the rest of making it, and its smoothing 32
 multiply-adds on the tensor cores.
@@ -28,7 +30,7 @@ from repsearch.search import operators as op
 from repsearch.search.gpu import element_kernels, kernels
 from repsearch.search.gpu.kernels import PRECISION
 from repsearch.search.network import Tail
-from repsearch.search.recipe import Recipe
+from repsearch.search.recipe import BLOCKS, Recipe
 
 MATES_DTYPE: torch.dtype | None = None  # instead of the choice of `mates_dtype`
 SQUARE = 4096  # numbers in a square tile
@@ -47,13 +49,15 @@ def mates_dtype(recipe: Recipe, layer: int, numbers: int, channels: int) -> torc
 
 
 def bytes_per_image(shape: Shape, recipe: Recipe, layer: int) -> int:
-    """Device memory that an image takes, its float32 parents twice included."""
+    """Device memory that an image takes, its float32 parents as given and the result included."""
     k, count, channels = recipe.parents, recipe.explorers + recipe.refiners, shape.width
     slots, cells = 2 * k + recipe.explorers, shape.map_sizes[-1] ** 2
     positions, windows = shape.map_sizes[layer] ** 2, 4 if layer == 0 else 1
-    maps = 2 * slots * positions + 4 * (2 * k + 1) * positions  # mates; parents, best
+    maps = 2 * slots * positions + 4 * (2 * k + 1) * positions  # mates; parents as given and reordered, best
     children = count * (2 * cells * windows + 4 * cells + 4 * 3)  # max-pooled, features, noise and moments
     words = slots * (channels + 2) + 8 * count + 7 * k + recipe.layers[layer].generations + 4
+    if recipe.reevaluates and layer < len(BLOCKS) - 1:
+        maps += 4 * k * positions + 4 * 2 * k * cells * windows + 4 * k * cells  # parents' slots, max-pooled, features
     return channels * (maps + children) + 4 * words
 
 
@@ -94,7 +98,10 @@ class Element:
         self.affine = zeros(batch, n, 2)  # each child's mean and 1 / √(variance + ε)
         # The max-pooled child; the next max-pooling joins a cell's windows.
         self.pooled = zeros(batch, n, self.cells, windows, channels, dtype=half)
-        self.features = zeros(batch, n, self.cells, channels)  # what the head reads
+        # R3: how many of an image's parents are scored anew, before its children, and the slots that they may have.
+        self.rescored, kept = (k, 2 * k) if tail.reevaluate else (0, 0)
+        self.pooled_parents = zeros(batch, kept, self.cells, windows, channels)  # normalised, by slot
+        self.features = zeros(batch, self.rescored + n, self.cells, channels)  # what the head reads
         self.losses = torch.cat([loss.float(), zeros(batch, n)], 1)  # cross-entropies of parents, then children
         self.chosen = zeros(batch, k, dtype=torch.int32)  # the next parents by rank: a child's number, -1 for a parent
         self.chosen_loss = zeros(batch, k)  # their cross-entropies
@@ -120,12 +127,27 @@ class Element:
         child, blur = recipe.smooth == "child", settings.blur > 0  # R2
         self.readings = {"CHILD": child, "BLUR": blur, "PRECISION": PRECISION}
 
-        maps = parents.float().flatten(3).transpose(2, 3).contiguous()  # [B, k, positions, C]
-        self.best = maps[:, 0].clone()  # the best candidate so far
+        maps = parents.float().flatten(3).transpose(2, 3)  # [B, k, positions, C]
+        # Normalised but not smoothed: the parents by slot where they are scored anew, else the best candidate so far.
+        if self.rescored:
+            self.made = zeros(batch, kept, positions, channels)
+            self.made[:, :k] = maps
+            maps = self.made
+        else:
+            maps = maps.contiguous()
+            self.made = maps[:, :1].clone()
         element_kernels.enter[(batch * k, self.blocks)](
-            maps, self.base, self.sigma, self.matrix, k, slots, C=channels, SIDE=side, T=self.padded,
-            BLOCK=self.block, SMOOTH=child and blur, PRECISION=PRECISION, num_warps=8,
+            maps, self.base, self.sigma, self.pooled_parents, self.matrix, k, maps.shape[1], slots,
+            C=channels, SIDE=side, T=self.padded, R=self.residues, BLOCK=self.block, POOL=self.rescored > 0,
+            SMOOTH=child and blur, PRECISION=PRECISION, num_warps=8,
         )  # fmt: skip
+
+    @property
+    def best(self) -> Tensor:
+        """[batch, positions, C]: the best parent."""
+        if not self.rescored:
+            return self.made[:, 0]
+        return self.made[torch.arange(self.batch, device=self.made.device), self.state[:, 0].long()]
 
     def generation(self) -> None:
         recipe, k = self.recipe, self.parents
@@ -143,11 +165,13 @@ class Element:
         )  # fmt: skip
         element_kernels.remake[(self.batch * k, self.blocks)](
             *self.child, self.moments, self.affine, self.scale, self.shift, self.sigma, self.next_state, self.chosen,
-            self.best, self.count, k, self.slots, C=self.channels, SIDE=self.side, T=self.padded,
-            BLOCK=self.block, **self.readings, num_warps=8,
+            self.pooled, self.pooled_parents, self.made, self.count, k, self.slots,
+            C=self.channels, SIDE=self.side, T=self.padded, R=self.residues, BLOCK=self.block, KEEP=self.rescored > 0,
+            PADDED=triton.next_power_of_2(self.cells * self.pooled.shape[3]), **self.readings, num_warps=8,
         )  # fmt: skip
         self.state.copy_(self.next_state)
-        self.losses[:, :k].copy_(self.chosen_loss)
+        if not self.rescored:
+            self.losses[:, :k].copy_(self.chosen_loss)
         self.clock[:1].add_(1)
 
     def _reproduce(self, start: int, made: int, mates: int, alpha: float, join: bool) -> None:
@@ -169,11 +193,17 @@ class Element:
         )  # fmt: skip
 
     def _evaluate(self) -> None:
-        """The children's losses, after the parents' in `losses`."""
+        """The losses of the children, and of the parents where they are scored anew."""
         rows, block = 16, min(64, triton.next_power_of_2(self.channels))
         total = self.batch * self.count * self.cells
-        element_kernels.score[(triton.cdiv(total, rows), triton.cdiv(self.channels, block))](
-            self.pooled, self.affine, self.tail.norms[0], self.features, total,
-            C=self.channels, CELLS=self.cells, R=self.residues, ROWS=rows, BLOCK=block, num_warps=4,
-        )  # fmt: skip
-        kernels.launch_head(self.features, self.tail, self.labels, self.losses, self.parents)
+        if self.count:
+            element_kernels.score[(triton.cdiv(total, rows), triton.cdiv(self.channels, block))](
+                self.pooled, self.affine, self.tail.norms, self.clock, self.features, total, self.count,
+                C=self.channels, CELLS=self.cells, R=self.residues, ROW=kernels.row_size(self.tail),
+                RESCORED=self.rescored, ROWS=rows, BLOCK=block, num_warps=4,
+            )  # fmt: skip
+        if self.rescored:
+            kernels.launch_rescore(
+                self.pooled_parents, self.sigma, self.state, self.tail, self.clock, self.features, self.parents
+            )
+        kernels.launch_head(self.features, self.tail, self.labels, self.losses)

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from triton.language.random import philox_impl
 
-from repsearch.search.gpu.kernels import ranked
+from repsearch.search.gpu.kernels import norms_of, ranked, store_pooled
 from repsearch.search.gpu.math import element_normals, gelu, smoothed
 
 
@@ -44,18 +44,27 @@ def square_child(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def enter(  # type: ignore[no-untyped-def]
-    maps, base, sigma, matrix, parents, slots,
-    C: tl.constexpr, SIDE: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr,
-    SMOOTH: tl.constexpr, PRECISION: tl.constexpr,
+    maps, base, sigma, pooled, matrix, parents, held, slots,
+    C: tl.constexpr, SIDE: tl.constexpr, T: tl.constexpr, R: tl.constexpr, BLOCK: tl.constexpr,
+    POOL: tl.constexpr, SMOOTH: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Makes mates of the first parents. maps: [B, k, positions, C] float32. Grid: (B · k, channel blocks)."""
+    """Makes mates of the first parents; with POOL fills pooled, too.
+
+    maps: [B, held, positions, C] float32, the parents first; pooled: [B, held, cells, windows, C].
+    Grid: (B · k, channel blocks).
+    """
     b, r = tl.program_id(0) // parents, tl.program_id(0) % parents
     c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     p = tl.arange(0, T * T)
     inside = (p // T < SIDE) & (p % T < SIDE)
     at = (p // T * SIDE + p % T)[:, None] * C + c[None, :]
     real = inside[:, None] & (c < C)[None, :]
-    x = tl.load(maps + tl.program_id(0).to(tl.int64) * (SIDE * SIDE * C) + at, mask=real, other=0.0)
+    row = (b * held + r).to(tl.int64)
+    x = tl.load(maps + row * (SIDE * SIDE * C) + at, mask=real, other=0.0)
+    if POOL:
+        LAST: tl.constexpr = SIDE // R
+        Q: tl.constexpr = (R + 1) // 2
+        store_pooled(x, pooled + row * (LAST * LAST * Q * Q * C), c, C, SIDE, T, R, BLOCK)
     mean = tl.sum(x, 0) / (SIDE * SIDE)
     d = x - inside.to(tl.float32)[:, None] * mean[None, :]
     slot = (b * slots + r).to(tl.int64)
@@ -116,16 +125,8 @@ def children(  # type: ignore[no-untyped-def]
     tl.store(moments + child * 2 * C + c, mean, mask=c < C)
     tl.store(moments + child * 2 * C + C + c, tl.sum(d * d, 0) / (SIDE * SIDE), mask=c < C)
     LAST: tl.constexpr = SIDE // R
-    Q: tl.constexpr = (R + 1) // 2  # positions of a row that the next max-pooling takes together
-    U: tl.constexpr = T if R == 1 else T // 2
-    top = x if R == 1 else tl.max(tl.max(tl.reshape(x, (U, 2, U, 2, BLOCK)), 3), 1)
-    top = tl.reshape(top, (U * U, BLOCK))
-    u = tl.arange(0, U * U)
-    h, w = u // U, u % U
-    at = (h // Q * LAST + w // Q) * (Q * Q) + h % Q * Q + w % Q
-    real = (h < LAST * Q) & (w < LAST * Q)
-    to = pooled + child * (LAST * LAST * Q * Q * C) + at[:, None] * C + c[None, :]
-    tl.store(to, top.to(pooled.dtype.element_ty), mask=real[:, None] & (c < C)[None, :])
+    Q: tl.constexpr = (R + 1) // 2
+    store_pooled(x, pooled + child * (LAST * LAST * Q * Q * C), c, C, SIDE, T, R, BLOCK)
     if WRITE:
         if BLUR and CHILD:
             x = smoothed(x, matrix, T, BLOCK, PRECISION)
@@ -160,12 +161,14 @@ def settle(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def score(  # type: ignore[no-untyped-def]
-    pooled, affine, norms, features, rows,
-    C: tl.constexpr, CELLS: tl.constexpr, R: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    pooled, affine, norms, clock, features, rows, count,
+    C: tl.constexpr, CELLS: tl.constexpr, R: tl.constexpr, ROW: tl.constexpr, RESCORED: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Fills features: the tail of the network up to the head, applied to children that are normalised on the way.
 
-    norms: `Tail.norms`. A row is a cell of a child, `rows` their number. Grid: (row blocks, channel blocks).
+    norms: `Tail.norms`; ROW: see `norms_of`. A row is a cell of a child, `rows` their number. features: [B, RESCORED +
+    count, cells, C]. Grid: (row blocks, channel blocks).
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -178,6 +181,7 @@ def score(  # type: ignore[no-untyped-def]
     at = pooled + row.to(tl.int64)[:, None] * (Q * Q * C) + c[None, :]
     out = tl.load(at, mask=real, other=0.0).to(tl.float32) * rate[:, None] + shift[:, None]
     if R > 1:
+        norms = norms_of(norms, clock, ROW)
         s0, t0 = tl.load(norms + c, mask=c < C, other=0.0), tl.load(norms + C + c, mask=c < C, other=0.0)
         s1, t1 = tl.load(norms + 2 * C + c, mask=c < C, other=0.0), tl.load(norms + 3 * C + c, mask=c < C, other=0.0)
         out = gelu(gelu(out * s0[None, :] + t0[None, :]) * s1[None, :] + t1[None, :])
@@ -190,7 +194,10 @@ def score(  # type: ignore[no-untyped-def]
         s1, t1 = tl.load(norms + 2 * C + c, mask=c < C, other=0.0), tl.load(norms + 3 * C + c, mask=c < C, other=0.0)
         out = gelu(gelu(out * s0[None, :] + t0[None, :]) * s1[None, :] + t1[None, :])
     nothing = (mean + rate) * 0.0  # but NaN for a child that is not finite, which GELU would hide
-    tl.store(features + row.to(tl.int64)[:, None] * C + c[None, :], out + nothing[:, None], mask=real)
+    to = row
+    if RESCORED > 0:  # parents come first
+        to += (child // count + 1) * (RESCORED * CELLS)
+    tl.store(features + to.to(tl.int64)[:, None] * C + c[None, :], out + nothing[:, None], mask=real)
 
 
 @triton.jit
@@ -229,12 +236,16 @@ def select(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def remake(  # type: ignore[no-untyped-def]
-    base, pair, mix, noise, images, clock, mask, matrix, moments, affine, scale, shift, sigma, next_state, chosen, best,
-    count, parents, slots,
-    C: tl.constexpr, SIDE: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr,
-    CHILD: tl.constexpr, BLUR: tl.constexpr, PRECISION: tl.constexpr,
+    base, pair, mix, noise, images, clock, mask, matrix, moments, affine, scale, shift, sigma, next_state, chosen,
+    pooled, pooled_parents, made, count, parents, slots,
+    C: tl.constexpr, SIDE: tl.constexpr, T: tl.constexpr, R: tl.constexpr, BLOCK: tl.constexpr,
+    KEEP: tl.constexpr, PADDED: tl.constexpr, CHILD: tl.constexpr, BLUR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Makes selected children again, as mates; a new one of rank 0 fills best. Grid: (B · k, channel blocks)."""
+    """Makes selected children again, as mates. Grid: (B · k, channel blocks).
+
+    KEEP: all of them fill made and pooled_parents, by slot, whose windows are padded to PADDED; else one of rank 0
+    fills made [B, 1, positions, C].
+    """
     b, r = tl.program_id(0) // parents, tl.program_id(0) % parents
     n = tl.load(chosen + b * parents + r)
     if n >= 0:
@@ -246,9 +257,20 @@ def remake(  # type: ignore[no-untyped-def]
         at = (p // T * SIDE + p % T)[:, None] * C + c[None, :]
         child = b * count + n
         mean, rate = tl.load(affine + child * 2), tl.load(affine + child * 2 + 1)
-        to = best + b.to(tl.int64) * (SIDE * SIDE * C)
-        tl.store(to + at, rate * (x - mean), mask=real & (r == 0))
         parent = tl.load(next_state + b * 2 * parents + r)
+        if KEEP:
+            row = (b * 2 * parents + parent).to(tl.int64)
+            tl.store(made + row * (SIDE * SIDE * C) + at, rate * (x - mean), mask=real)
+            Q: tl.constexpr = (R + 1) // 2
+            WINDOWS: tl.constexpr = (SIDE // R) * (SIDE // R) * Q * Q
+            w = tl.arange(0, PADDED)[:, None]
+            kept = (w < WINDOWS) & (c < C)[None, :]
+            top = tl.load(pooled + child.to(tl.int64) * (WINDOWS * C) + w * C + c[None, :], mask=kept, other=0.0)
+            to = pooled_parents + row * (WINDOWS * C) + w * C + c[None, :]
+            tl.store(to, top.to(tl.float32) * rate + (-mean * rate), mask=kept)
+        else:
+            to = made + b.to(tl.int64) * (SIDE * SIDE * C)
+            tl.store(to + at, rate * (x - mean), mask=real & (r == 0))
         slot = b * slots + parent
         spread = tl.load(moments + child.to(tl.int64) * 2 * C + C + c, mask=c < C, other=0.0)
         tl.store(sigma + slot.to(tl.int64) * C + c, rate * tl.sqrt(spread), mask=c < C)

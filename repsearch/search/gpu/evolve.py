@@ -26,7 +26,7 @@ def evolve(
 ) -> tuple[Tensor, Tensor]:
     """The generations of one block on a GPU: the arguments and results are those of `cpu.evolve.evolve`."""
     generations = recipe.layers[layer].generations
-    if not recipe.explorers + recipe.refiners:
+    if not recipe.explorers + recipe.refiners and not tail.reevaluate:
         return parents[:, 0], loss[:, :1].expand(-1, generations)
     state = Channel if recipe.mutation == "channel" else Element
     with torch.cuda.device(parents.device) if parents.is_cuda else nullcontext():
@@ -38,8 +38,8 @@ def evolve(
 def bytes_per_image(shape: Shape, recipe: Recipe) -> int:
     """Device memory that an image takes in `evolve`, in the layer that takes most.
 
-    It includes the float32 parents twice, as given and in the order of the mates, but nothing else that the caller
-    holds, such as the first population.
+    It includes the float32 parents as given and the result, but nothing else that the caller holds, such as the first
+    population.
     """
     path = channel if recipe.mutation == "channel" else element
     return max(path.bytes_per_image(shape, recipe, layer) for layer in range(len(BLOCKS)))

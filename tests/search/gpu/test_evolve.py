@@ -3,6 +3,7 @@
 `test_in_the_interpreter` starts the others. By hand: TRITON_INTERPRET=1 pytest tests/search/gpu/test_evolve.py
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -14,10 +15,11 @@ from torch import Tensor
 
 from repsearch.network import Shape
 from repsearch.search.evolution import Evolution
-from repsearch.search.network import SearchNetwork, Tail
+from repsearch.search.network import SearchNetwork, Tail, initialise
 from repsearch.search.randomness import philox
 from repsearch.search.recipe import BLOCKS, Layer, Recipe
-from repsearch.search.statistics import initialise
+from repsearch.search.reference import Reference
+from repsearch.search.statistics import Statistics
 from tests import small
 from tests.triton_without_gpu import INTERPRETED, compile_instead, compiled, interpreted
 
@@ -37,24 +39,43 @@ class Started(NamedTuple):
     arguments: tuple[Any, ...]
     best: Tensor
     history: Tensor
+    statistics: Statistics
+    opened: tuple[Tensor, Tensor]  # parents and their loss, in double precision
 
 
 def network(size: int = small.SIZE, width: int = 6, channels: int = 3) -> SearchNetwork:
     shape = Shape(channels=channels, size=size, classes=small.CLASSES, width=width, head_bias=True)
-    return initialise(shape, small.images(20, size, channels), 0, small.UNSMOOTHED)
+    return initialise(shape, small.images(20, size, channels), 0)
 
 
-def started(net: SearchNetwork, recipe: Recipe, layer: int, which: tuple[int, ...] = (0, 1)) -> Started:
+def started(
+    net: SearchNetwork,
+    recipe: Recipe,
+    layer: int,
+    which: tuple[int, ...] = (0, 1),
+    changed: Callable[[Statistics, int], Statistics] = lambda statistics, layer: statistics,
+) -> Started:
     net.to("cpu", torch.float64)
+    statistics = changed(small.statistics(net, recipe, layer), layer)
     members = torch.tensor(which)
     labels, indices = (3 * members + 1) % small.CLASSES, 7 + 40_000 * members
     images = small.images(4, net.shape.size, net.shape.channels)[members].double()
-    evolution = Evolution(net, labels, recipe, indices, "dense")
+    evolution = Evolution(net, labels, recipe, indices, statistics, "dense")
     with torch.no_grad():
         parents, loss = evolution.open(images, layer)
     best, history = evolution.generations(parents, loss, layer)
-    arguments = (net.tail(layer), labels, recipe, indices, layer, parents.float(), loss.float())
-    return Started(arguments, best, history)
+    tail = net.tail(layer, statistics.generations(layer), recipe.reevaluates and layer < 2)
+    arguments = (tail, labels, recipe, indices, layer, parents.float(), loss.float())
+    return Started(arguments, best, history, statistics, (parents, loss))
+
+
+def shaken(statistics: Statistics, layer: int) -> Statistics:
+    """So different from generation to generation that parents overtake each other."""
+    moments, generator = statistics.scorings[layer], torch.Generator().manual_seed(4)
+    mean, variance = moments.unbind(2)
+    first, second = torch.randn(2, *mean.shape, generator=generator, dtype=mean.dtype)
+    moments = torch.stack([mean + first * variance.sqrt(), variance * (0.7 * second).exp()], 2)
+    return Statistics(statistics.openings, {layer: moments})
 
 
 def check(case: Started, dtype: torch.dtype | None = torch.float32, maps: float = 2e-5, losses: float = 2e-6) -> None:
@@ -70,6 +91,8 @@ def check(case: Started, dtype: torch.dtype | None = torch.float32, maps: float 
 READINGS = [
     {},
     {"mutation": "element"},
+    {"batch_norm": "frozen"},
+    {"batch_norm": "frozen", "mutation": "element"},
     {"smooth": "noise"},
     {"smooth": "noise", "mutation": "element", "count_padding": False},
     {"count_padding": False, "refine_from": "parents"},
@@ -92,6 +115,38 @@ class TestInterpreted:
     def test_images_side_by_side(self, noise: str) -> None:
         """Some more generations."""
         check(started(network(), small.recipe(layers=(Layer(3, 0.3, 3.0, 1),) * 4, mutation=noise), 1, (0, 1)))
+
+    @pytest.mark.parametrize("layer", [0, 1])
+    @pytest.mark.parametrize("noise", ["channel", "element"])
+    def test_parents_are_scored_anew_with_the_statistics_of_every_generation(self, noise: str, layer: int) -> None:
+        """As in the reference. What a mistake would change is far above the tolerance."""
+        layers, seed = (Layer(2, 0.05, 1.0, 0),) * 4, {"channel": (1, 3), "element": (3, 2)}[noise][layer]
+        recipe = small.recipe(layers=layers, mutation=noise, population=6, parents=4, explorers=1, seed=seed)
+        net = network()
+        case = started(net, recipe, layer, (0, 1), shaken)
+        tail, labels, _, indices, *_ = case.arguments
+        reference = Reference(net.network, case.statistics, labels, recipe, indices)
+        (population, loss), history = case.opened, []
+        with torch.no_grad():
+            for generation in (1, 2):
+                population, loss = reference.generation(population, loss, layer, generation)
+                history.append(loss.min(1).values)
+        which = loss.argmin(1)
+        assert ((which > 0) & (which < 4)).any()  # an older parent, which was not the best, becomes it
+        case = case._replace(best=population[torch.arange(2), which], history=torch.stack(history, 1))
+        check(case, losses=1e-5)  # of losses up to 7
+        first_row, flipped = (tail._replace(norms=norms) for norms in (tail.norms[:1], tail.norms.flip(0)))
+        for mistake in [tail._replace(reevaluate=False), first_row, flipped] if layer else []:
+            wrong = evolve_gpu.evolve(mistake, *case.arguments[1:])[1]
+            assert ((wrong - case.history).abs().amax(1) > 1e-2).all()
+
+    @pytest.mark.parametrize("noise", ["channel", "element"])
+    def test_a_single_generation_of_parents_alone(self, noise: str) -> None:
+        """One row of statistics, which is not the one that the parents were selected by."""
+        recipe = small.recipe(layers=(Layer(1, 0.3, 3.0, 1),) * 4, mutation=noise, population=5, parents=5, explorers=0)
+        case = started(network(), recipe, 0, (0, 1), shaken)
+        assert len(case.arguments[0].norms) == 1 and ((case.history[:, 0] - case.opened[1][:, 0]).abs() > 1e-3).all()
+        check(case, losses=1e-5)
 
     @pytest.mark.parametrize("layer", [0, 1, 2])
     @pytest.mark.parametrize(("size", "width", "channels"), [(28, 70, 1), (32, 6, 3), (9, 6, 3)])
@@ -120,9 +175,8 @@ class TestInterpreted:
     @pytest.mark.parametrize("noise", ["channel", "element"])
     def test_a_child_that_is_not_finite_is_never_selected(self, noise: str, layer: int) -> None:
         """With R1 `channel` a parent that is not finite spoils all children of its image, and of no other."""
-        tail, labels, recipe, indices, layer, parents, loss = started(
-            network(), small.recipe(mutation=noise), layer
-        ).arguments
+        frozen = small.recipe(mutation=noise, batch_norm="frozen")
+        tail, labels, recipe, indices, layer, parents, loss = started(network(), frozen, layer).arguments
         expected = evolve_gpu.evolve(tail, labels, recipe, indices, layer, parents, loss)
         parents[1, -1], loss[1, -1] = float("nan"), float("inf")
         best, history = evolve_gpu.evolve(tail, labels, recipe, indices, layer, parents, loss)
@@ -132,13 +186,29 @@ class TestInterpreted:
         if noise == "channel":
             torch.testing.assert_close(best[1], parents[1, 0])
 
-    def test_without_children_the_best_parent_is_kept(self) -> None:
-        case = started(network(), small.recipe(parents=8, explorers=0), 0)
-        check(case)
-
+    @pytest.mark.parametrize(("layer", "number"), [(0, float("nan")), (1, float("inf"))])
     @pytest.mark.parametrize("noise", ["channel", "element"])
-    def test_targets_do_not_depend_on_the_batch(self, noise: str) -> None:
-        recipe = small.recipe(mutation=noise, population=5, explorers=1)
+    def test_a_parent_that_is_not_finite_is_ranked_last(self, noise: str, layer: int, number: float) -> None:
+        """Whatever its loss was, and where its one number that is not finite lies: here it reaches no head."""
+        layers = (Layer(2, 0.3, 3.0, 1),) * 4
+        arguments = started(network(), small.recipe(layers=layers, mutation=noise), layer).arguments
+        tail, labels, recipe, indices, layer, parents, loss = arguments
+        expected = evolve_gpu.evolve(*arguments)
+        parents[1, 0, 2, -1, -1] = number
+        best, history = evolve_gpu.evolve(tail, labels, recipe, indices, layer, parents, loss)
+        assert best.isfinite().all() and history.isfinite().all()
+        assert torch.equal(best[0], expected[0][0]) and torch.equal(history[0], expected[1][0])
+        if noise == "channel":
+            torch.testing.assert_close(best[1], parents[1, 1])
+
+    @pytest.mark.parametrize("statistics", ["trajectory", "frozen"])
+    def test_without_children_the_best_parent_is_kept(self, statistics: str) -> None:
+        check(started(network(), small.recipe(parents=8, explorers=0, batch_norm=statistics), 0))
+
+    @pytest.mark.parametrize("statistics", ["trajectory", "frozen"])
+    @pytest.mark.parametrize("noise", ["channel", "element"])
+    def test_targets_do_not_depend_on_the_batch(self, noise: str, statistics: str) -> None:
+        recipe = small.recipe(mutation=noise, population=5, explorers=1, batch_norm=statistics)
         together = evolve_gpu.evolve(*started(network(), recipe, 1, (0, 1, 2)).arguments)
         for which in [(1,), (2, 0)]:
             part = evolve_gpu.evolve(*started(network(), recipe, 1, which).arguments)
@@ -150,7 +220,8 @@ class TestInterpreted:
         case = started(net, small.recipe(), 1)
         best, history = evolve_gpu.evolve(*case.arguments)
         labels = case.arguments[1]
-        loss = torch.nn.functional.cross_entropy(net.logits(best[:, None].double(), 1, True)[:, 0], labels)
+        last = case.statistics.scoring(1, history.shape[1])
+        loss = torch.nn.functional.cross_entropy(net.logits(best[:, None].double(), 1, last)[:, 0], labels)
         torch.testing.assert_close(history[:, -1].double().mean(), loss, rtol=0, atol=5e-4)  # pooled in float16
 
     def test_philox_is_the_project_s(self) -> None:
@@ -191,12 +262,14 @@ class TestInterpreted:
             assert not (following[:, :k, None] == state[:, None, :k]).any(2)[~survives].any()
         assert torch.equal(following.sort(1).values, torch.arange(slots).int().expand(images, -1))
 
+    @pytest.mark.parametrize("statistics", ["trajectory", "frozen"])
     @pytest.mark.parametrize("noise", ["channel", "element"])
-    def test_the_memory_is_what_is_promised(self, noise: str) -> None:
-        """At a width where maps count."""
-        shape = Shape(channels=3, size=32, classes=10, width=64)
+    def test_the_memory_is_what_is_promised(self, noise: str, statistics: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(channel.Channel, "_enter", lambda self, state: None)  # which takes long, but no memory
+        shape = Shape(channels=3, size=32, classes=10, width=16)
         layers = (Layer(3, 0.3, 5.0, 1),) * 4
-        recipe = small.recipe(layers=layers, mutation=noise, population=24, parents=4, explorers=10)
+        changes = {"mutation": noise, "batch_norm": statistics, "population": 24, "parents": 4, "explorers": 10}
+        recipe = small.recipe(layers=layers, **changes)
         assert max(taken(recipe, shape, layer) for layer in range(len(BLOCKS))) == evolve_gpu.bytes_per_image(
             shape, recipe
         )
@@ -226,9 +299,9 @@ def taken(recipe: Recipe, shape: Shape, layer: int) -> int:
     sizes = []
     for count in (2, 3):
         case = empty(recipe, shape, layer, count)
-        state = channel.Channel if recipe.mutation == "channel" else element.Element
-        held = [*vars(state(*case)).values(), case[5]]
-        if recipe.mutation == "element":
+        state = (channel.Channel if recipe.mutation == "channel" else element.Element)(*case)
+        held = [*vars(state).values(), case[5], state.best]
+        if recipe.mutation == "element" and not case[0].reevaluate:
             held.append(case[5].clone())  # the parents, reordered
         sizes.append(sum({x.data_ptr(): x.nbytes for x in held if isinstance(x, Tensor)}.values()))
     return sizes[1] - sizes[0]
@@ -238,7 +311,9 @@ def empty(recipe: Recipe, shape: Shape, layer: int, batch: int = 2) -> tuple[Any
     """Arguments of the right shapes for `evolve`."""
     blocks, positions = len(BLOCKS) - 1 - layer, shape.map_sizes[-1] ** 2
     head = torch.zeros(shape.classes, positions, shape.width)
-    tail = Tail(torch.zeros(blocks, 2, 2, shape.width), head, torch.zeros(shape.classes))
+    rows = max(2, recipe.layers[layer].generations) if recipe.reevaluates else 1
+    norms, reevaluate = torch.zeros(rows, blocks, 2, 2, shape.width), recipe.reevaluates and blocks > 0
+    tail = Tail(norms, head, torch.zeros(shape.classes), reevaluate)
     maps = torch.zeros(batch, recipe.parents, *shape.layer_shapes[BLOCKS[layer]])
     return (
         tail,
@@ -294,6 +369,7 @@ COMPILED = [
         for noise, classes in (("channel", 100), ("element", 10))
         for layer in range(3)
     ),
+    pytest.param(0, {"batch_norm": "frozen"}, 32, 10, id="frozen", marks=pytest.mark.slow),
     pytest.param(0, {"smooth": "noise", "mutation": "element"}, 28, 10, id="mnist", marks=pytest.mark.slow),
     pytest.param(1, {"population": 3, "parents": 1, "explorers": 1}, 32, 2, id="ones", marks=pytest.mark.slow),
 ]
@@ -313,7 +389,8 @@ def test_the_launches_compile_for_a_gpu(layer: int, reading: dict, size: int, cl
         },
         "element": {"enter", "draw", "children", "settle", "score", "head", "select", "remake"},
     }
-    assert {name for name, *_ in usage} == kernels[reading.get("mutation", "channel")]
+    rescored = {"rescore"} if layer < 2 and reading.get("batch_norm") != "frozen" else set()
+    assert {name for name, *_ in usage} == kernels[reading.get("mutation", "channel")] | rescored
     for name, registers, stack, shared in usage:
         assert stack == 0, f"{name} spills registers"
         assert registers <= 255 and shared <= 100_000, name
@@ -325,7 +402,7 @@ def compile_launches(layer: int, reading: dict[str, Any], size: int, classes: in
 
     channel.channel_kernels = SimpleNamespace(**compile_instead(channel_kernels))
     element.element_kernels = SimpleNamespace(**compile_instead(element_kernels))
-    kernels.head = compile_instead(kernels)["head"]
+    kernels.head, kernels.rescore = (compile_instead(kernels)[name] for name in ("head", "rescore"))
     recipe = Recipe(**{"layers": PAPER, **reading})
     layers = tuple(replace(layer, generations=1) for layer in recipe.layers)
     shape = Shape(channels=3, size=size, classes=classes)
