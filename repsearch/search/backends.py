@@ -71,7 +71,6 @@ def refusal(network: SearchNetwork, recipe: Recipe) -> str | None:
     on_gpu = network.device.type == "cuda"
     if on_gpu and network.shape.map_sizes[0] > GPU_SIDE:
         return f"maps of more than {GPU_SIDE} × {GPU_SIDE} positions don't fit a GPU's registers"
-        return "its BatchNorm statistics change from generation to generation"
     compiler = "triton" if on_gpu else "numba"
     if find_spec(compiler) is None:
         return f"the package {compiler} is not installed"
