@@ -26,6 +26,10 @@ FUSED += [
     {"parents": 1, "explorers": 0},
     {"mutation": "element", "smooth": "noise"},
     {"mutation": "element", "refine_from": "parents"},
+    {"population": 24, "parents": 6, "explorers": 8, "start": "population"},
+    {"population": 24, "parents": 6, "explorers": 8, "start": "population", "mutation": "element"},
+    {"population": 6, "parents": 6, "explorers": 0, "start": "population"},  # parents alone: scored again, and sorted
+    {"population": 6, "parents": 6, "explorers": 0, "start": "population", "mutation": "element"},
     {"batch_norm": "frozen"},
     {"batch_norm": "frozen", "mutation": "element"},
 ]
