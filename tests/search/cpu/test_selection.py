@@ -3,10 +3,12 @@
 import math
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repsearch.search.cpu.selection import assign_slots, lowest
+from repsearch.search.cpu.selection import assign_slots, lowest, score_again
 
 
 def test_the_lowest_losses_come_first_and_nan_last() -> None:
@@ -14,6 +16,15 @@ def test_the_lowest_losses_come_first_and_nan_last() -> None:
     order = np.empty(7, np.int64)
     lowest(losses, order)
     assert order.tolist() == [2, 4, 5, 0, 1, 3, 6]
+
+
+def test_parents_are_scored_again_by_slot_but_those_that_are_not_finite() -> None:
+    logits, bias = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32), np.float32([0, 1, 0, -1])
+    slot_of, losses = np.array([2, 0, 1]), np.float32([9, math.nan, 9, 5, 6])
+    score_again(logits, bias, 3, slot_of, losses)
+    expected = F.cross_entropy(torch.from_numpy(logits + bias)[[2, 1]], torch.tensor([3, 3]), reduction="none")
+    np.testing.assert_allclose(losses[[0, 2]], expected, rtol=1e-6)
+    assert math.isnan(losses[1]) and losses[3:].tolist() == [5, 6]
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
