@@ -40,9 +40,12 @@ class Effect:
         mean = abs(self.estimate.mean) if self.either else self.estimate.mean
         return Estimate(mean, self.estimate.error, self.estimate.df)
 
+    @property
+    def words(self) -> str:
+        return " ".join(text for text in (self.name, self.compared) if text)
+
     def __str__(self) -> str:
-        words = " ".join(text for text in (self.name, self.compared) if text)
-        known = f"{words}: " if words else ""
+        known = f"{self.words}: " if self.words else ""
         if isnan(self.estimate.error):
             return f"{known}{self.estimate.mean:+.2f}; one value has no error"
         low, high = self.estimate.interval()

@@ -13,10 +13,10 @@ from matplotlib.ticker import NullLocator
 from repsearch.results.phrases import (
     AUGMENTATIONS,
     VARIANTS,
+    averaged_text,
     number_range,
     per_owner,
     provenance_text,
-    runs_text,
     scale_text,
 )
 from repsearch.storage.files import atomic
@@ -104,11 +104,15 @@ def caption(
 ) -> str:
     """A caption: `title` (what is shown, with units), what the marks mean, n, and what the numbers were made from.
 
-    n: what to say after "n ="; by default, if the frame has variants, their numbers of searches and of training seeds,
-    else the range of the frame's n, of images. For runs, the depth and the scale are added.
+    n: of images, what to say after "n =", by default the range of the frame's n. Of a frame with variants, their
+    searches and training seeds are said, and the depth and the scale are added.
     """
     of_runs = "variant" in frame
-    counted = n or (_runs(frame) if of_runs else f"{number_range(frame['n'])} images")
+    if of_runs:
+        numbers = frame[["searches", "seeds"]].drop_duplicates().itertuples(index=False)
+        counted = " and ".join(averaged_text(*pair) for pair in numbers)
+    else:
+        counted = n or f"{number_range(frame['n'])} images"
     parts = [title, (f"{marks}: ± 1 {deviation} over n; " if (frame["n"] > 1).any() else "") + f"n = {counted}."]
     if of_runs:
         depths = frame[["variant", "depth"]].drop_duplicates()
@@ -116,9 +120,3 @@ def caption(
         parts.append(f"Convolutions per block: {counts}.")
         parts.append(f"Scale: {scale_text(frame)}, {AUGMENTATIONS.get(frame['augmentation'].iloc[0], '')}.")
     return " ".join([*parts, provenance_text(frame)]) + "\n"
-
-
-def _runs(frame: pd.DataFrame) -> str:
-    numbers = frame[["searches", "seeds"]].drop_duplicates().itertuples(index=False)
-    several = " (searches × training seeds)" if (frame["searches"] > 1).any() else ""
-    return f"{' and '.join(runs_text(*pair) for pair in numbers)} runs{several}"

@@ -147,7 +147,7 @@ def _published(row: pd.Series) -> str:
 def _caption(number: int, frame: pd.DataFrame) -> tuple[str, list[str]]:
     """Title, and notes: how to read a cell, depths, scale by data set, provenance."""
     several = frame["searches"].max() > 1
-    over = "n runs (searches × training seeds, or training seeds alone)" if several else "n training seeds"
+    over = "n runs (searches × training seeds, or training seeds alone)" if several else "n training seeds, one search"
     notes = [f"Mean ± sample standard deviation over {over}."]
     if frame["paper_mean"].notna().any():
         notes.append("In brackets: the paper's, mean ± std over 3 runs at its own scale.")

@@ -39,7 +39,8 @@ def fitness(
     """Figure 2: evolve block `layer` alone for random training images; write its cross-entropy by generation.
 
     The statistics of that search (R3) are taken here: it has a recipe and an opening of its own.
-    CSV: block, population, generation (0 is the initial population), mean and std over images, n images.
+    CSV: block, population, elitist (1 where parents keep their fitness, so that the best one can't get worse: R3),
+    generation (0 is the initial population), mean and std over images, n images.
     """
     if cache.up_to_date(job, out, dataset, network):
         return
@@ -61,6 +62,7 @@ def fitness(
     frame = fitness_by_generation(torch.from_numpy(searched["history"]))
     frame.insert(0, "block", BLOCKS[job.layer])
     frame.insert(1, "population", job.recipe.population)
+    frame.insert(2, "elitist", int(not job.recipe.reevaluates))
     _write(job, out, frame, key)
 
 

@@ -85,6 +85,7 @@ def fitness_probe(folder: Path, block: int, population: int, last: int = 8) -> P
         {
             "block": f"block{block}",
             "population": population,
+            "elitist": 1,
             "generation": generations,
             "mean": block + 1 / np.maximum(generations, 0.5) + 10 / population,
             "std": 0.1,

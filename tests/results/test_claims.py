@@ -101,6 +101,16 @@ def test_a_verdict_says_what_limits_it(
     assert f"| {words} |" in reproduction.to_markdown([(scale, tmp_path)])
 
 
+def test_what_is_true_by_construction_shows_its_numbers_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = replace(CLAIM, effects=[Effect("block 0", Estimate(9.0, 1.0, 10), "9 → 0")], by_construction="it is so")
+    monkeypatch.setattr(reproduction, "sources", lambda folder: {"tables/table1.csv": tables})
+    monkeypatch.setattr(reproduction, "claims", lambda *_: [claim])
+    page = reproduction.to_markdown([(FULL, tmp_path)])
+    assert "| block 0 9 → 0<br>it is so | 3 images |" in page and "p < " not in page.partition("## Claim by claim")[2]
+
+
 def _folder(folder: Path) -> Path:
     """Figures 2, 3 and 5 to 7 and tables 1 and 2 of made-up runs."""
     for name in ("figure2", "figure3", "figure5", "figure6", "figure7"):

@@ -88,7 +88,7 @@ def test_trajectories_of_several_searches(tmp_path):
     frame = build("figure5", runs)
     assert set(frame["recipe"]) == {"small"} and set(frame["search"]) == {0, 1}
     caption = figures.find("figure5").caption(frame)
-    assert "n = 2 × 3 runs (searches × training seeds)" in caption and "small 111111111111+222222222222" in caption
+    assert "n = 2 searches × 3 training seeds." in caption and "small 111111111111+222222222222" in caption
     (line, *_) = figures.find("figure5").draw(frame).axes[0].lines
     assert line.get_ydata() == pytest.approx([0.1, 0.2, 0.3, 0.4])
     with pytest.raises(UserError, match="targets of the same searches"):
@@ -162,7 +162,11 @@ def test_a_figure_is_one_file(tmp_path, monkeypatch):
     figures.make(figure_job("by_depth"), [run(tmp_path, depth=depth) for depth in (1, 2)], out)
     assert out.read_text().startswith("mean,std,n,searches,seeds,variant,depth,")
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert out.with_suffix(".md").read_text().startswith("**By depth** on Toy (made up). n = 1 runs. Conv")
+    assert (
+        out.with_suffix(".md")
+        .read_text()
+        .startswith("**By depth** on Toy (made up). n = one training seed, one search. Conv")
+    )
     assert reproduction.claims(out, figures.find("by_depth")) == []
     (tmp_path / "figures/empty.py").write_text("COLUMNS = []\n")
     with pytest.raises(UserError, match="figure empty has no build, draw, caption"):
@@ -209,7 +213,7 @@ def test_drawn_from_the_csv_alone(tmp_path, name, x, y, titles, legend):
     text = caption.read_text(encoding="utf-8")
     images = {"figure2": "n = 40 images", "figure3": "n = 10 (images"}
     assert text.startswith(f"**Figure {name[-1]}.**")
-    assert images.get(name, "n = 2 runs") in text
+    assert images.get(name, "n = 2 training seeds, one search.") in text
     assert ("222222222222" if name in images else "12e456789012") in text
     assert "standard deviation" in text
 

@@ -92,7 +92,7 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
     yield claim(
         "N_eff grows with independent runs",
         QUOTE,
-        "N_eff of the candidates of all runs minus that of one candidate",
+        "N_eff of the candidates of all runs, which must be above that of one candidate",
         effects=[],
         n="–",
         ours=f"{what}\n{'; '.join(texts)}",
