@@ -111,7 +111,9 @@ class TrainJob(Job):
 
 @dataclass(frozen=True)
 class DatasetName(Job):
-    """How results call a data set; paper: the column of the paper's tables to compare with."""
+    """How results call a data set; paper: the column of the paper's tables to compare with, None where the images are
+    not all and exactly the paper's.
+    """
 
     label: str
     paper: str | None = None

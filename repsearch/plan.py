@@ -228,7 +228,17 @@ class Plan:
 
     def _names(self, datasets: Iterable[str]) -> dict[str, DatasetName]:
         entries = {dataset: self.config.datasets[dataset] for dataset in datasets}
-        return {dataset: DatasetName(entry.label, entry.paper) for dataset, entry in entries.items()}
+        return {
+            dataset: DatasetName(entry.label, entry.paper if self._is_papers(dataset) else None)
+            for dataset, entry in entries.items()
+        }
+
+    def _is_papers(self, dataset: str) -> bool:
+        """Whether a data set has all images of the paper's, from a lossless source."""
+        entry = self.config.datasets[dataset]
+        settings = paper.SETTINGS.get(entry.source)
+        complete = entry.images is None and entry.test_images is None
+        return complete and settings is not None and settings.column == entry.paper
 
     def table(self, number: int | str) -> jobs.TableJob:
         return jobs.TableJob(int(number), self._names(self._table(number).datasets))
@@ -292,14 +302,12 @@ class Plan:
 
     def _at_full_scale(self, dataset: str) -> bool:
         entry, settings = self.config.datasets[dataset], paper.SETTINGS.get(self.config.datasets[dataset].source)
-        if settings is None or entry.paper != settings.column:
+        if settings is None or not self._is_papers(dataset):
             return False
         runs = [run for run in self.all_runs() if run.dataset == dataset]
         trained = [self.resolved.training(dataset, run.variant) for run in runs]
         return (
-            entry.images is None
-            and entry.test_images is None
-            and entry.validation_images == paper.VALIDATION_IMAGES
+            entry.validation_images == paper.VALIDATION_IMAGES
             and entry.search_depth == settings.search_depth
             and paper.schedule(self.recipe_of(dataset)) == settings.schedule
             and all(training.epochs >= settings.epochs for training in trained)
@@ -317,9 +325,11 @@ class Plan:
             f"{'/'.join(str(layer.generations) for layer in self.recipes[name].layers)} generations"
             for name in names
         ]
+        others = [config.datasets[name].label for name in self.used_datasets() if not self._is_papers(name)]
+        data = f"; only a part of the paper's data, or a copy or other data: {', '.join(others)}" if others else ""
         return jobs.ReproductionJob(
             name="paper" if config.results == "results" else Path(config.results).name,
-            what=f"width {config.network.width}; {'; '.join(searches)}",
+            what=f"width {config.network.width}; {'; '.join(searches)}{data}",
             results=config.results,
             options=f"--configfile {' '.join(overlays)}" if overlays else "",
             full=self.full_scale,

@@ -112,6 +112,16 @@ def test_the_papers_scale_is_all_of_it(change: dict[str, Any]) -> None:
     assert planned(**change).reproduction([]).full is False
 
 
+@pytest.mark.parametrize(
+    "change", [{"images": 40_000}, {"test_images": 5_000}, {"source": "npz:data/cifar10.npz"}, {"paper": "CIFAR-100"}]
+)
+def test_only_the_papers_data_are_compared_with_its_numbers(change: dict[str, Any]) -> None:
+    assert {name.paper for name in planned().table(1).datasets.values()} == {"MNIST", "CIFAR-10", "CIFAR-100"}
+    plan = planned(datasets={"cifar10": change})
+    assert plan.table(1).datasets["cifar10"].paper is None
+    assert "other data: CIFAR-10" in plan.reproduction([]).what and "other data" not in planned().reproduction([]).what
+
+
 def test_a_scale_names_the_files_that_override_the_configuration() -> None:
     job = planned().reproduction(["config.yaml", "workflow/presets/demo.yaml"])
     assert job.options == "--configfile workflow/presets/demo.yaml" and job.name == "paper"

@@ -1,69 +1,102 @@
 """A claim of the paper and its verdict (docs/reproduction.md). Each table and figure has its claims in its module."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Literal
 
-import pandas as pd
-from scipy.stats import ttest_ind_from_stats
+from repsearch.results.estimates import SIGNIFICANT, Estimate
 
-from repsearch.results import phrases
+Verdict = Literal["holds", "does not", "undecided", "by construction"]
 
-Verdict = Literal["holds", "does not", "undecided"]
-SIGNIFICANT = 0.05  # the p-value below which a difference counts
+
+@dataclass(frozen=True)
+class Effect:
+    """One comparison, turned so that the claim says: it is above `margin`; with `either`, or below -margin.
+
+    name: of the comparison, such as "block 0". compared: the numbers, such as "0.89 → 0.83".
+    """
+
+    name: str
+    estimate: Estimate
+    compared: str = ""
+    margin: float = 0.0
+    either: bool = False
+
+    @property
+    def p(self) -> float:
+        """Two-sided, that the effect is at its margin (with `either`, at the nearer one)."""
+        return self._turned.p(self.margin)
+
+    def shown(self, level: float = SIGNIFICANT) -> bool:
+        return self.p < level and self._turned.mean > self.margin
+
+    def refuted(self, level: float = SIGNIFICANT) -> bool:
+        """Whether the effect is below its margin; with `either`, between the two (an equivalence test)."""
+        return self.p < level and self._turned.mean < self.margin
+
+    @property
+    def _turned(self) -> Estimate:
+        mean = abs(self.estimate.mean) if self.either else self.estimate.mean
+        return Estimate(mean, self.estimate.error, self.estimate.df)
+
+    @property
+    def words(self) -> str:
+        return " ".join(text for text in (self.name, self.compared) if text)
+
+    def __str__(self) -> str:
+        known = f"{self.words}: " if self.words else ""
+        if isnan(self.estimate.error):
+            return f"{known}{self.estimate.mean:+.2f}; one value has no error"
+        low, high = self.estimate.interval()
+        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
+        return (
+            f"{known}{self.estimate.mean:+.2f} [{low:+.2f}, {high:+.2f}], {p}, "
+            f"sees {self.estimate.smallest_effect():.2f}"
+        )
 
 
 @dataclass(frozen=True)
 class Claim:
     """One claim of the paper and what a results folder says about it.
 
-    section: such as "§3.2, figure 2". n: of the means compared. scale: the data set, or the data set: its scale.
+    section: such as "§3.2, figure 2". claim: in our words. quote: the paper's. statistic: what an effect is, in which
+    unit, and which value it must exceed. test: by name. n: of what the mean is over. scale: the data set, or the data
+    set: its scale. paper: the paper's numbers, where the data are the paper's. ours: numbers that no effect has.
+
+    searches: over how many searches a mean over runs is; None where it is over images. by_construction: why the claim
+    can't fail; it then has no verdict that counts. setting: what differs from the paper's setting, beyond the scale.
+    problem: why there can be no verdict.
     """
 
     section: str
     claim: str
-    paper: str
-    ours: str
+    quote: str
+    statistic: str
+    test: str
+    effects: Sequence[Effect]
     n: str
     scale: str
-    verdict: Verdict
+    paper: str = ""
+    ours: str = ""
+    searches: int | None = None
+    by_construction: str = ""
+    setting: str = ""
+    problem: str = ""
 
-    @classmethod
-    def of(cls, rows: pd.DataFrame, section: str, claim: str, paper: str, ours: str, *parts: bool | None) -> "Claim":
-        """A claim read from the rows of one data set, which give n and the scale; its verdict is that of its parts."""
-        scale = ": ".join(text for text in (rows["label"].iloc[0], phrases.scale_text(rows)) if text)
-        return cls(section, claim, paper, ours, phrases.number_range(rows["n"]), scale, verdict(*parts))
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean over n runs (or images) and their sample standard deviation, NaN where n is 1."""
-
-    mean: float
-    std: float
-    n: int
-
-    @classmethod
-    def of(cls, row: pd.Series, prefix: str = "") -> "Mean":
-        return cls(float(row[f"{prefix}mean"]), float(row[f"{prefix}std"]), int(row["n"]))
-
-    def above(self, other: "Mean", by: float = 0.0) -> bool | None:
-        """Whether this is above `other` by more than `by`, by Welch's t-test; None where the test leaves it open."""
-        if min(self.n, other.n) < 2:
-            return None
-        if self.std == other.std == 0:
-            return self.mean - by > other.mean
-        _, p = ttest_ind_from_stats(self.mean - by, self.std, self.n, other.mean, other.std, other.n, equal_var=False)
-        return self.mean - by > other.mean if p < SIGNIFICANT else None
+    @property
+    def verdict(self) -> Verdict:
+        if self.by_construction:
+            return "by construction"
+        return "undecided" if self.problem else verdict(self.effects)
 
 
-def ends(frame: pd.DataFrame, x: str) -> dict[str, tuple[Mean, Mean]]:
-    """The means of each block at the smallest and at the largest x."""
-    blocks = frame.sort_values(x).groupby("block")
-    return {block: (Mean.of(rows.iloc[0]), Mean.of(rows.iloc[-1])) for block, rows in blocks}
+def verdict(effects: Sequence[Effect]) -> Verdict:
+    """A claim holds where every effect is shown, and does not where one is refuted; otherwise it is open.
 
-
-def verdict(*parts: bool | None) -> Verdict:
-    """A claim holds if all its parts do; a refuted part refutes it; otherwise a part left open leaves it open."""
-    if any(part is False for part in parts):
+    That all of k effects are shown needs no correction for their number. That one is refuted does, and is tested at
+    level 0.05 / k (Bonferroni).
+    """
+    if any(effect.refuted(SIGNIFICANT / len(effects)) for effect in effects):
         return "does not"
-    return "undecided" if None in parts else "holds"
+    return "holds" if effects and all(effect.shown() for effect in effects) else "undecided"

@@ -11,9 +11,22 @@ AUGMENTATIONS = {"plain": "without data augmentation", "augmented": "with data a
 
 
 def mean_and_std(row: pd.Series, prefix: str = "", n: bool = False) -> str:
-    """12.3 ± 0.4 (n = 3) of a row's mean, std and n; the mean alone for one run."""
+    """12.3 ± 0.4 (n = 3) of a row's mean, std and counts, n = 2 × 3 of two searches; the mean alone for one run."""
     std = "" if pd.isna(row[f"{prefix}std"]) else f" ± {row[f'{prefix}std']:.1f}"
-    return f"{row[f'{prefix}mean']:.1f}{std}" + (f" (n = {row['n']})" if n else "")
+    return f"{row[f'{prefix}mean']:.1f}{std}" + (f" (n = {runs_text(row['searches'], row['seeds'])})" if n else "")
+
+
+def runs_text(searches: int, seeds: int) -> str:
+    """3, or 2 × 3 where there are several searches."""
+    return f"{searches} × {seeds}" if searches > 1 else str(seeds)
+
+
+def averaged_text(searches: int, seeds: int) -> str:
+    """What a mean over runs is over: 2 searches × 3 training seeds. searches: 0 for runs without one."""
+    trained = "one training seed" if seeds == 1 else f"{seeds} training seeds"
+    if searches > 1:
+        return f"{searches} searches × {trained}"
+    return f"{trained}, one search" if searches else trained
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> str:

@@ -11,19 +11,37 @@ from repsearch.config import alternatives
 from repsearch.errors import UserError
 from repsearch.jobs import ReadingsJob
 from repsearch.results import phrases, style
-from repsearch.results.claims import Claim, Mean
-from repsearch.results.runs import DIGESTS, SCALE, points, read, read_csv, spread, verify_inputs
+from repsearch.results.claims import Claim, Effect
+from repsearch.results.estimates import WELCH, Estimate
+from repsearch.results.runs import (
+    COUNTS,
+    DIGESTS,
+    SCALE,
+    counts,
+    percent,
+    points,
+    read,
+    read_csv,
+    recipe_of,
+    verify_inputs,
+    without_search,
+)
 from repsearch.search.recipe import BLOCKS, SEARCH_LAYERS
-from repsearch.storage.files import write_csv, write_text
+from repsearch.storage.files import digest, read_json, write_csv, write_text
 from repsearch.storage.manifest import read_manifest
 
 CROSS_ENTROPIES = [f"cross_entropy_{layer}" for layer in SEARCH_LAYERS]
 COSINES = [f"{kind}_class_{block}" for kind in ("within", "between") for block in BLOCKS]
 RUN = [*SCALE, "population", "generations", *DIGESTS]
-ACCURACIES = ["validation_mean", "validation_std", "test_mean", "test_std"]
-COLUMNS = ["dataset", "label", "part", "reading", "variant", "depth", "recipe", "n", *ACCURACIES]
+ACCURACIES = [f"{kind}_{name}" for kind in ("validation", "test") for name in ("mean", "std", "error", "df")]
+SEARCH = ["mutation", "blur", "but_blur"]  # mutation noise; passes of the blocks, summed; digest of all other settings
+COLUMNS = ["dataset", "label", "part", "reading", "variant", "depth", "recipe", *SEARCH, *COUNTS, *ACCURACIES]
 COLUMNS += [*CROSS_ENTROPIES, *COSINES, *RUN]
 DEFAULT = "default"
+NOISES = {
+    "channel": "noise per channel, which has no high frequencies to remove",
+    "element": "noise per element, which has high frequencies",
+}
 PARTS = {"search": "Search", "training": "Learning", "baseline": "SGD"}
 
 
@@ -41,12 +59,15 @@ def make(job: ReadingsJob, inputs: Sequence[Path], out: Path) -> None:
 
 
 def build(runs: pd.DataFrame, targets: Sequence[Path]) -> pd.DataFrame:
-    """One row per data set, reading and variant: accuracies (%) over its seeds, and what its targets are like.
+    """One row per data set, reading and variant: accuracies (%) over its searches and seeds, and what its targets are
+    like (the mean over the searches).
 
     part says what the reading is of: search, training, or the baseline's training. targets: the facts.json of each
-    recipe. Raises UserError where a recipe's is missing or of another recipe of the same name.
+    search of each recipe. Raises UserError where one is missing or of another recipe of the same name.
     """
-    facts = {(entry["dataset"], entry["recipe"]): entry for entry in map(read_manifest, targets)}
+    facts: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for entry in map(read_manifest, targets):
+        facts.setdefault((entry["dataset"], without_search(entry["recipe"])), []).append(entry)
     rows: list[dict[str, Any]] = []
     bases = {(dataset, alternatives.family(recipe)) for dataset, recipe in facts if alternatives.setting(recipe)}
     for group in points(runs):
@@ -56,18 +77,27 @@ def build(runs: pd.DataFrame, targets: Sequence[Path]) -> pd.DataFrame:
         part = "baseline" if recipe == "none" else "training" if changed else "search"
         is_default = part == "baseline" or (first["dataset"], recipe) in bases
         reading = changed or alternatives.setting(recipe) or (DEFAULT if is_default else recipe)
-        row = {**first[["dataset", "label", "depth", "recipe", *RUN]], "n": len(group), "part": part}
+        row = {**first[["dataset", "label", "depth", "recipe", *RUN]], **counts(group), "part": part}
         row |= {"variant": alternatives.family(variant), "reading": reading}
-        row |= spread(100 * group["validation_accuracy"], "validation_")
-        row |= spread(100 * group["test_accuracy"], "test_")
+        row |= percent(group, "validation_accuracy", "validation_") | percent(group, "test_accuracy", "test_")
         if part != "baseline":
-            described = facts.get((first["dataset"], recipe), {})
-            if described.get("recipe_digest") != first["recipe_digest"]:
+            described = facts.get((first["dataset"], recipe), [])
+            if {entry["recipe_digest"] for entry in described} != set(first["recipe_digest"].split("+")):
                 raise UserError(f"no facts of the targets of {first['dataset']}, {recipe}: run snakemake again")
-            row |= {name: described[name] for name in (*CROSS_ENTROPIES, *COSINES)}
+            row |= dict(pd.DataFrame(described)[[*CROSS_ENTROPIES, *COSINES]].mean())
+            row |= _search(first["path"])
         rows.append(row)
     rows.sort(key=lambda row: list(PARTS).index(row["part"]))
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
+
+
+def _search(summary: Path) -> dict[str, Any]:
+    """What the claim on smoothing compares: a recipe's noise, its blur, and all else."""
+    recipe = recipe_of(read_json(summary)) or {}
+    rest = {name: value for name, value in recipe.items() if name not in ("seed", "layers")}
+    layers = [{name: value for name, value in layer.items() if name != "blur"} for layer in recipe["layers"]]
+    blur = sum(layer["blur"] for layer in recipe["layers"])
+    return {"mutation": recipe["mutation"], "blur": blur, "but_blur": digest([rest, layers])}
 
 
 def best_baseline(frame: pd.DataFrame) -> pd.Series:
@@ -132,11 +162,13 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 def _caption(frame: pd.DataFrame) -> str:
-    n, convolutions = phrases.number_range(frame["n"]), phrases.number_range(2 * frame["depth"])
+    convolutions = phrases.number_range(2 * frame["depth"])
+    searched = frame[frame["part"] != "baseline"].iloc[0]
     return (
         "Each row changes one or more settings of the default and nothing else (docs/readings.md says what they mean). "
-        f"Accuracies in per cent, mean ± sample standard deviation over n = {n} runs that differ in their seed; one "
-        "search per row. Cross-entropies in nats, of the kept candidate. No augmentation; a block has "
+        "Accuracies in per cent, mean ± sample standard deviation over runs, of each row: "
+        f"{phrases.averaged_text(searched['searches'], searched['seeds'])}. "
+        "Cross-entropies in nats, of the kept candidate. No augmentation; a block has "
         f"{convolutions} convolutions."
     )
 
@@ -153,20 +185,23 @@ def _accuracies(row: pd.Series) -> list[str]:
 
 
 def claims(frame: pd.DataFrame) -> Iterator[Claim]:
-    """§3.1, "crucial for learnability": the default recipe against one without blur, by validation accuracy.
-
-    The recipe without blur is recognised by its name, which ends in "-unsmoothed" (workflow/presets/readings.yaml).
+    """§3.1, "crucial for learnability": by validation accuracy, a recipe against the same one without blur, for each
+    noise of which both were run.
     """
     studied = frame[(frame["part"] == "search") & (frame["variant"] == "search-all")]
-    for _, rows in studied.groupby("label", sort=False):
-        rows = rows.set_index("reading")
-        without = [name for name in rows.index if name.endswith("-unsmoothed") and " " not in name]
-        if DEFAULT in rows.index and without:
-            compared = rows.loc[[DEFAULT, without[0]]]
-            smooth, rough = (row for _, row in compared.iterrows())
-            better = Mean.of(smooth, "validation_").above(Mean.of(rough, "validation_"))
-            with_blur, without_blur = (phrases.mean_and_std(row, "validation_") for row in (smooth, rough))
-            yield Claim.of(
-                compared, "§3.1", "Smoothing is crucial for learning from the targets", "no number",
-                f"validation accuracy {with_blur} with, {without_blur} without", better,
-            )  # fmt: skip
+    for (_, mutation, _), rows in studied.groupby(["label", "mutation", "but_blur"], sort=False):
+        smooth, rough = rows[rows["blur"] > 0], rows[rows["blur"] == 0]
+        if smooth.empty or rough.empty:
+            continue
+        first, second = smooth.iloc[0], rough.iloc[0]
+        with_blur, without_blur = (phrases.mean_and_std(row, "validation_") for row in (first, second))
+        difference = Estimate.read(first, "validation_") - Estimate.read(second, "validation_")
+        yield Claim(
+            "§3.1", f"Smoothing is crucial for learning from the targets: {NOISES.get(mutation, mutation)}",
+            "We found spatial smoothing to be crucial for learnability of these representations with gradient descent",
+            "validation accuracy (%) with blur minus that without, which must be above 0",
+            f"{WELCH}; each recipe has searches of its own",
+            [Effect("", difference, f"{with_blur} and {without_blur}")],
+            phrases.averaged_text(first["searches"], first["seeds"]) + " each",
+            f"{first['label']}: {phrases.scale_text(rows)}", searches=int(rows["searches"].min()),
+        )  # fmt: skip

@@ -1,26 +1,30 @@
 """docs/reproduction.md: claim by claim, what reproduces, from the CSVs of one or more results folders."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 
 from repsearch.config.parsing import parse
 from repsearch.errors import UserError
 from repsearch.jobs import ReproductionJob
 from repsearch.results import figures, readings, tables
-from repsearch.results.claims import SIGNIFICANT, Claim
+from repsearch.results.claims import Claim
+from repsearch.results.estimates import SIGNIFICANT
 from repsearch.results.phrases import markdown
-from repsearch.results.runs import read_csv
+from repsearch.results.runs import MissingColumns, read_csv
 from repsearch.storage.files import atomic, read_json, write_json, write_text
 
 SCALE = "scale.json"  # the job, beside the CSVs of a published folder
-WORDS = {  # verdict → in words, at the paper's scale and at another
-    "holds": ("**holds**", "**holds at a smaller scale**"),
-    "does not": ("**does not hold**", "**does not hold at this scale**"),
-    "undecided": ("undecided", "undecided at this scale"),
+WORDS = {
+    "holds": "**holds**",
+    "does not": "**does not hold**",
+    "undecided": "undecided",
+    "by construction": "true by construction, not counted",
 }
 NOT_TESTED = [  # section, claim, why; what figures and tables show is claimed in their modules
+    ("abstract", "Performance improves up to saturation: where it saturates", "the sweeps have too few points for it"),
     ("§3.1", "Normalisation is crucial for the convergence of evolution", "the search has no reading without it"),
     (
         *("§4.1", "Regressing to different searched solutions yields different models"),
@@ -28,6 +32,7 @@ NOT_TESTED = [  # section, claim, why; what figures and tables show is claimed i
     ),
 ]
 Entry = tuple[ReproductionJob, str, Claim]  # a claim, and the CSV that it was read from, relative to the results folder
+Unread = tuple[ReproductionJob, str, str]  # a CSV that has not the columns that its claims need, and which
 Key = tuple[str, str]  # a claim's section and text, alike at every scale
 
 
@@ -56,36 +61,43 @@ def published(folder: Path) -> list[tuple[ReproductionJob, Path]]:
     return [(parse(ReproductionJob, read_json(path), str(path)), path.parent) for path in paths]
 
 
-def claims(folder: Path) -> Iterator[tuple[str, Claim]]:
-    """Every claim that the CSVs in `folder`/tables and `folder`/figures say something about, with its CSV's name.
+def sources(folder: Path) -> dict[str, ModuleType]:
+    """The CSVs in `folder`/tables and `folder`/figures, and the modules that read claims from them.
 
-    A CSV that is not there is left out. Raises UserError where there is none, or one can't be used.
+    Raises UserError where there is none.
     """
-    sources = {"tables/readings.csv": readings, "tables/table1.csv": tables, "tables/table2.csv": tables}
-    sources = {file: module for file, module in sources.items() if (folder / file).exists()}
-    drawn = [name for name in figures.available() if (folder / f"figures/{name}.csv").exists()]
-    sources |= {f"figures/{name}.csv": figures.find(name) for name in drawn}
-    if not sources:
+    modules = {"tables/readings.csv": readings, "tables/table1.csv": tables, "tables/table2.csv": tables}
+    modules |= {f"figures/{name}.csv": figures.find(name) for name in figures.available()}
+    found = {file: module for file, module in modules.items() if (folder / file).exists()}
+    if not found:
         raise UserError(f"{folder} has no tables and figures to test the paper's claims on: run snakemake first")
-    for file, module in sources.items():
-        frame = read_csv(folder / file, module.COLUMNS)
-        if hasattr(module, "claims"):  # a figure need not have any
-            yield from ((file, claim) for claim in module.claims(frame))
+    return found
+
+
+def claims(csv: Path, module: ModuleType) -> list[Claim]:
+    """The claims that a CSV says something about. Raises UserError where it can't be used."""
+    frame = read_csv(csv, module.COLUMNS)
+    return list(module.claims(frame)) if hasattr(module, "claims") else []  # a figure need not have any
 
 
 def to_markdown(folders: Sequence[tuple[ReproductionJob, Path]]) -> str:
     """Every claim, in the paper's order, with a line for each scale and data set; then what was not tested."""
     entries: dict[Key, list[Entry]] = {}
+    unread: list[Unread] = []
     for scale, folder in folders:
-        for file, claim in claims(folder):
-            entries.setdefault((claim.section, claim.claim), []).append((scale, file, claim))
+        for file, module in sources(folder).items():
+            try:
+                for claim in claims(folder / file, module):
+                    entries.setdefault((claim.section, claim.claim), []).append((scale, file, claim))
+            except MissingColumns as error:
+                unread.append((scale, file, str(error).removeprefix(f"{folder / file} ").partition(":")[0]))
     entries = {key: entries[key] for key in sorted(entries, key=lambda key: _place(key[0]))}
     parts = ["# What reproduces", _introduction([scale for scale, _ in folders])]
     if not entries:
         parts.append("None of the paper's claims can be held against these results.")
     else:
         parts += [_summary(entries), "## Claim by claim", *(_section(key, lines) for key, lines in entries.items())]
-    parts += ["## Not tested", _not_tested(any(scale.full for scale, _ in folders))]
+    parts += ["## Not tested", _not_tested(any(scale.full for scale, _ in folders), unread)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -99,12 +111,19 @@ paper against one data set at one scale, and ends with the command that makes th
 
 {scales}
 
-Accuracies are in per cent, mean ± sample standard deviation over n runs that differ in their seed (validation chose
-epoch, depth and tuned settings); cross-entropies and entropies are in nats; figures 2 and 3 average over n images.
+Accuracies are in per cent, mean ± sample standard deviation over runs (validation chose epoch, depth and tuned
+settings); cross-entropies and entropies are in nats.
 
-A difference counts where Welch's t-test gives p < {significant} (one test per comparison, not corrected for their
-number). A claim of several differences holds where all do, fails where one is refuted, and is otherwise undecided.
-"Holds at a smaller scale" says nothing about the paper's own."""
+Each claim names a statistic, turned so that the claim says it is above a value, and a test. A line gives, for each
+comparison, the numbers compared, the effect with its 95 % confidence interval, the two-sided p-value of that value, and
+after "sees" the smallest distance from it that would be found with about 80 % power. n is what the mean is over, and so
+what it speaks for: images; or searches × training seeds, whose two variances add; with one search, other training seeds
+on the targets of that search only.
+
+A claim holds where all its effects are shown (p < {significant}), does not where one of its k effects is refuted
+(p < {significant} / k), and is otherwise undecided. What can't fail is called true by construction and is no verdict.
+Nothing is corrected for the number of claims. A verdict that is not at the paper's scale (its width, search, training
+lengths and all of its data) says nothing about the paper's own."""
 
 
 def _introduction(scales: Sequence[ReproductionJob]) -> str:
@@ -125,22 +144,38 @@ def _summary(entries: dict[Key, list[Entry]]) -> str:
 
 def _section(key: Key, entries: Sequence[Entry]) -> str:
     section, text = key
+    first = entries[0][2]
+    terms = [f"The paper: “{first.quote}”", f"Statistic: {first.statistic}.", f"Test: {first.test}."]
     rows = []
     for scale, file, claim in entries:
+        found = _found(claim)
         where, command = f"{scale.name}: {claim.scale}", f"`{scale.command(file)}`"
-        rows.append([claim.paper, claim.ours, claim.n, where, _verdict(scale, claim), command])
-    return f"### {text} ({section})\n\n" + markdown(["paper", "ours", "n", "scale", "verdict", "made by"], rows, left=6)
+        rows.append([claim.paper or "–", found, claim.n, where, _verdict(scale, claim), command])
+    header = ["paper", "ours", "n", "scale", "verdict", "made by"]
+    return f"### {text} ({section})\n\n" + "  \n".join(terms) + "\n\n" + markdown(header, rows, left=6)
 
 
-def _not_tested(full: bool) -> str:
+def _found(claim: Claim) -> str:
+    """Our numbers, a comparison a line; then why there is no verdict, if there is none."""
+    effects = [effect.words if claim.by_construction else str(effect) for effect in claim.effects]
+    return "\n".join(text for text in (claim.ours, *effects, claim.by_construction, claim.problem) if text)
+
+
+def _not_tested(full: bool, unread: Sequence[Unread]) -> str:
     rows = [[section, text, why] for section, text, why in NOT_TESTED]
     if not full:
         why = "not run in full; `snakemake --cores 8 publish` on a machine with a GPU makes these lines"
         rows.insert(0, ["all", "Every claim at the paper's own scale (width 256, all images, population 240)", why])
         rows.insert(1, ["§4.3", "SGD's own accuracies (99.1, 89.1, 62.3; augmented 93.0, 71.8)", "as above"])
+    rows += [[file, f"The claims of this file at the scale {scale.name}", f"it {why}"] for scale, file, why in unread]
     return markdown(["where", "claim", "why not"], rows, left=3)
 
 
 def _verdict(scale: ReproductionJob, claim: Claim) -> str:
-    at_papers_scale, at_another = WORDS[claim.verdict]
-    return at_papers_scale if scale.full else at_another
+    """The verdict and what limits it."""
+    if claim.by_construction:
+        return WORDS["by construction"]
+    limits = ["on one search"] if claim.searches == 1 else []
+    limits += [claim.setting] if claim.setting else []
+    limits += [] if scale.full else ["not at the paper's scale"]
+    return ", ".join([WORDS[claim.verdict], *limits])

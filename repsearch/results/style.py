@@ -10,7 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from repsearch.results.phrases import AUGMENTATIONS, VARIANTS, number_range, per_owner, provenance_text, scale_text
+from repsearch.results.phrases import (
+    AUGMENTATIONS,
+    VARIANTS,
+    averaged_text,
+    number_range,
+    per_owner,
+    provenance_text,
+    scale_text,
+)
 from repsearch.storage.files import atomic
 
 Look = dict[str, Any]  # colour-blind-safe (Okabe & Ito), and distinguishable in grey by line and marker
@@ -96,11 +104,15 @@ def caption(
 ) -> str:
     """A caption: `title` (what is shown, with units), what the marks mean, n, and what the numbers were made from.
 
-    n: what to say after "n ="; by default the range of the frame's n, of runs if the frame has variants, else of
-    images. For runs, the depth and the scale are added.
+    n: of images, what to say after "n =", by default the range of the frame's n. Of a frame with variants, their
+    searches and training seeds are said, and the depth and the scale are added.
     """
     of_runs = "variant" in frame
-    counted = n or f"{number_range(frame['n'])} {'runs' if of_runs else 'images'}"
+    if of_runs:
+        numbers = frame[["searches", "seeds"]].drop_duplicates().itertuples(index=False)
+        counted = " and ".join(averaged_text(*pair) for pair in numbers)
+    else:
+        counted = n or f"{number_range(frame['n'])} images"
     parts = [title, (f"{marks}: ± 1 {deviation} over n; " if (frame["n"] > 1).any() else "") + f"n = {counted}."]
     if of_runs:
         depths = frame[["variant", "depth"]].drop_duplicates()

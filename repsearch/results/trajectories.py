@@ -1,10 +1,9 @@
 """What figures 5, 6 and 7 share: a metric on the validation set by epoch, of the runs of several variants (§4.5)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,18 +12,19 @@ from matplotlib.ticker import MaxNLocator
 from repsearch.errors import UserError
 from repsearch.jobs import FigureJob
 from repsearch.results import phrases
-from repsearch.results.claims import Mean
-from repsearch.results.runs import RUN_FACTS, points, read, read_csv, require_one_dataset
+from repsearch.results.claims import Claim, Effect
+from repsearch.results.estimates import Estimate
+from repsearch.results.runs import RUN_FACTS, by_search_and_seed, points, read, read_csv, require_one_dataset
 from repsearch.results.style import caption, legend, line, panels, variant_looks
 
-COLUMNS = ["series", "block", "kind", "epoch", "mean", "std", "n", *RUN_FACTS]
+COLUMNS = ["series", "block", "kind", "epoch", "search", "seed", "value", *RUN_FACTS]
 ENTROPIES = {"within-class": "within_class", "between-class": "between_class"}  # kind → metric in epochs.csv
-GAP = "between-class minus within-class entropy, last epoch"
+PAIRED = "t-test of differences within a run, or between runs of the same search and training seed"
 TITLES = {"within-class": "within class", "between-class": "between classes"}
 
 
 def build(job: FigureJob, summaries: Sequence[Path], metrics: Mapping[str, str], blocks: list[int]) -> pd.DataFrame:
-    """The metrics by epoch, mean and std over runs, from the epochs.csv beside each summary.
+    """The metrics of each run by epoch, from the epochs.csv beside each summary.
 
     metrics: kind → the metric's name there, without its block. Raises UserError where a run lacks the metric, or a
     variant comes with two depths or recipes.
@@ -33,12 +33,11 @@ def build(job: FigureJob, summaries: Sequence[Path], metrics: Mapping[str, str],
     parts: list[pd.DataFrame] = []
     for group in points(read(summaries, job.datasets)):
         traces = [read_csv(path.parent / "epochs.csv", ["epoch", *columns.values()]) for path in group["path"]]
-        epochs = pd.concat(traces, ignore_index=True)
-        facts: dict[str, Any] = dict(group.iloc[0][RUN_FACTS])
         for (block, kind), column in columns.items():
-            by_epoch = epochs.groupby("epoch")[column]
-            numbers = by_epoch.agg(mean="mean", std="std", n="count").reset_index()
-            parts.append(numbers.assign(series=facts["variant"], block=block, kind=kind, **facts))
+            for trace, (_, run) in zip(traces, group.iterrows(), strict=True):
+                facts: dict[str, Any] = {"series": run["variant"], **run[["search", "seed", *RUN_FACTS]]}
+                facts |= {"block": block, "kind": kind, "epoch": trace["epoch"], "value": trace[column]}
+                parts.append(pd.DataFrame(facts))
     frame = pd.concat(parts, ignore_index=True)
     require_one_dataset(frame)
     mixed = frame.groupby("series")[["depth", "recipe"]].nunique().max(axis=1)
@@ -48,10 +47,11 @@ def build(job: FigureJob, summaries: Sequence[Path], metrics: Mapping[str, str],
 
 
 def by_epoch(ax: Axes, frame: pd.DataFrame) -> None:
-    """One line per variant."""
+    """One line per variant: the mean over its runs. frame: one metric of one block."""
     looks = variant_looks(frame["series"])
     for series, look in looks.items():
-        line(ax, frame[frame["series"] == series], "epoch", look, phrases.VARIANTS.get(series, series))
+        numbers = frame[frame["series"] == series].groupby("epoch")["value"].agg(mean="mean", std="std", n="count")
+        line(ax, numbers.reset_index(), "epoch", look, phrases.VARIANTS.get(series, series))
     ax.set_xlabel("Epoch")
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
 
@@ -74,21 +74,57 @@ def draw_entropies(frame: pd.DataFrame) -> Figure:
 def caption_entropies(number: int, frame: pd.DataFrame) -> str:
     blocks = " and ".join(f"block {block[-1]}" for block in frame["block"].unique())
     title = f"Collision entropy (nats) within and between classes by epoch on {frame['label'].iloc[0]}, {blocks}"
-    return caption(f"**Figure {number}.** {title}, validation set.", frame)
+    return caption(f"**Figure {number}.** {title}, validation set.", counted(frame))
 
 
-def entropy_gaps(frame: pd.DataFrame) -> dict[str, Mean]:
-    """One block's between-class minus within-class entropy (nats) at the last epoch, by series; their spreads are added
-    as if independent. Empty where SGD's runs or those that learn all layers are missing.
+def counted(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the counts of each row's runs, as captions state them."""
+    runs = frame.groupby("series")
+    searches, seeds = (runs[name].transform("nunique") for name in ("search", "seed"))
+    return frame.assign(n=searches * seeds, searches=searches, seeds=seeds)
+
+
+def last_epoch(frame: pd.DataFrame, series: str, block: str, kind: str = "") -> pd.DataFrame:
+    """A metric at the end of training: one row per search, one column per training seed. Empty without such runs."""
+    rows = frame[(frame["series"] == series) & (frame["block"] == block) & (frame["kind"] == kind)]
+    return by_search_and_seed(rows[rows["epoch"] == rows["epoch"].max()], "value")
+
+
+def difference(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """First minus second, run by run of the same search and training seed, which start from the same weights and see
+    the same batches. Runs of only one of the two are left out.
     """
-    gaps = {}
-    for series, rows in frame.groupby("series"):
-        last = rows[rows["epoch"] == rows["epoch"].max()].set_index("kind")
-        between, within = Mean.of(last.loc["between-class"]), Mean.of(last.loc["within-class"])
-        std = float(np.hypot(between.std, within.std))
-        gaps[str(series)] = Mean(between.mean - within.mean, std, between.n)
-    return gaps if {"sgd", "search-all"} <= set(gaps) else {}
+    return (first - second).dropna(how="all").dropna(how="all", axis=1)
 
 
-def gap_texts(gaps: Mapping[str, Mean]) -> list[str]:
-    return [f"{'SGD' if series == 'sgd' else 'search'} {gap.mean:.2f}" for series, gap in gaps.items()]
+def gap_claim(frame: pd.DataFrame, section: str, text: str, quote: str, more: str, **bounds: Any) -> Iterator[Claim]:
+    """A claim about how much further apart the classes are with search-based learning than with SGD (§4.5).
+
+    more: what the effect must be, in words. bounds: of each `Effect`. None where one of the two has no runs.
+    """
+    effects = []
+    for block in sorted(frame["block"].unique()):
+        gaps = {
+            series: last_epoch(frame, series, block, "between-class") - last_epoch(frame, series, block, "within-class")
+            for series in ("search-all", "sgd")
+        }
+        runs = difference(gaps["search-all"], gaps["sgd"])
+        if runs.empty:
+            return
+        values = f"search-based {gaps['search-all'].mean(axis=None):.2f}, SGD {gaps['sgd'].mean(axis=None):.2f}"
+        effects.append(Effect(f"block {block[-1]}", Estimate.of_runs(runs), values, **bounds))
+    gap = "gap of a run (between-class minus within-class entropy, nats, last epoch)"
+    statistic = f"search-based learning's minus SGD's {gap}, which must be {more}"
+    yield claim_of_runs(frame, section, text, quote, statistic, effects, runs)
+
+
+def claim_of_runs(
+    frame: pd.DataFrame, section: str, text: str, quote: str, statistic: str, effects: Sequence[Effect],
+    runs: pd.DataFrame,
+) -> Claim:  # fmt: skip
+    """A claim whose effects are means over `runs`, a table of searches and training seeds."""
+    searches, seeds = runs.shape
+    return Claim(
+        section, text, quote, statistic, PAIRED, effects, phrases.averaged_text(searches, seeds),
+        f"{frame['label'].iloc[0]}: {phrases.scale_text(frame)}", searches=searches,
+    )  # fmt: skip

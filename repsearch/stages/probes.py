@@ -39,7 +39,8 @@ def fitness(
     """Figure 2: evolve block `layer` alone for random training images; write its cross-entropy by generation.
 
     The statistics of that search (R3) are taken here: it has a recipe and an opening of its own.
-    CSV: block, population, generation (0 is the initial population), mean and std over images, n images.
+    CSV: block, population, elitist (1 where parents keep their fitness, so that the best one can't get worse: R3),
+    generation (0 is the initial population), mean and std over images, n images.
     """
     if cache.up_to_date(job, out, dataset, network):
         return
@@ -61,6 +62,7 @@ def fitness(
     frame = fitness_by_generation(torch.from_numpy(searched["history"]))
     frame.insert(0, "block", BLOCKS[job.layer])
     frame.insert(1, "population", job.recipe.population)
+    frame.insert(2, "elitist", int(not job.recipe.reevaluates))
     _write(job, out, frame, key)
 
 
@@ -77,8 +79,8 @@ def diversity(
 
     statistics: those of the recipe, which all runs share; None with R3 `batch`. A run searches all layers; its
     candidate of a block counts if the correct class's probability at the end of that block's evolution exceeds
-    `probability`. CSV: block, runs, mean and std over the n images with a candidate that
-    counts, probability, accepted (share of candidates that count).
+    `probability`. CSV: block, image (its index), runs, accepted (how many of their candidates count), effective (their
+    N_eff; empty where none counts), probability.
     """
     inputs = [dataset, network, *([statistics] if statistics else [])]
     if cache.up_to_date(job, out, *inputs):
@@ -107,10 +109,10 @@ def diversity(
     for block in BLOCKS:
         counts = torch.exp(-by_image(f"loss/{block}")) > job.probability
         frame = diversity_by_runs(by_image(block), counts)
+        frame["image"] = indices[frame["image"]]
         frame.insert(0, "block", block)
-        frame.insert(len(frame.columns) - 1, "probability", job.probability)
         frames.append(frame)
-    _write(job, out, pd.concat(frames, ignore_index=True), key)
+    _write(job, out, pd.concat(frames, ignore_index=True).assign(probability=job.probability), key)
 
 
 def fitness_by_generation(history: Tensor) -> pd.DataFrame:
@@ -125,20 +127,18 @@ def fitness_by_generation(history: Tensor) -> pd.DataFrame:
 
 
 def diversity_by_runs(candidates: Tensor, counts: Tensor) -> pd.DataFrame:
-    """N_eff of the first r runs, for each r (§3.2). candidates: [images, runs, …]; counts: [images, runs] bool.
+    """N_eff of the first r runs of each image, for each r (§3.2).
 
-    One row per r: runs, mean and std (n - 1) of N_eff over the n images that have a candidate that counts, accepted
-    (share of the candidates of all images that count). mean is NaN where n is 0, std where n is below 2.
+    candidates: [images, runs, …]; counts: [images, runs], bool. One row per image and r: image (from 0), runs, accepted
+    (how many of these candidates count), effective (N_eff of those; NaN where there is none).
     """
-    grams = [cosine_gram(image) for image in candidates]
     rows: list[dict[str, Any]] = []
-    for runs in range(1, counts.shape[1] + 1):
-        first = [(gram[:runs, :runs], count[:runs]) for gram, count in zip(grams, counts, strict=True)]
-        numbers = [effective_number(gram[count][:, count]) for gram, count in first if count.any()]
-        mean = np.mean(numbers) if numbers else np.nan
-        std = np.std(numbers, ddof=1) if len(numbers) > 1 else np.nan
-        accepted = float(counts[:, :runs].float().mean())
-        rows.append({"runs": runs, "mean": mean, "std": std, "n": len(numbers), "accepted": accepted})
+    for image, (candidate, count) in enumerate(zip(candidates, counts, strict=True)):
+        gram = cosine_gram(candidate)
+        for runs in range(1, len(count) + 1):
+            chosen = count[:runs].nonzero()[:, 0]
+            effective = effective_number(gram[chosen][:, chosen]) if len(chosen) else np.nan
+            rows.append({"image": image, "runs": runs, "accepted": len(chosen), "effective": effective})
     return pd.DataFrame(rows)
 
 

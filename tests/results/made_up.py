@@ -45,17 +45,21 @@ RUN: dict[str, Any] = {
     "precision": "bfloat16",
 }
 NO_RECIPE = {"recipe": "none", "recipe_digest": "", "population": 0, "generations": 0}
+SEARCHED: dict[str, Any] = {"mutation": "channel", "smooth": "child", "layers": [{"alpha": 0.3, "blur": 5}]}
 
 
-def run(folder: Path, **changes: Any) -> Path:
-    """A run's summary.json in a folder of its own."""
+def run(folder: Path, search: int = 0, searched: Mapping[str, Any] | None = None, **changes: Any) -> Path:
+    """A run's summary.json in a folder of its own. search: the seed of its search. searched: of its recipe."""
     values = {**RUN, **changes}
+    recipe = None if values["recipe"] == "none" else {**SEARCHED, **(searched or {}), "seed": search}
+    if search:
+        values |= {"recipe": f"{values['recipe']}--seed-{search}", "recipe_digest": str(search + 1) * 12}
     names = ("dataset", "augmentation", "variant", "depth", "recipe", "seed")
     out = folder / "-".join(str(values[name]) for name in names)
     while out.exists():
         out = out.with_name(f"{out.name}x")
     out.mkdir(parents=True)
-    write_manifest(out / "summary.json", {}, [], values)
+    write_manifest(out / "summary.json", {"job": {"recipe": recipe}}, [], values)
     return out / "summary.json"
 
 
@@ -81,6 +85,7 @@ def fitness_probe(folder: Path, block: int, population: int, last: int = 8) -> P
         {
             "block": f"block{block}",
             "population": population,
+            "elitist": 1,
             "generation": generations,
             "mean": block + 1 / np.maximum(generations, 0.5) + 10 / population,
             "std": 0.1,
@@ -93,13 +98,15 @@ def fitness_probe(folder: Path, block: int, population: int, last: int = 8) -> P
 
 
 def diversity_probe(folder: Path, runs: int = 5) -> Path:
-    """N_eff = runs / (block + 1), std 0.2, over 10 images; one candidate in two counts."""
+    """Of 10 images every second run counts, the first too; each adds 1 / (block + 1) to N_eff, a tenth more or less."""
     rows = [
-        {"block": f"block{b}", "runs": r, "mean": r / (b + 1), "std": 0.2, "n": 10, "probability": 0.5, "accepted": 0.5}
-        for b in range(3)
+        {"block": f"block{block}", "image": 100 + image, "runs": r, "accepted": (r + 1) // 2}
+        | {"effective": 1 + ((r + 1) // 2 - 1) * (1 + (image % 2 - 0.5) / 5) / (block + 1)}
+        for block in range(3)
+        for image in range(10)
         for r in range(1, runs + 1)
     ]
-    frame = pd.DataFrame(rows).assign(recipe_digest="111111111111", code_version="222222222222")
+    frame = pd.DataFrame(rows).assign(probability=0.5, recipe_digest="111111111111", code_version="222222222222")
     return _probe(folder / "diversity.csv", frame)
 
 
@@ -111,13 +118,19 @@ def _probe(csv: Path, frame: pd.DataFrame) -> Path:
 
 
 def table_runs(folder: Path, augmentation: str, datasets: Sequence[str], accuracies: Mapping[str, float]) -> list[Path]:
-    """Three runs of each data set and variant, whose test accuracies rise by 0.001 per seed."""
+    """Three seeds of each data set and variant, of two searches but for SGD; accuracies rise by 0.001 per seed and by
+    0.002 per search.
+    """
     return [
-        run(folder, dataset=d, variant=v, augmentation=augmentation, seed=seed, test_accuracy=accuracy + seed / 1000)
-        for d in datasets
-        for v, accuracy in accuracies.items()
+        run(
+            folder, dataset=dataset, variant=variant, augmentation=augmentation, seed=seed, search=search,
+            test_accuracy=accuracy + seed / 1000 + search / 500, **(NO_RECIPE if variant.startswith("sgd") else {}),
+        )
+        for dataset in datasets
+        for variant, accuracy in accuracies.items()
+        for search in range(1 if variant.startswith("sgd") else 2)
         for seed in range(3)
-    ]
+    ]  # fmt: skip
 
 
 def sweep(folder: Path) -> list[Path]:
@@ -149,10 +162,13 @@ def figure_job(figure: str, **changes: Any) -> FigureJob:
     )
 
 
-def facts(folder: Path, recipe: str, digest: str) -> Path:
-    """The facts of a recipe's targets: each cross-entropy 1.5, each cosine 0.25."""
+UNSMOOTHED = {"layers": [{"alpha": 0.3, "blur": 0}]}
+
+
+def facts(folder: Path, recipe: str, digest: str, cross_entropy: float = 1.5) -> Path:
+    """The facts of a recipe's targets: the same cross-entropy after each layer, each cosine 0.25."""
     values: dict[str, Any] = {"dataset": "toy", "recipe": recipe, "recipe_digest": digest}
-    values |= dict.fromkeys(readings.CROSS_ENTROPIES, 1.5) | dict.fromkeys(readings.COSINES, 0.25)
+    values |= dict.fromkeys(readings.CROSS_ENTROPIES, cross_entropy) | dict.fromkeys(readings.COSINES, 0.25)
     write_manifest(folder / recipe / "facts.json", {}, [], values)
     return folder / recipe / "facts.json"
 
@@ -162,9 +178,10 @@ def study(folder: Path) -> tuple[list[Path], list[Path]]:
     settings: list[dict[str, Any]] = [
         {"validation_accuracy": 0.5},
         {"validation_accuracy": 0.3, "variant": "search-skip0"},
-        {"validation_accuracy": 0.4, "recipe": "small--smooth-noise", "recipe_digest": "2" * 12},
+        {"validation_accuracy": 0.4, "recipe": "small--smooth-noise", "recipe_digest": "2" * 12}
+        | {"searched": {"smooth": "noise"}},
         {"validation_accuracy": 0.1, "variant": "search-all--compare-before_gelu"},
-        {"validation_accuracy": 0.2, "recipe": "small-unsmoothed", "recipe_digest": "4" * 12},
+        {"validation_accuracy": 0.2, "recipe": "small-unsmoothed", "recipe_digest": "4" * 12, "searched": UNSMOOTHED},
         {"validation_accuracy": 0.6, "variant": "sgd", **NO_RECIPE},
         {"validation_accuracy": 0.1, "variant": "sgd--schedule-constant", **NO_RECIPE},
     ]

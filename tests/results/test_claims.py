@@ -1,6 +1,9 @@
-"""Verdicts on the paper's claims, from made-up CSVs whose answers are plain."""
+"""What a claim's verdict is made of, and the page of all claims."""
 
+import math
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,44 +13,110 @@ import pytest
 from repsearch.errors import UserError
 from repsearch.jobs import ReproductionJob, TableJob
 from repsearch.results import figures, reproduction, tables
-from repsearch.results.claims import Mean, verdict
+from repsearch.results.claims import Claim, Effect, verdict
+from repsearch.results.estimates import Estimate
 from tests.results import made_up
 
 ROOT = Path(__file__).resolve().parents[2]
 SCALE = ReproductionJob("toy", "width 4", "results/toy", "--configfile toy.yaml", full=False)
+FULL = ReproductionJob("paper", "width 256", "results", "", full=True)
+CLAIM = Claim("§1, figure 1", "All is well", "well", "a number", "a test", [], "3 images", "Toy")
 
 
-def test_a_difference_counts_by_welchs_test() -> None:
-    high, low = Mean(50.0, 1.0, 3), Mean(45.0, 1.0, 3)
-    assert high.above(low) is True and low.above(high) is False
-    assert high.above(Mean(49.5, 1.0, 3)) is None  # within the noise
-    assert high.above(low, by=4.9) is None
-    assert high.above(low, by=10.0) is False
-    assert Mean(50.0, np.nan, 1).above(low) is None  # one run decides nothing
+def effect(mean: float, margin: float = 0.0, either: bool = False, error: float = 1.0) -> Effect:
+    """With 10 degrees of freedom, so that 2.23 errors are significant and 2.63 at half of the level."""
+    return Effect("", Estimate(mean, error, 10), margin=margin, either=either)
 
 
-def test_a_claim_of_several_parts() -> None:
-    assert verdict(True, True) == "holds"
-    assert verdict(True, None) == "undecided"
-    assert verdict(None, False) == "does not"
+@pytest.mark.parametrize(
+    ("found", "shown", "refuted"),
+    [
+        (effect(2.3), True, False),
+        (effect(2.2), False, False),  # just within the noise
+        (effect(-2.3), False, True),
+        (effect(2.3, margin=1.0), False, False),
+        (effect(3.3, margin=1.0), True, False),
+        (effect(-1.3, margin=1.0), False, True),
+        (effect(0.0, error=0.0), False, False),  # exactly at its margin
+        (effect(1.0, error=math.nan), False, False),
+        (effect(-13.0, margin=10.0, either=True), True, False),
+        (effect(13.0, margin=10.0, either=True), True, False),
+        (effect(9.0, margin=10.0, either=True), False, False),
+        (effect(-7.0, margin=10.0, either=True), False, True),  # equivalent
+        (effect(0.0, margin=1.0, either=True), False, False),  # equal, but not known well enough
+    ],
+)
+def test_an_effect_is_shown_refuted_or_open(found: Effect, shown: bool, refuted: bool) -> None:
+    assert (found.shown(), found.refuted()) == (shown, refuted)
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [
+        ([3.0, 3.0], "holds"),
+        ([3.0, 0.0], "undecided"),
+        ([3.0, -2.5], "undecided"),  # refuted if it were the only one
+        ([-2.5], "does not"),
+        ([3.0, -2.7], "does not"),
+        ([0.0, -3.0], "does not"),
+        ([], "undecided"),
+    ],
+)
+def test_all_effects_must_be_shown_and_one_refutes(means: Sequence[float], expected: str) -> None:
+    assert verdict([effect(mean) for mean in means]) == expected
+
+
+def test_what_cannot_fail_or_be_read_is_no_verdict() -> None:
+    sure = [effect(9.0)]
+    assert replace(CLAIM, effects=sure).verdict == "holds"
+    assert replace(CLAIM, effects=sure, by_construction="it is so").verdict == "by construction"
+    assert replace(CLAIM, effects=sure, problem="not tuned").verdict == "undecided"
+
+
+def test_an_effect_says_what_it_is_and_what_it_could_have_been() -> None:
+    found = Effect("block 0", Estimate(3.0, 1.0, 10), "5.0 → 2.0")
+    assert str(found) == "block 0 5.0 → 2.0: +3.00 [+0.77, +5.23], p = 0.013, sees 3.11"
+    assert str(effect(9.0)) == "+9.00 [+6.77, +11.23], p < 0.001, sees 3.11"
+    assert "no error" in str(effect(1.0, error=math.nan)) and "nan" not in str(effect(1.0, error=math.nan))
+
+
+@pytest.mark.parametrize(
+    ("scale", "changes", "words"),
+    [
+        (FULL, {}, "**holds**"),
+        (FULL, {"searches": 3}, "**holds**"),
+        (FULL, {"searches": 1}, "**holds**, on one search"),
+        (FULL, {"setting": "at a probability of 0.1"}, "**holds**, at a probability of 0.1"),
+        (SCALE, {"searches": 1}, "**holds**, on one search, not at the paper's scale"),
+        (SCALE, {"effects": []}, "undecided, not at the paper's scale"),
+        (FULL, {"by_construction": "it is so"}, "true by construction, not counted"),
+    ],
+)
+def test_a_verdict_says_what_limits_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: ReproductionJob, changes: dict[str, object], words: str
+) -> None:
+    claim = replace(CLAIM, **{"effects": [effect(9.0)], **changes})  # type: ignore[arg-type]
+    monkeypatch.setattr(reproduction, "sources", lambda folder: {"tables/table1.csv": tables})
+    monkeypatch.setattr(reproduction, "claims", lambda *_: [claim])
+    assert f"| {words} |" in reproduction.to_markdown([(scale, tmp_path)])
+
+
+def test_what_is_true_by_construction_shows_its_numbers_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = replace(CLAIM, effects=[Effect("block 0", Estimate(9.0, 1.0, 10), "9 → 0")], by_construction="it is so")
+    monkeypatch.setattr(reproduction, "sources", lambda folder: {"tables/table1.csv": tables})
+    monkeypatch.setattr(reproduction, "claims", lambda *_: [claim])
+    page = reproduction.to_markdown([(FULL, tmp_path)])
+    assert "| block 0 9 → 0<br>it is so | 3 images |" in page and "p < " not in page.partition("## Claim by claim")[2]
 
 
 def _folder(folder: Path) -> Path:
     """Figures 2, 3 and 5 to 7 and tables 1 and 2 of made-up runs."""
-    probes = [
-        made_up.fitness_probe(folder / "probes", block, population) for block in range(3) for population in (10, 20)
-    ]
-    job = made_up.figure_job("figure2", populations=[10, 20], generations=[2, 8], base_population=20)
-    figures.make(job, probes, folder / "figures/figure2.csv")
-    probe = made_up.diversity_probe(folder / "probes")
-    figures.make(made_up.figure_job("figure3"), [probe], folder / "figures/figure3.csv")
-    traced = [
-        made_up.traced(folder / "runs", offset=offset, variant=variant, seed=seed)
-        for variant, base in (("sgd", 0.0), ("search-all", 0.5))
-        for seed, offset in enumerate((base, base + 0.01, base + 0.02))
-    ]
-    for name in ("figure5", "figure6", "figure7"):
-        figures.make(made_up.figure_job(name), traced, folder / f"figures/{name}.csv")
+    for name in ("figure2", "figure3", "figure5", "figure6", "figure7"):
+        figures.make(
+            made_up.figure_job(name), made_up.figure_inputs(name, folder / name), folder / f"figures/{name}.csv"
+        )
     for number, augmentation in ((1, "plain"), (2, "augmented")):
         accuracies = {"sgd": 0.9, "search-skip0": 0.85, "search-all": 0.7}
         runs = made_up.table_runs(folder / "runs/tables", augmentation, ["toy"], accuracies)
@@ -55,36 +124,23 @@ def _folder(folder: Path) -> Path:
     return folder
 
 
-def test_every_claim_gets_the_verdict_its_numbers_have(tmp_path: Path) -> None:
-    by_text = {claim.claim: claim for _, claim in reproduction.claims(_folder(tmp_path))}
-    verdicts = {text: claim.verdict for text, claim in by_text.items()}
-    assert verdicts == {
-        "The search's cross-entropy falls with population": "holds",
-        "The search's cross-entropy falls with generations": "holds",
-        "Block 2 optimises more easily than blocks 0 and 1": "does not",  # made up: block 0 is lowest
-        "N_eff grows with independent runs": "holds",
-        "N_eff grows fastest for block 0, later blocks slower": "holds",
-        "Without augmentation, search-based learning is within 1 % of SGD": "does not",
-        "With augmentation, skipping block 0 is better than supervising all layers": "holds",
-        "With augmentation, skipping block 0 stays below SGD": "holds",
-        "Search-based learning's cosine distance to the targets falls": "does not",  # made up: it rises
-        "SGD's cosine distance to the targets stays close to 1": "does not",
-        "In block 0 search-based learning separates the classes more than SGD": "undecided",  # made up: alike
-        "In blocks 1 and 2 the two differ as well": "undecided",
-    }
-    near = by_text["Without augmentation, search-based learning is within 1 % of SGD"]
-    assert near.ours == "70.1 ± 0.1 against 90.1 ± 0.1" and near.n == "3" and "46,000" in near.scale
-
-
-def test_the_page_says_the_scale_the_verdict_and_the_command(tmp_path: Path) -> None:
+def test_the_page_says_what_is_claimed_tested_and_found(tmp_path: Path) -> None:
     page = reproduction.to_markdown([(SCALE, _folder(tmp_path))])
-    assert "**holds at a smaller scale**" in page and "**does not hold at this scale**" in page
-    assert "`snakemake results/toy/tables/table1.csv --configfile toy.yaml`" in page
-    assert "Every claim at the paper's own scale" in page
-    full = ReproductionJob("paper", "width 256", "results", "", full=True)
-    page = reproduction.to_markdown([(full, tmp_path)])
-    assert "**holds**" in page and "smaller scale**" not in page and "Every claim at the paper's" not in page
-    assert "`snakemake results/tables/table1.csv`" in page
+    for words in (
+        "within 1% of SGD",  # the paper's words
+        "minus that of SGD, which must be above -1",
+        "Welch's t-test",
+        "2 searches × 3 training seeds for Search-based Learning, 3 training seeds for SGD",
+        "**does not hold**, not at the paper's scale",
+        "true by construction, not counted",
+        "46,000 training images",
+        "`snakemake results/toy/tables/table1.csv --configfile toy.yaml`",
+        "Every claim at the paper's own scale",
+    ):
+        assert words in page
+    page = reproduction.to_markdown([(FULL, tmp_path)])
+    assert "**does not hold** |" in page and "not at the paper's scale |" not in page
+    assert "Every claim at the paper's" not in page and "`snakemake results/tables/table1.csv`" in page
 
 
 def test_publishing_keeps_what_the_page_is_made_from(tmp_path: Path) -> None:
@@ -95,11 +151,19 @@ def test_publishing_keeps_what_the_page_is_made_from(tmp_path: Path) -> None:
     assert (tmp_path / "docs.md").read_text() == (results / "reproduction.md").read_text()
 
 
+def test_a_csv_of_other_columns_is_listed_as_not_read(tmp_path: Path) -> None:
+    file = _folder(tmp_path) / "tables/table1.csv"
+    pd.read_csv(file).drop(columns="error").to_csv(file, index=False)
+    page = reproduction.to_markdown([(SCALE, tmp_path)])
+    assert "| tables/table1.csv | The claims of this file at the scale toy | it has no column error |" in page
+    assert "within 1 % of SGD" not in page and "figure 5" in page
+
+
 def test_a_csv_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     file = _folder(tmp_path) / "tables/table1.csv"
-    pd.read_csv(file).drop(columns="std").to_csv(file, index=False)
+    pd.read_csv(file).assign(mean="high").to_csv(file, index=False)
     with pytest.raises(UserError, match=re.escape(str(file))):
-        list(reproduction.claims(tmp_path))
+        reproduction.to_markdown([(SCALE, tmp_path)])
     with pytest.raises(UserError, match="run snakemake first"):
         reproduction.to_markdown([(SCALE, tmp_path / "nothing")])
 
@@ -108,3 +172,8 @@ def test_the_repositorys_page_is_made_from_its_csvs() -> None:
     folder = ROOT / "docs/reproduction"
     page = (ROOT / "docs/reproduction.md").read_text(encoding="utf-8")
     assert page == reproduction.to_markdown(reproduction.published(folder)), "run: snakemake publish"
+
+
+def test_numbers_of_a_csv_decide_as_those_of_the_runs_do() -> None:
+    row = pd.Series({"mean": 2.0, "error": 0.5, "df": 4.0})
+    assert Estimate.read(row) == Estimate(2.0, 0.5, 4.0) and np.isfinite(Estimate.read(row).p())

@@ -40,8 +40,9 @@ def test_fitness_refuses_what_the_probes_lack(tmp_path):
 
 def test_diversity(tmp_path):
     frame = made("figure3", tmp_path)
-    assert len(frame) == 15
-    assert frame.query("block == 'block1' and runs == 4")["mean"].item() == 2
+    assert len(frame) == 3 * 10 * 5
+    curve = figures.find("figure3").curves(frame).set_index(["block", "runs"])
+    assert curve.loc[("block1", 4)].tolist() == pytest.approx([1.5, 0.05 * np.sqrt(10 / 9), 10])  # of two that count
     with pytest.raises(UserError, match="one probe, not 0"):
         build("figure3", [])
 
@@ -70,16 +71,28 @@ def test_scaling_refuses_other_recipes(tmp_path):
 @pytest.mark.parametrize(("name", "rows"), [("figure5", 2 * 3 * 4), ("figure6", 2 * 2 * 4), ("figure7", 2 * 2 * 2 * 4)])
 def test_trajectories(tmp_path, name, rows):
     frame = made(name, tmp_path)
-    assert len(frame) == rows
-    assert set(frame["n"]) == {2}
+    assert len(frame) == rows * 2  # seeds
     assert set(frame["series"]) == {"sgd", "search-all"}
-    last = frame.query("block == 'block0' and epoch == 4 and series == 'sgd'").set_index("kind")
+    last = frame.query("epoch == 4 and series == 'sgd' and seed == 1").set_index(["block", "kind"])["value"]
     if name == "figure5":
-        assert last.loc["", "mean"] == pytest.approx(0.4 + 0.5)  # offsets 0 and 1
-        assert last.loc["", "std"] == pytest.approx(np.sqrt(0.5))
+        assert last["block0", ""] == pytest.approx(0.4 + 1)  # its offset
     if name == "figure6":
-        assert last.loc["within-class", "mean"] == pytest.approx(3 + 0.4 + 0.5)
-        assert last.loc["between-class", "mean"] == pytest.approx(5 + 0.4 + 0.5)
+        assert last["block0", "within-class"] == pytest.approx(3 + 0.4 + 1)
+        assert last["block0", "between-class"] == pytest.approx(5 + 0.4 + 1)
+
+
+def test_trajectories_of_several_searches(tmp_path):
+    runs = [
+        traced(tmp_path, variant=v, search=s, seed=t) for v in ("sgd", "search-all") for s in (0, 1) for t in (0, 1, 2)
+    ]
+    frame = build("figure5", runs)
+    assert set(frame["recipe"]) == {"small"} and set(frame["search"]) == {0, 1}
+    caption = figures.find("figure5").caption(frame)
+    assert "n = 2 searches × 3 training seeds." in caption and "small 111111111111+222222222222" in caption
+    (line, *_) = figures.find("figure5").draw(frame).axes[0].lines
+    assert line.get_ydata() == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    with pytest.raises(UserError, match="targets of the same searches"):
+        build("figure5", runs[3:])
 
 
 def test_trajectories_refuse(tmp_path):
@@ -92,7 +105,7 @@ def test_trajectories_refuse(tmp_path):
     with pytest.raises(UserError, match="at one depth"):
         build("figure6", [traced(tmp_path, depth=1), traced(tmp_path, depth=2)])
     other = traced(tmp_path, variant="sgd", recipe="other", recipe_digest="other")
-    with pytest.raises(UserError, match="targets of one recipe"):
+    with pytest.raises(UserError, match="same searches of one recipe"):
         build("figure5", [traced(tmp_path, depth=4), other])
     with pytest.raises(UserError, match="differ in code_version"):
         build("figure5", [traced(tmp_path, depth=5), traced(tmp_path, depth=5, seed=1, code_version="x")])
@@ -106,7 +119,7 @@ def test_unknown_figure(tmp_path):
 
 def test_an_altered_input_is_not_shown(tmp_path):
     (probe,) = figure_inputs("figure3", tmp_path)
-    probe.write_text(probe.read_text().replace("0.2", "0.1"))
+    probe.write_text(probe.read_text().replace("0.5", "0.1"))
     with pytest.raises(UserError, match=r"diversity\.csv is missing or not what"):
         figures.make(figure_job("figure3"), [probe], tmp_path / "figure3.csv")
     assert not (tmp_path / "figure3.csv").exists()
@@ -116,17 +129,17 @@ FIGURE = """
 import pandas as pd
 
 from repsearch.results import style
-from repsearch.results.runs import RUN_FACTS, points, read, spread
+from repsearch.results.runs import COUNTS, RUN_FACTS, counts, percent, points, read
 
-COLUMNS = ["mean", "std", "n", *RUN_FACTS]
+COLUMNS = ["mean", "std", *COUNTS, *RUN_FACTS]
 
 
 def build(job, inputs):
     rows = [
-        {**spread(100 * runs["test_accuracy"]), "n": len(runs), **runs.iloc[0][RUN_FACTS]}
+        {**percent(runs, "test_accuracy"), **counts(runs), **runs.iloc[0][RUN_FACTS]}
         for runs in points(read(inputs, job.datasets))
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows)[COLUMNS]
 
 
 def draw(frame):
@@ -147,10 +160,14 @@ def test_a_figure_is_one_file(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "repsearch.results.figures.by_depth", raising=False)
     out = tmp_path / "results/figures/by_depth.csv"
     figures.make(figure_job("by_depth"), [run(tmp_path, depth=depth) for depth in (1, 2)], out)
-    assert out.read_text().startswith("mean,std,n,variant,depth,")
+    assert out.read_text().startswith("mean,std,n,searches,seeds,variant,depth,")
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert out.with_suffix(".md").read_text().startswith("**By depth** on Toy (made up). n = 1 runs. Conv")
-    assert list(reproduction.claims(tmp_path / "results")) == []
+    assert (
+        out.with_suffix(".md")
+        .read_text()
+        .startswith("**By depth** on Toy (made up). n = one training seed, one search. Conv")
+    )
+    assert reproduction.claims(out, figures.find("by_depth")) == []
     (tmp_path / "figures/empty.py").write_text("COLUMNS = []\n")
     with pytest.raises(UserError, match="figure empty has no build, draw, caption"):
         figures.make(figure_job("empty"), [], out)
@@ -196,7 +213,7 @@ def test_drawn_from_the_csv_alone(tmp_path, name, x, y, titles, legend):
     text = caption.read_text(encoding="utf-8")
     images = {"figure2": "n = 40 images", "figure3": "n = 10 (images"}
     assert text.startswith(f"**Figure {name[-1]}.**")
-    assert images.get(name, "n = 2 runs") in text
+    assert images.get(name, "n = 2 training seeds, one search.") in text
     assert ("222222222222" if name in images else "12e456789012") in text
     assert "standard deviation" in text
 
@@ -218,7 +235,7 @@ def test_figure_2_shows_the_standard_error(tmp_path):
 
 def test_figure_3_is_as_high_as_its_data_and_its_bands_stay_above_1(tmp_path):
     frame = build("figure3", [diversity_probe(tmp_path, runs=30)])
-    frame["mean"] = 1 + frame["mean"] / 60  # far below one per run
+    frame["effective"] = 1 + (frame["image"] % 2) * frame["effective"] / 60  # far below one per run; of some 1
     ax = figures.find("figure3").draw(frame).axes[0]
     assert 0.9 < ax.get_ylim()[0] < 1 and ax.get_ylim()[1] < 2
     assert min(low for low, _ in bands(ax)) == 1
@@ -226,7 +243,8 @@ def test_figure_3_is_as_high_as_its_data_and_its_bands_stay_above_1(tmp_path):
 
 def test_figure_3_states_n_by_block(tmp_path):
     frame = made("figure3", tmp_path)
-    frame.loc[frame["block"] == "block1", "n"] = [3, 4, 4, 5, 7]
+    late = (frame["block"] == "block1") & (frame["runs"] < frame["image"] - 101)  # of some the first runs don't count
+    frame.loc[late, ["accepted", "effective"]] = [0, np.nan]
     text = figures.find("figure3").caption(frame)
     assert "n = 10 for block 0 and block 2, 3 to 7 for block 1 (images" in text
     assert "Block 1 (n = 3–7)" in [
@@ -267,7 +285,6 @@ def test_compute_axes_are_logarithmic_with_plain_ticks_at_the_data(tmp_path):
 
 def test_no_band_for_one_run(tmp_path):
     frame = build("figure6", [traced(tmp_path)])
-    assert frame["std"].isna().all()
     assert "Bands" not in figures.find("figure6").caption(frame)
     figures.find("figure6").draw(frame).draw_without_rendering()
 

@@ -33,9 +33,20 @@ def test_an_altered_run_is_not_counted(tmp_path):
         readings.make(ReadingsJob(made_up.DATASETS), [*runs, *targets], tmp_path / "readings.csv")
 
 
-def test_the_claim_needs_a_recipe_without_blur(tmp_path):
+def test_the_claim_needs_a_recipe_that_differs_in_its_blur_alone(tmp_path):
     runs, targets = made_up.study(tmp_path)
     frame = readings.build(made_up.read(runs), targets)
     (claim,) = readings.claims(frame)
-    assert claim.ours == "validation accuracy 55.0 ± 7.1 with, 25.0 ± 7.1 without" and claim.verdict == "undecided"
+    assert claim.effects[0].compared == "55.0 ± 7.1 and 25.0 ± 7.1" and claim.verdict == "undecided"
+    assert "noise per channel" in claim.claim
     assert not list(readings.claims(frame[frame["reading"] != "small-unsmoothed"]))
+
+
+def test_targets_of_several_searches_are_averaged(tmp_path):
+    runs = [made_up.run(tmp_path, search=search, seed=seed) for search in (0, 1) for seed in (0, 1)]
+    names = {"small": "1" * 12, "small--seed-1": "2" * 12}
+    targets = [made_up.facts(tmp_path, name, digest, 1.5 + index) for index, (name, digest) in enumerate(names.items())]
+    (row,) = readings.build(made_up.read(runs), targets).to_dict("records")
+    assert (row["reading"], row["n"], row["searches"], row["cross_entropy_logits"]) == ("small", 4, 2, 2.0)
+    with pytest.raises(UserError, match="no facts of the targets of toy, small"):
+        readings.build(made_up.read(runs), targets[:1])

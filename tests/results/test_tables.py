@@ -1,5 +1,6 @@
 import json
 import math
+import statistics
 
 import pandas as pd
 import pytest
@@ -44,10 +45,10 @@ def test_validation_not_test_chooses_the_depth(tmp_path):
     assert "SGD, depth 3" in tables.to_markdown(1, tables.all_tried(1, read(runs)))
 
 
-def test_only_a_variant_of_several_depths_is_said_to_be_the_best_of_them(tmp_path):
+def test_where_one_variant_is_tuned_it_says_for_each_what_was_tried(tmp_path):
     runs = [run(tmp_path, variant="sgd", depth=depth) for depth in (1, 2)] + [run(tmp_path, depth=1)]
     text = tables.to_markdown(1, table(1, runs))
-    assert "per block: SGD 2 (of 2 tried, the best on validation); Search-based Learning 2." in text
+    assert "per block: SGD 2 (2 tried); Search-based Learning 2 (1 tried), of which the best on validation" in text
 
 
 def test_validation_chooses_among_tuned_settings_too(tmp_path):
@@ -59,7 +60,7 @@ def test_validation_chooses_among_tuned_settings_too(tmp_path):
     assert (row["variant"], row["setting"], row["tried"]) == ("sgd", "learning_rate 8", 2)
     assert row["mean"] == pytest.approx(40)
     text = tables.to_markdown(1, table(1, runs))
-    assert "per block: SGD 6 with learning_rate 8 (of 2 tried, the best on validation)." in text
+    assert "per block: SGD 6 with learning_rate 8 (2 tried), of which the best on validation is shown." in text
 
 
 def test_of_equal_depths_the_smaller(tmp_path):
@@ -67,9 +68,9 @@ def test_of_equal_depths_the_smaller(tmp_path):
     assert table(1, runs)["depth"].tolist() == [1]
 
 
-@pytest.mark.parametrize("column", ["recipe_digest", "code_version", "settings_digest"])
+@pytest.mark.parametrize("column", ["population", "code_version", "settings_digest"])
 def test_runs_that_differ_are_not_averaged(tmp_path, column):
-    runs = [run(tmp_path, seed=0), run(tmp_path, seed=1, **{column: "999999999999"})]
+    runs = [run(tmp_path, seed=0), run(tmp_path, seed=1, **{column: 999})]
     with pytest.raises(UserError, match="run snakemake again so that all are made alike") as error:
         tables.accuracies(read(runs))
     assert column in str(error.value)
@@ -87,6 +88,41 @@ def test_runs_of_two_precisions_are_not_averaged(tmp_path):
 def test_a_seed_counts_once(tmp_path):
     with pytest.raises(UserError, match="seed 0 would count twice"):
         tables.accuracies(read([run(tmp_path), run(tmp_path)]))
+
+
+def test_searches_of_another_recipe_are_not_averaged(tmp_path):
+    other = run(tmp_path, search=1, searched={"smooth": "noise"})
+    with pytest.raises(UserError, match="differ in recipe_but_seed"):
+        tables.accuracies(read([run(tmp_path), other]))
+
+
+def test_every_search_has_the_same_seeds(tmp_path):
+    runs = [run(tmp_path, seed=0), run(tmp_path, seed=1), run(tmp_path, search=1, seed=0)]
+    with pytest.raises(UserError, match="some searches lack training seeds"):
+        tables.accuracies(read(runs))
+
+
+def test_a_run_without_its_recipe_is_refused(tmp_path):
+    path = run(tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "key": {}}))
+    with pytest.raises(UserError, match="lacks its recipe"):
+        read([path])
+
+
+def test_several_searches_make_one_row(tmp_path):
+    """Two searches of three seeds: the mean of all six, and an error of two components."""
+    accuracy = {(0, 0): 0.50, (0, 1): 0.52, (0, 2): 0.54, (1, 0): 0.53, (1, 1): 0.52, (1, 2): 0.57}
+    runs = [run(tmp_path, search=s, seed=t, test_accuracy=value) for (s, t), value in accuracy.items()]
+    (row,) = table(1, runs).to_dict("records")
+    assert (row["recipe"], row["recipe_digest"]) == ("small", "111111111111+222222222222")
+    assert (row["n"], row["searches"], row["seeds"]) == (6, 2, 3)
+    assert row["mean"] == pytest.approx(53)
+    searches, seeds = [52, 54], [51.5, 52, 55.5]  # means
+    variances = [statistics.variance(searches) / 2, statistics.variance(seeds) / 3]
+    assert row["error"] == pytest.approx(math.sqrt(sum(variances)))
+    assert row["df"] == pytest.approx(sum(variances) ** 2 / (variances[0] ** 2 / 1 + variances[1] ** 2 / 2))
+    text = tables.to_markdown(1, table(1, runs))
+    assert "53.0 ± 2.4 (n = 2 × 3)" in text and "searches × training seeds" in text
 
 
 def test_other_points_may_differ(tmp_path):
@@ -116,9 +152,7 @@ def test_rows_in_the_papers_order(tmp_path):
     frame = table(2, runs)
     order = ["sgd", "search-skip0", "search-all", "mine"]
     assert list(zip(frame["dataset"], frame["variant"], strict=True)) == [(d, v) for d in "ba" for v in order]
-    assert list(frame.columns[:10]) == [
-        *("dataset", "variant", "depth", "setting", "mean", "std", "n", "paper_mean", "paper_std", "difference")
-    ]
+    assert list(frame.columns[:6]) == ["dataset", "variant", "depth", "setting", "mean", "std"]
 
 
 def test_the_papers_numbers(tmp_path):

@@ -302,9 +302,9 @@ def test_diversity_counts_the_candidates_of_the_first_runs() -> None:
     candidates = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], [[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]])
     counts = torch.tensor([[True, True, False], [False, True, True]])
     frame = probes.diversity_by_runs(candidates, counts)
-    assert frame["n"].tolist() == [1, 2, 2] and frame["mean"].tolist() == pytest.approx([1, 1.5, 1.5])
-    assert frame["accepted"].tolist() == pytest.approx([1 / 2, 3 / 4, 4 / 6])
-    assert np.isnan(frame["std"][0]) and frame["std"][1] == pytest.approx(0.5**0.5)
+    assert frame["image"].tolist() == [0, 0, 0, 1, 1, 1] and frame["runs"].tolist() == [1, 2, 3, 1, 2, 3]
+    assert frame["accepted"].tolist() == [1, 2, 2, 0, 1, 2]
+    assert frame["effective"].tolist() == pytest.approx([1, 2, 2, np.nan, 1, 1], nan_ok=True)
 
 
 def test_the_batch_follows_free_memory_except_where_it_is_part_of_the_result(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,7 @@ EDITS = {
     "the recording": ("search/calibration.py", "return recorder.statistics()", "return None", f"statistics {PROBES}"),
     "the reader of statistics": ("storage/statistics.py", "\"opening\", \"scoring\"", "\"opening\", \"score\"", f"statistics {SEARCH}"),
     "seeds of learning networks": ("stages/train.py", "FRESH = 2**32", "FRESH = 2**33", "train"),
-    "statistics of a probe": ("stages/probes.py", "std(numbers, ddof=1)", "std(numbers, ddof=0)", PROBES),
+    "statistics of a probe": ("stages/probes.py", "values.std(0)", "values.var(0)", PROBES),
     "the λ term": ("learning/objective.py", "kl_weight * head", "kl_weight * head / 2", "train"),
     "augmentation": ("learning/augment.py", "torch.rand", "torch.randn", "train"),
     "a default of the training": ("learning/settings.py", "momentum: float = 0.85", "momentum: float = 0.9", "train"),
@@ -68,7 +68,7 @@ EDITS = {
     "a plot's title": ("results/figures/figure4.py", 'title=f"Scaling ', 'title=f"Scale ', "figure4"),
     "the driver of figures": ("results/figures/__init__.py", "verify_inputs(inputs)", "pass", "figures reproduction"),
     "the names of alternatives": (
-        "config/alternatives.py", '("-", " ", 1)', '("-", ": ", 1)', "tables readings reproduction",
+        "config/alternatives.py", '("-", " ", 1)', '("-", ": ", 1)', f"figures {FIGURES} tables readings reproduction",
     ),
     # What computes nothing
     "a stage's log": ("stages/search.py", "images: cross-entropy", "images searched, cross-entropy", ""),
