@@ -41,7 +41,7 @@ class Bench:
     images: int
     generations: int = 0
     trained: bool = False
-    made: dict[tuple[Recipe, int | None], Statistics] = field(default_factory=dict, init=False)
+    made: dict[tuple[int, Recipe, int | None], Statistics] = field(default_factory=dict)  # by width, recipe, layer
 
     def __post_init__(self) -> None:
         self.shape = Shape(3, 32, self.classes, self.width)
@@ -59,23 +59,21 @@ class Bench:
     def statistics(self, recipe: Recipe, layer: int | None = None) -> Statistics:
         """The recipe's BatchNorm statistics (R3), or those of one layer's search. They are made once.
 
-        On a CPU, whose dense path would take half an hour, they are those of a search of `SETTLED` generations per
-        layer, the last of which stand for the later generations', too.
+        On a CPU, whose dense path would take half an hour, they are those of a search of one generation per layer,
+        whose statistics stand for those of the later generations.
         """
-        if (recipe, layer) not in self.made:
-            numbers, limits = torch.arange(CALIBRATED, device=self.device), [x.generations for x in recipe.layers]
-            if self.device.type == "cpu":
-                limits = [min(limit, SETTLED) for limit in limits]
-            made = calibrate(
-                self.network, self.x[:CALIBRATED].to(self.device), numbers % self.classes, _limited(recipe, limits),
-                numbers, layer,
-            )  # fmt: skip
+        key = (self.width, recipe, None if (self.width, recipe, None) in self.made else layer)
+        if key not in self.made:
+            numbers = torch.arange(CALIBRATED, device=self.device)
+            searched = _limited(recipe, [1] * len(SEARCH_LAYERS)) if self.device.type == "cpu" else recipe
+            images, labels = self.x[:CALIBRATED].to(self.device), numbers % self.classes
+            made = calibrate(self.network, images, labels, searched, numbers, layer)
             for block, rows in made.scorings.items():
                 if len(rows) > 1:
                     last = rows[-1:].expand(recipe.layers[block].generations + 1 - len(rows), *rows.shape[1:])
                     made.scorings[block] = torch.cat([rows, last])
-            self.made[recipe, layer] = made
-        return self.made[recipe, layer]
+            self.made[key] = made
+        return self.made[key]
 
     def evolution(self, recipe: Recipe, path: SearchPath, images: int, statistics: Statistics) -> Evolution:
         numbers = torch.arange(images, device=self.device)

@@ -135,8 +135,7 @@ class TestInterpreted:
         assert ((which > 0) & (which < 4)).any()  # an older parent, which was not the best, becomes it
         case = case._replace(best=population[torch.arange(2), which], history=torch.stack(history, 1))
         check(case, losses=1e-5)  # of losses up to 7
-        first_row, flipped = (tail._replace(norms=norms) for norms in (tail.norms[:1], tail.norms.flip(0)))
-        for mistake in [tail._replace(reevaluate=False), first_row, flipped] if layer else []:
+        for mistake in [tail._replace(reevaluate=False), tail._replace(norms=tail.norms.flip(0))] if layer else []:
             wrong = evolve_gpu.evolve(mistake, *case.arguments[1:])[1]
             assert ((wrong - case.history).abs().amax(1) > 1e-2).all()
 
@@ -167,7 +166,7 @@ class TestInterpreted:
     def test_a_pool_in_half_precision(self, noise: str) -> None:
         layers = (Layer(1, 0.3, 5.0, 2),) * 4  # later, near ties may go the other way
         case = started(network(), small.recipe(layers=layers, mutation=noise), 0, (0,))
-        check(case, None, maps=2e-3, losses=5e-4)
+        check(case, None, maps=2e-3, losses=1e-3)
         if noise == "element":
             check(case, torch.bfloat16, maps=3e-2, losses=1e-2)
 
@@ -175,7 +174,7 @@ class TestInterpreted:
     @pytest.mark.parametrize("noise", ["channel", "element"])
     def test_a_child_that_is_not_finite_is_never_selected(self, noise: str, layer: int) -> None:
         """With R1 `channel` a parent that is not finite spoils all children of its image, and of no other."""
-        frozen = small.recipe(mutation=noise, batch_norm="frozen")
+        frozen = small.recipe(mutation=noise, batch_norm="frozen", layers=(Layer(2, 0.3, 3.0, 1),) * 4)
         tail, labels, recipe, indices, layer, parents, loss = started(network(), frozen, layer).arguments
         expected = evolve_gpu.evolve(tail, labels, recipe, indices, layer, parents, loss)
         parents[1, -1], loss[1, -1] = float("nan"), float("inf")
