@@ -120,7 +120,7 @@ class TestInterpreted:
     @pytest.mark.parametrize("noise", ["channel", "element"])
     def test_parents_are_scored_anew_with_the_statistics_of_every_generation(self, noise: str, layer: int) -> None:
         """As in the reference. What a mistake would change is far above the tolerance."""
-        layers, seed = (Layer(2, 0.05, 1.0, 0),) * 4, {"channel": (1, 3), "element": (3, 2)}[noise][layer]
+        layers, seed = (Layer(3, 0.05, 1.0, 0),) * 4, {"channel": (0, 8), "element": (3, 7)}[noise][layer]
         recipe = small.recipe(layers=layers, mutation=noise, population=6, parents=4, explorers=1, seed=seed)
         net = network()
         case = started(net, recipe, layer, (0, 1), shaken)
@@ -128,11 +128,11 @@ class TestInterpreted:
         reference = Reference(net.network, case.statistics, labels, recipe, indices)
         (population, loss), history = case.opened, []
         with torch.no_grad():
-            for generation in (1, 2):
+            for generation in (1, 2, 3):
                 population, loss = reference.generation(population, loss, layer, generation)
                 history.append(loss.min(1).values)
         which = loss.argmin(1)
-        assert ((which > 0) & (which < 4)).any()  # an older parent, which was not the best, becomes it
+        assert ((which > 0) & (which < 4)).any()  # a child of the first two, which was not the best, becomes it
         case = case._replace(best=population[torch.arange(2), which], history=torch.stack(history, 1))
         check(case, losses=1e-5)  # of losses up to 7
         for mistake in [tail._replace(reevaluate=False), tail._replace(norms=tail.norms.flip(0))] if layer else []:
@@ -185,15 +185,18 @@ class TestInterpreted:
         if noise == "channel":
             torch.testing.assert_close(best[1], parents[1, 0])
 
-    @pytest.mark.parametrize(("layer", "number"), [(0, float("nan")), (1, float("inf"))])
+    @pytest.mark.parametrize(("layer", "size", "number"), [(0, small.SIZE, float("nan")), (1, 32, float("inf"))])
     @pytest.mark.parametrize("noise", ["channel", "element"])
-    def test_a_parent_that_is_not_finite_is_ranked_last(self, noise: str, layer: int, number: float) -> None:
-        """Whatever its loss was, and where its one number that is not finite lies: here it reaches no head."""
+    def test_a_parent_that_is_not_finite_is_ranked_last(self, noise: str, layer: int, size: int, number: float) -> None:
+        """Whatever its loss was, and even where its one number that is not finite reaches no head: the second case."""
         layers = (Layer(2, 0.3, 3.0, 1),) * 4
-        arguments = started(network(), small.recipe(layers=layers, mutation=noise), layer).arguments
+        arguments = started(network(size), small.recipe(layers=layers, mutation=noise), layer).arguments
         tail, labels, recipe, indices, layer, parents, loss = arguments
         expected = evolve_gpu.evolve(*arguments)
         parents[1, 0, 2, -1, -1] = number
+        state = (channel.Channel if noise == "channel" else element.Element)(*arguments)
+        state.generation()
+        assert state.losses[1, 0].isnan() and state.losses[1, 1].isfinite() and state.losses[0].isfinite().all()
         best, history = evolve_gpu.evolve(tail, labels, recipe, indices, layer, parents, loss)
         assert best.isfinite().all() and history.isfinite().all()
         assert torch.equal(best[0], expected[0][0]) and torch.equal(history[0], expected[1][0])
