@@ -7,8 +7,10 @@ compilation included; in this order, correctness before speed:
     batches     the same image in batches of 1, 3 and 512: equal bit by bit
     agreement   the fused path against the dense one in double precision, for every reading and block
     sanitizer   compute-sanitizer (out-of-bounds accesses, races) over small searches
-    profile     microseconds per image and generation of each kernel, by block, in the first 20 generations
-    images      the paper's whole search of 1,024 images: seconds by search layer
+    statistics  seconds that the statistics of the paper's search (R3) take, over 32 and 128 images
+    profile     microseconds per image and generation of each kernel, by block, in the first 20 generations, with R3
+                `trajectory` and `frozen`
+    images      the paper's whole search of 1,024 images, with R3 `trajectory` and `frozen`: seconds by search layer
     training    the kernels of an epoch of search-based learning, three times as deep as the search network
     epochs      training images per second, by variant and depth
     search      candidates per second, compared with the reference, and how they scale
@@ -28,7 +30,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +45,18 @@ from repsearch.bench.training import TRAINING, bench_train
 from repsearch.bench.training import profile as profile_training
 from repsearch.network import Shape
 from repsearch.search import backends
+from repsearch.search.calibration import calibrate
 from repsearch.search.evolution import Evolution
-from repsearch.search.network import SearchNetwork
+from repsearch.search.network import SearchNetwork, initialise
 from repsearch.search.recipe import BLOCKS, SEARCH_LAYERS, Recipe
-from repsearch.search.statistics import initialise
+from repsearch.search.statistics import Statistics
 
-READINGS: list[dict[str, Any]] = [
+FROZEN: dict[str, Any] = {"batch_norm": "frozen"}
+READINGS: list[dict[str, Any]] = [  # the first two are checked by every part: R3 `trajectory` with either noise
     {},
     {"mutation": "element"},
+    FROZEN,
+    {"mutation": "element", **FROZEN},
     {"smooth": "noise"},
     {"mutation": "element", "smooth": "noise"},
     {"count_padding": False},
@@ -69,6 +75,7 @@ class Bench:
     network: SearchNetwork
     batch: int
     small: bool
+    made: dict[Recipe, Statistics] = field(default_factory=dict)
 
     @staticmethod
     def of(device: torch.device, path: Path | None, small: bool) -> "Bench":
@@ -82,11 +89,21 @@ class Bench:
         else:
             x, y = torch.randn(2000, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(2000) % 10
         shape = Shape(x.shape[1], x.shape[2], int(y.max()) + 1, 16 if small else 256)
-        network = initialise(shape, x[:2000], 0, PAPER.calibration(200 if small else 2000, 0.3)).to(device)
+        network = initialise(shape, x[:2000], 0).to(device)
         return Bench(device, x, y, network, 4 if small else 512, small)
 
+    def calibrated(self, network: SearchNetwork, recipe: Recipe, count: int) -> Statistics:
+        """The recipe's statistics, from the last images, in the network's precision."""
+        numbers = torch.arange(len(self.x) - count, len(self.x))
+        images = self.x[numbers].to(self.device, network.network.head.weight.dtype)
+        return calibrate(network, images, self.y[numbers].to(self.device), recipe, numbers.to(self.device))
+
     def evolution(self, numbers: Tensor, recipe: Recipe) -> Evolution:
-        return Evolution(self.network, self.y[numbers].to(self.device), recipe, numbers.to(self.device), "auto")
+        """Its statistics are made once."""
+        if recipe not in self.made:
+            self.made[recipe] = self.calibrated(self.network, recipe, 4 if self.small else 32)
+        labels, indices = self.y[numbers].to(self.device), numbers.to(self.device)
+        return Evolution(self.network, labels, recipe, indices, self.made[recipe], "auto")
 
     @torch.no_grad()
     def openings(self, numbers: Tensor, recipe: Recipe) -> Iterator[tuple[Evolution, int, Tensor, Tensor]]:
@@ -174,19 +191,20 @@ def agreement(bench: Bench) -> Rows:
     map: the median over images of the largest difference within the best map; loss: the largest difference of all.
     """
     rows, numbers = [], torch.arange(4)
-    calibration = PAPER.calibration(200 if bench.small else 2000, 0.3)
-    exact = initialise(bench.network.shape, bench.x[:2000], 0, calibration).to(bench.device, torch.float64)
+    exact = initialise(bench.network.shape, bench.x[:2000], 0).to(bench.device, torch.float64)
     members, labels = numbers.to(bench.device), bench.y[numbers].to(bench.device)
     for reading in READINGS:
         recipe = replace(shortened(PAPER, 3), **reading)
+        statistics = bench.calibrated(exact, recipe, 4 if bench.small else 32)
         for layer in range(len(BLOCKS)):
-            plain = Evolution(exact, labels, recipe, members, "dense")
+            plain = Evolution(exact, labels, recipe, members, statistics, "dense")
             with torch.no_grad():
                 parents, loss = plain.open(bench.x[numbers].to(bench.device, torch.float64), layer)
                 best, history = plain.generations(parents, loss, layer)
                 evolve = backends.choose(bench.network, recipe, "fused")
                 assert evolve is not None
-                tail = bench.network.tail(layer)
+                reevaluate = recipe.reevaluates and layer < len(BLOCKS) - 1
+                tail = bench.network.tail(layer, statistics.generations(layer), reevaluate)
                 fused_best, losses = evolve(tail, labels, recipe, members, layer, parents.float(), loss.float())
             difference = (fused_best - best).abs().flatten(1).amax(1)
             rows.append(
@@ -216,9 +234,34 @@ def sanitizer(bench: Bench) -> Rows:
     return rows
 
 
+def statistics(bench: Bench) -> Rows:
+    rows = []
+    recipe = shortened(PAPER, 2) if bench.small else PAPER
+    bench.calibrated(bench.network, shortened(PAPER, 1), 2)  # warm
+    for count in (2, 4) if bench.small else (32, 128):
+        if bench.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        started = time.perf_counter()
+        try:
+            bench.calibrated(bench.network, recipe, count)
+            if bench.device.type == "cuda":
+                torch.cuda.synchronize()
+            spent: float | None = round(time.perf_counter() - started, 2)
+        except torch.OutOfMemoryError:
+            spent = None
+        most = torch.cuda.max_memory_allocated() / 1e9 if bench.device.type == "cuda" else 0.0
+        rows.append({"images": count, "seconds": spent, "gigabytes": round(most, 1), "fits": spent is not None})
+    return rows
+
+
 def profile(bench: Bench) -> Rows:
+    return [{"reading": json.dumps(reading)} | row for reading in ({}, FROZEN) for row in profiled(bench, reading)]
+
+
+def profiled(bench: Bench, reading: dict[str, Any]) -> Rows:
     rows, generations, numbers = [], 20, torch.arange(bench.batch)
-    recipe = shortened(PAPER, generations)
+    recipe = replace(shortened(PAPER, generations), **reading)
     for evolution, layer, parents, loss in bench.openings(numbers, recipe):
         if bench.device.type == "cuda":
             with launched_one_by_one():
@@ -255,8 +298,9 @@ def by_kernel(work: Callable[[], Any]) -> dict[str, tuple[int, float]]:
 
 
 @torch.no_grad()
-def searched(bench: Bench, count: int, batch: int) -> tuple[Rows, float]:
-    """Seconds of a whole search by search layer and phase."""
+def searched(bench: Bench, count: int, batch: int, recipe: Recipe = PAPER) -> Rows:
+    """Seconds of a whole search by search layer and phase, without its statistics, which are made before."""
+    bench.evolution(torch.arange(1), recipe)
     spent: dict[str, float] = defaultdict(float)
     losses: dict[str, list[Tensor]] = defaultdict(list)
 
@@ -272,7 +316,7 @@ def searched(bench: Bench, count: int, batch: int) -> tuple[Rows, float]:
 
     started = time.perf_counter()
     for numbers in torch.arange(count).split(batch):
-        evolution = bench.evolution(numbers, PAPER)
+        evolution = bench.evolution(numbers, recipe)
         x = bench.x[numbers].to(bench.device)
         best: Tensor | None = None
         for layer, name in enumerate(SEARCH_LAYERS):
@@ -291,14 +335,17 @@ def searched(bench: Bench, count: int, batch: int) -> tuple[Rows, float]:
         name = phase.removesuffix(": generations")
         row["cross-entropy"] = round(float(torch.cat(losses[name]).mean()), 4) if name in losses else None
         rows.append(row)
-    return rows, whole
+    return rows
 
 
 def images(bench: Bench) -> Rows:
-    count = 4 if bench.small else 1024
-    if bench.device.type == "cuda":
-        searched(bench, bench.batch, bench.batch)  # compiles
-    return searched(bench, count, bench.batch)[0]
+    rows, count = [], 4 if bench.small else 1024
+    for reading in ({}, FROZEN):
+        recipe = replace(shortened(PAPER, 20) if bench.small else PAPER, **reading)
+        if bench.device.type == "cuda":
+            searched(bench, bench.batch, bench.batch, recipe)  # compiles
+        rows += [{"reading": json.dumps(reading)} | row for row in searched(bench, count, bench.batch, recipe)]
+    return rows
 
 
 def training(bench: Bench) -> Rows:
@@ -318,7 +365,7 @@ def search(bench: Bench) -> Rows:
 
 
 def dataset(bench: Bench) -> Rows:
-    return searched(bench, 8 if bench.small else len(bench.x), bench.batch)[0]
+    return searched(bench, 8 if bench.small else len(bench.x), bench.batch)
 
 
 PARTS: dict[str, Callable[[Bench], Rows]] = {
@@ -326,6 +373,7 @@ PARTS: dict[str, Callable[[Bench], Rows]] = {
     "batches": batches,
     "agreement": agreement,
     "sanitizer": sanitizer,
+    "statistics": statistics,
     "profile": profile,
     "images": images,
     "training": training,

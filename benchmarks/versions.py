@@ -44,13 +44,22 @@ class Version:
 
         paper = module("bench.search").PAPER
         shape = module("network").Shape(x.shape[1], x.shape[2], arguments.classes, arguments.width)
-        self.network = module("search.statistics").initialise(shape, x, 0, paper.calibration(64, 0.3))
         layers = tuple(
             replace(layer, generations=min(layer.generations, most))
             for layer, most in zip(paper.layers, arguments.generations, strict=True)
         )
-        self.recipe = replace(paper, layers=layers, mutation=arguments.noise)
-        self.evolution = module("search.evolution").Evolution
+        self.recipe = replace(paper, layers=layers, mutation=arguments.noise, batch_norm=arguments.batch_norm)
+        count, kind = min(arguments.calibrated, len(x)), module("search.evolution").Evolution
+        if not hasattr(paper, "calibration"):
+            network = module("search.network").initialise(shape, x, 0)
+            numbers = torch.arange(count)
+            made = module("search.calibration").calibrate(
+                network, x[:count], numbers % arguments.classes, self.recipe, numbers
+            )
+            self.evolution = lambda labels, recipe, indices: kind(network, labels, recipe, indices, made, "auto")
+        else:  # a version whose networks hold their statistics
+            network = module("search.statistics").initialise(shape, x, 0, paper.calibration(count, 0.3))
+            self.evolution = lambda labels, recipe, indices: kind(network, labels, recipe, indices, "auto")
 
     @torch.no_grad()
     def search(self, x: Tensor, classes: int, recipe: Any) -> tuple[dict[str, float], list[float]]:
@@ -58,7 +67,7 @@ class Version:
         numbers, children = torch.arange(len(x)), recipe.explorers + recipe.refiners
         spent: dict[str, float] = {}
         losses, openings, best, started = [], 0.0, None, time.process_time()
-        evolution = self.evolution(self.network, numbers % classes, recipe, numbers, "auto")
+        evolution = self.evolution(numbers % classes, recipe, numbers)
         for layer, settings in enumerate(recipe.layers):
             before = time.process_time()
             opened = evolution.open(x, 0) if best is None else evolution.open_next(best, layer)
@@ -80,6 +89,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2, help="images searched together")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--noise", choices=["channel", "element"], default="channel")
+    parser.add_argument("--batch-norm", default="frozen", help="R3: one that both versions know")
+    parser.add_argument("--calibrated", type=int, default=64, help="images that its statistics are taken over")
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--generations", type=int, nargs=4, default=[300, 100, 100, 10])

@@ -1,7 +1,7 @@
 """The benchmark of the search: what a user's search of an image takes, compared with the reference and a floor."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -9,12 +9,14 @@ from torch import Tensor
 
 from repsearch.bench.roofline import Ceilings, ceilings, child_cost, convolution_operations, machine, seconds, wait
 from repsearch.network import Shape
+from repsearch.search import backends
 from repsearch.search.backends import SearchPath
+from repsearch.search.calibration import calibrate
 from repsearch.search.evolution import LOGITS, Evolution
-from repsearch.search.network import SearchNetwork
+from repsearch.search.network import SearchNetwork, initialise
 from repsearch.search.recipe import SEARCH_LAYERS, Layer, Recipe, scaled_population
 from repsearch.search.reference import Reference
-from repsearch.search.statistics import initialise
+from repsearch.search.statistics import Statistics
 
 PAPER = Recipe(  # A.2
     layers=(Layer(300, 0.3, 5.0, 5), Layer(100, 0.2, 3.0, 1), Layer(100, 0.1, 3.0, 1), Layer(10, 0.1, 1.0, 0))
@@ -22,6 +24,7 @@ PAPER = Recipe(  # A.2
 DATASET_IMAGES = 50_000  # CIFAR-10, training and validation images
 PAPER_IMAGES = 160_000  # MNIST, CIFAR-10 and CIFAR-100, each searched once
 SETTLED = 3  # generations where their cost does not depend on how many children are selected
+CALIBRATED = 32  # images that the statistics are taken over
 
 
 @dataclass
@@ -38,23 +41,43 @@ class Bench:
     images: int
     generations: int = 0
     trained: bool = False
+    made: dict[tuple[int, Recipe, int | None], Statistics] = field(default_factory=dict)  # by width, recipe, layer
 
     def __post_init__(self) -> None:
         self.shape = Shape(3, 32, self.classes, self.width)
         generator = torch.Generator().manual_seed(0)
-        count = max(self.images, 32)
+        count = max(self.images, CALIBRATED)
         coarse = torch.randn(count, 3, 4, 4, generator=generator)  # images have large shapes and a little noise
         x = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bilinear")
         self.x = x + 0.3 * torch.randn(count, 3, 32, 32, generator=generator)
-        network = initialise(self.shape, self.x, 0, PAPER.calibration(32, 0.3))
+        network = initialise(self.shape, self.x, 0)
         if self.trained:
             for weights in network.network.blocks.parameters():
                 weights.add_(torch.randn(weights.shape, generator=generator), alpha=1e-3)
-        self.network = SearchNetwork(network.network, network.statistics).to(self.device)
+        self.network = SearchNetwork(network.network).to(self.device)
 
-    def evolution(self, recipe: Recipe, path: SearchPath, images: int) -> Evolution:
+    def statistics(self, recipe: Recipe, layer: int | None = None) -> Statistics:
+        """The recipe's BatchNorm statistics (R3), or those of one layer's search. They are made once.
+
+        On a CPU, whose dense path would take half an hour, they are those of a search of one generation per layer,
+        whose statistics stand for those of the later generations.
+        """
+        key = (self.width, recipe, None if (self.width, recipe, None) in self.made else layer)
+        if key not in self.made:
+            numbers = torch.arange(CALIBRATED, device=self.device)
+            searched = _limited(recipe, [1] * len(SEARCH_LAYERS)) if self.device.type == "cpu" else recipe
+            images, labels = self.x[:CALIBRATED].to(self.device), numbers % self.classes
+            made = calibrate(self.network, images, labels, searched, numbers, layer)
+            for block, rows in made.scorings.items():
+                if len(rows) > 1:
+                    last = rows[-1:].expand(recipe.layers[block].generations + 1 - len(rows), *rows.shape[1:])
+                    made.scorings[block] = torch.cat([rows, last])
+            self.made[key] = made
+        return self.made[key]
+
+    def evolution(self, recipe: Recipe, path: SearchPath, images: int, statistics: Statistics) -> Evolution:
         numbers = torch.arange(images, device=self.device)
-        return Evolution(self.network, numbers % self.classes, recipe, numbers, path)
+        return Evolution(self.network, numbers % self.classes, recipe, numbers, statistics, path)
 
     def opened(self, evolution: Evolution, layer: int, best: Tensor | None) -> tuple[Tensor, Tensor]:
         """The first parents of a layer: from the images, or from the best candidates of the layer before."""
@@ -64,12 +87,12 @@ class Bench:
 
     def shortened(self, recipe: Recipe, path: SearchPath) -> Recipe:
         """With as many generations as are measured. A dense block's cost does not depend on what is selected."""
-        fused = self.evolution(recipe, path, 1).fused is not None
-        layers = []
-        for layer, settings in enumerate(recipe.layers):
-            limit = self.generations or (settings.generations if fused or layer == LOGITS else SETTLED)
-            layers.append(replace(settings, generations=min(limit, settings.generations)))
-        return replace(recipe, layers=tuple(layers))  # type: ignore[arg-type]
+        fused = backends.choose(self.network, recipe, path) is not None
+        whole = [
+            settings.generations if fused or layer == LOGITS else SETTLED
+            for layer, settings in enumerate(recipe.layers)
+        ]
+        return _limited(recipe, [self.generations or generations for generations in whole])
 
     @torch.no_grad()
     def reference_rate(self, recipe: Recipe, layer: int, parents: Tensor, loss: Tensor) -> float:
@@ -78,9 +101,16 @@ class Bench:
         parents: [B, k, …], loss: [B, k], of the layer.
         """
         numbers = torch.zeros(1, dtype=torch.int64, device=self.device)
-        reference = Reference(self.network.network, self.network.statistics, numbers, recipe, numbers)
+        reference = Reference(self.network.network, self.statistics(recipe), numbers, recipe, numbers)
         duration = seconds(lambda: reference.generation(parents[:1], loss[:1], layer, 1), self.device, 1)
         return (recipe.explorers + recipe.refiners) / duration
+
+
+def _limited(recipe: Recipe, generations: list[int]) -> Recipe:
+    """With at most so many generations per search layer."""
+    limits = zip(recipe.layers, generations, strict=True)
+    layers = tuple(replace(layer, generations=min(layer.generations, limit)) for layer, limit in limits)
+    return replace(recipe, layers=layers)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
@@ -120,7 +150,7 @@ def bench_search(bench: Bench, path: SearchPath, scaling: bool) -> dict[str, Any
 def _search(bench: Bench, recipe: Recipe, path: SearchPath) -> list[dict[str, Any]]:
     """One search of the images; a row for each layer. What is compiled is compiled before."""
     recipe = bench.shortened(recipe, path)
-    evolution = bench.evolution(recipe, path, bench.images)
+    evolution = bench.evolution(recipe, path, bench.images, bench.statistics(recipe))
     _compile(bench, recipe, path, bench.images)
     children, best, rows = recipe.explorers + recipe.refiners, None, []
     for layer, name in enumerate(SEARCH_LAYERS):
@@ -151,8 +181,7 @@ def _search(bench: Bench, recipe: Recipe, path: SearchPath) -> list[dict[str, An
 
 def _compile(bench: Bench, recipe: Recipe, path: SearchPath, images: int) -> None:
     """Runs a generation of every layer, so that what is timed later is compiled and warm."""
-    layers = tuple(replace(layer, generations=1) for layer in recipe.layers)
-    evolution = bench.evolution(replace(recipe, layers=layers), path, images)  # type: ignore[arg-type]
+    evolution = bench.evolution(_limited(recipe, [1] * len(SEARCH_LAYERS)), path, images, bench.statistics(recipe))
     best = None
     for layer in range(len(SEARCH_LAYERS)):
         best, _ = evolution.evolve(*bench.opened(evolution, layer, best), layer)
@@ -184,10 +213,11 @@ def _limits(bench: Bench, recipe: Recipe, row: dict[str, Any], measured: Ceiling
 def _rate(bench: Bench, recipe: Recipe, path: SearchPath) -> float:
     """New candidates per second of block 0, from its opening."""
     recipe = bench.shortened(recipe, path)
-    evolution = bench.evolution(recipe, path, bench.images)
+    statistics = bench.statistics(recipe, 0)
+    evolution = bench.evolution(recipe, path, bench.images, statistics)
     opened = bench.opened(evolution, 0, None)
-    short = replace(recipe, layers=(replace(recipe.layers[0], generations=1), *recipe.layers[1:]))
-    bench.evolution(short, path, bench.images).evolve(*opened, 0)
+    short = _limited(recipe, [1] * len(SEARCH_LAYERS))
+    bench.evolution(short, path, bench.images, statistics).evolve(*opened, 0)
     started = _now(bench)
     evolution.evolve(*opened, 0)
     children = bench.images * recipe.layers[0].generations * (recipe.explorers + recipe.refiners)

@@ -62,6 +62,18 @@ def test_a_search_has_the_paper_s_generations_where_their_cost_depends_on_select
     assert tuple(layer.generations for layer in shorter.layers) == (20, 20, 20, 10)
 
 
+def test_every_generation_has_statistics() -> None:
+    """On a CPU those of the first; they are made once, and do for a part of the search and for other images."""
+    bench = Bench(torch.device("cpu"), 4, 4, 1)
+    made = bench.statistics(PAPER)
+    assert [len(rows) for rows in made.scorings.values()] == [301, 101, 101]
+    rows = made.scorings[0]
+    assert not torch.equal(rows[0], rows[1]) and torch.equal(rows[1], rows[-1])
+    assert replace(bench, images=2).statistics(PAPER, 0) is made
+    frozen = bench.statistics(replace(PAPER, batch_norm="frozen"), 0)
+    assert [len(rows) for rows in frozen.scorings.values()] == [1, 1, 1]
+
+
 @pytest.mark.parametrize("trained", [False, True])
 def test_a_dense_search_and_its_text(trained: bool) -> None:
     bench = Bench(torch.device("cpu"), 4, 4, 1, 1, trained)
@@ -141,13 +153,16 @@ CHECKS: dict[str, Callable[[dict], bool]] = {  # of each row
     "graph": lambda row: row["equal to eager"] and row["finite"] and row["loss after"] < row["loss before"],
     "batches": lambda row: row["opening equal"] and row["result equal"],
     "agreement": lambda row: row["same"] == row["of"] and row["loss"] < 1e-4,
+    "statistics": lambda row: row["fits"] and row["seconds"] > 0,
     "profile": lambda row: row["µs per image-generation"] > 0,
     "images": lambda row: row["seconds"] >= 0,
 }
 
 
 @pytest.mark.parametrize(
-    "parts", [["images"], pytest.param(["graph", "batches", "agreement", "profile"], marks=pytest.mark.slow)], ids=str
+    "parts",
+    [["images", "statistics"], pytest.param(["graph", "batches", "agreement", "profile"], marks=pytest.mark.slow)],
+    ids=str,
 )
 def test_a_new_machine_is_checked_part_by_part(tmp_path: Path, parts: list[str]) -> None:
     """On a CPU, small."""

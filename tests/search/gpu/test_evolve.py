@@ -111,16 +111,11 @@ class TestInterpreted:
         layers = tuple(replace(layer, generations=2) for layer in small.recipe().layers)
         check(started(network(), small.recipe(layers=layers, **reading), layer, (0,)))
 
-    @pytest.mark.parametrize("noise", ["channel", "element"])
-    def test_images_side_by_side(self, noise: str) -> None:
-        """Some more generations."""
-        check(started(network(), small.recipe(layers=(Layer(3, 0.3, 3.0, 1),) * 4, mutation=noise), 1, (0, 1)))
-
     @pytest.mark.parametrize("layer", [0, 1])
     @pytest.mark.parametrize("noise", ["channel", "element"])
     def test_parents_are_scored_anew_with_the_statistics_of_every_generation(self, noise: str, layer: int) -> None:
         """As in the reference. What a mistake would change is far above the tolerance."""
-        layers, seed = (Layer(2, 0.05, 1.0, 0),) * 4, {"channel": (1, 3), "element": (3, 2)}[noise][layer]
+        layers, seed = (Layer(3, 0.05, 1.0, 0),) * 4, {"channel": (0, 8), "element": (3, 7)}[noise][layer]
         recipe = small.recipe(layers=layers, mutation=noise, population=6, parents=4, explorers=1, seed=seed)
         net = network()
         case = started(net, recipe, layer, (0, 1), shaken)
@@ -128,15 +123,14 @@ class TestInterpreted:
         reference = Reference(net.network, case.statistics, labels, recipe, indices)
         (population, loss), history = case.opened, []
         with torch.no_grad():
-            for generation in (1, 2):
+            for generation in (1, 2, 3):
                 population, loss = reference.generation(population, loss, layer, generation)
                 history.append(loss.min(1).values)
         which = loss.argmin(1)
-        assert ((which > 0) & (which < 4)).any()  # an older parent, which was not the best, becomes it
+        assert ((which > 0) & (which < 4)).any()  # a child of the first two, which was not the best, becomes it
         case = case._replace(best=population[torch.arange(2), which], history=torch.stack(history, 1))
         check(case, losses=1e-5)  # of losses up to 7
-        first_row, flipped = (tail._replace(norms=norms) for norms in (tail.norms[:1], tail.norms.flip(0)))
-        for mistake in [tail._replace(reevaluate=False), first_row, flipped] if layer else []:
+        for mistake in [tail._replace(reevaluate=False), tail._replace(norms=tail.norms.flip(0))] if layer else []:
             wrong = evolve_gpu.evolve(mistake, *case.arguments[1:])[1]
             assert ((wrong - case.history).abs().amax(1) > 1e-2).all()
 
@@ -167,7 +161,7 @@ class TestInterpreted:
     def test_a_pool_in_half_precision(self, noise: str) -> None:
         layers = (Layer(1, 0.3, 5.0, 2),) * 4  # later, near ties may go the other way
         case = started(network(), small.recipe(layers=layers, mutation=noise), 0, (0,))
-        check(case, None, maps=2e-3, losses=5e-4)
+        check(case, None, maps=2e-3, losses=1e-3)
         if noise == "element":
             check(case, torch.bfloat16, maps=3e-2, losses=1e-2)
 
@@ -175,7 +169,7 @@ class TestInterpreted:
     @pytest.mark.parametrize("noise", ["channel", "element"])
     def test_a_child_that_is_not_finite_is_never_selected(self, noise: str, layer: int) -> None:
         """With R1 `channel` a parent that is not finite spoils all children of its image, and of no other."""
-        frozen = small.recipe(mutation=noise, batch_norm="frozen")
+        frozen = small.recipe(mutation=noise, batch_norm="frozen", layers=(Layer(2, 0.3, 3.0, 1),) * 4)
         tail, labels, recipe, indices, layer, parents, loss = started(network(), frozen, layer).arguments
         expected = evolve_gpu.evolve(tail, labels, recipe, indices, layer, parents, loss)
         parents[1, -1], loss[1, -1] = float("nan"), float("inf")
@@ -186,16 +180,19 @@ class TestInterpreted:
         if noise == "channel":
             torch.testing.assert_close(best[1], parents[1, 0])
 
-    @pytest.mark.parametrize(("layer", "number"), [(0, float("nan")), (1, float("inf"))])
+    @pytest.mark.parametrize(("layer", "size", "number"), [(0, small.SIZE, float("nan")), (1, 32, float("inf"))])
     @pytest.mark.parametrize("noise", ["channel", "element"])
-    def test_a_parent_that_is_not_finite_is_ranked_last(self, noise: str, layer: int, number: float) -> None:
-        """Whatever its loss was, and where its one number that is not finite lies: here it reaches no head."""
+    def test_a_parent_that_is_not_finite_is_ranked_last(self, noise: str, layer: int, size: int, number: float) -> None:
+        """Whatever its loss was, and even where its one number that is not finite reaches no head: the second case."""
         layers = (Layer(2, 0.3, 3.0, 1),) * 4
-        arguments = started(network(), small.recipe(layers=layers, mutation=noise), layer).arguments
-        tail, labels, recipe, indices, layer, parents, loss = arguments
-        expected = evolve_gpu.evolve(*arguments)
+        arguments = started(network(size), small.recipe(layers=layers, mutation=noise), layer).arguments
+        expected, parents = evolve_gpu.evolve(*arguments), arguments[5]
         parents[1, 0, 2, -1, -1] = number
-        best, history = evolve_gpu.evolve(tail, labels, recipe, indices, layer, parents, loss)
+        state = (channel.Channel if noise == "channel" else element.Element)(*arguments)
+        state.generation()
+        assert state.losses[1, 0].isnan() and state.losses[1, 1].isfinite() and state.losses[0].isfinite().all()
+        state.generation()
+        best, history = state.best.transpose(1, 2).unflatten(2, parents.shape[3:]), state.history
         assert best.isfinite().all() and history.isfinite().all()
         assert torch.equal(best[0], expected[0][0]) and torch.equal(history[0], expected[1][0])
         if noise == "channel":
@@ -205,10 +202,9 @@ class TestInterpreted:
     def test_without_children_the_best_parent_is_kept(self, statistics: str) -> None:
         check(started(network(), small.recipe(parents=8, explorers=0, batch_norm=statistics), 0))
 
-    @pytest.mark.parametrize("statistics", ["trajectory", "frozen"])
     @pytest.mark.parametrize("noise", ["channel", "element"])
-    def test_targets_do_not_depend_on_the_batch(self, noise: str, statistics: str) -> None:
-        recipe = small.recipe(mutation=noise, population=5, explorers=1, batch_norm=statistics)
+    def test_targets_do_not_depend_on_the_batch(self, noise: str) -> None:
+        recipe = small.recipe(mutation=noise, population=5, explorers=1)
         together = evolve_gpu.evolve(*started(network(), recipe, 1, (0, 1, 2)).arguments)
         for which in [(1,), (2, 0)]:
             part = evolve_gpu.evolve(*started(network(), recipe, 1, which).arguments)
