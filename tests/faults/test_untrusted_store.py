@@ -20,8 +20,8 @@ from repsearch.data import prepared as datasets
 from repsearch.jobs import PrepareJob
 from repsearch.stages import dataset as stage_dataset
 from repsearch.stages import network as stage_network
-from repsearch.storage import shards as shard_files
 from repsearch.storage import networks, targets
+from repsearch.storage import shards as shard_files
 from repsearch.storage.files import digest
 from repsearch.storage.manifest import write_manifest
 from tests.faults.judge import judge, mutated

@@ -52,7 +52,9 @@ EDITS = {
     "a download": ("data/sources.py", "ATTEMPTS = 3", "ATTEMPTS = 4", "dataset"),
     "which images calibrate": ("stages/statistics.py", "[: recipe.statistics_images]", "[1:]", f"statistics {PROBES}"),
     "the recording": ("search/calibration.py", "return recorder.statistics()", "return None", f"statistics {PROBES}"),
-    "the reader of statistics": ("storage/statistics.py", "\"opening\", \"scoring\"", "\"opening\", \"score\"", f"statistics {SEARCH}"),
+    "the reader of statistics": (
+        "storage/statistics.py", '"opening", "scoring"', '"opening", "score"', f"statistics {SEARCH}",
+    ),
     "seeds of learning networks": ("stages/train.py", "FRESH = 2**32", "FRESH = 2**33", "train"),
     "statistics of a probe": ("stages/probes.py", "values.std(0)", "values.var(0)", PROBES),
     "the λ term": ("learning/objective.py", "kl_weight * head", "kl_weight * head / 2", "train"),
