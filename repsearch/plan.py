@@ -161,8 +161,15 @@ class Plan:
         return [Run(dataset, augmentation, variant, recipe, depth, seed) for depth in depths for seed in range(seeds)]
 
     def table_runs(self, number: int | str) -> list[Run]:
-        """All runs of table 1 or 2: of each variant every depth and every setting that is tuned."""
-        table, augmentation = self._table(number), AUGMENTATIONS[int(number)]
+        """All runs of table 1 or 2."""
+        return self._tuned_runs(self._table(number), AUGMENTATIONS[int(number)])
+
+    def image_runs(self) -> list[Run]:
+        """The runs of figures that compare data sets by their number of images."""
+        return self._tuned_runs(self.config.images, "plain") if self.config.images else []
+
+    def _tuned_runs(self, table: Table, augmentation: str) -> list[Run]:
+        """Of each variant every depth and every setting that is tuned, with the targets of every search."""
         runs: list[Run] = []
         for dataset in table.datasets:
             for name in table.variants:
@@ -252,12 +259,15 @@ class Plan:
                 return self.trajectory_runs()
             case "table1" | "table2" as table:
                 return self.table_runs(table[-1])
+            case "images":
+                return self.image_runs()
         return []
 
     def figure(self, figure: str) -> FigureJob:
         config, inputs = self.config, self.config.figures[figure]
-        if inputs in ("table1", "table2"):
-            return FigureJob(figure, self._names(self._table(inputs[-1]).datasets), "")
+        if inputs in ("table1", "table2", "images"):
+            table = config.images if inputs == "images" else self._table(inputs[-1])
+            return FigureJob(figure, self._names(table.datasets if table else []), "")
         datasets = {"fitness": config.figure2.dataset, "diversity": config.figure3.dataset}
         datasets |= {"scaling": config.figure4.dataset, "trajectories": config.trajectories.dataset}
         dataset = datasets[inputs]
@@ -292,6 +302,7 @@ class Plan:
             return config.readings.datasets
         figures = (config.figure2, config.figure3, config.figure4, config.trajectories)
         names = [*config.table1.datasets, *config.table2.datasets, *(figure.dataset for figure in figures)]
+        names += config.images.datasets if config.images else []
         return list(dict.fromkeys(names))
 
     @cached_property

@@ -81,6 +81,13 @@ def _check_names(config: Config) -> None:
         ("trajectories.variants", config.trajectories.variants, config.variants),
         *[(f"datasets.{name}.recipe", [entry.recipe], config.recipes) for name, entry in config.datasets.items()],
     ]
+    if config.images is not None:
+        used += [
+            ("images.datasets", config.images.datasets, config.datasets),
+            ("images.variants", config.images.variants, config.variants),
+        ]
+    elif "images" in config.figures.values():
+        raise UserError("images: must name data sets and variants, since a figure is drawn from them")
     study = config.readings
     if study is not None:
         used += [

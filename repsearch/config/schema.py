@@ -140,7 +140,7 @@ class Readings(Section):
     baseline_training: Alternatives = {}  # of the baseline: all combinations
 
 
-FigureInputs = Literal["fitness", "diversity", "scaling", "trajectories", "table1", "table2"]
+FigureInputs = Literal["fitness", "diversity", "scaling", "trajectories", "table1", "table2", "images"]
 
 
 class Config(Section):
@@ -162,5 +162,6 @@ class Config(Section):
     figure3: Figure3
     figure4: Figure4
     trajectories: Trajectories
+    images: Table | None = None
     figures: Annotated[dict[Name, FigureInputs], Field(max_length=100)]
     readings: Readings | None = None
