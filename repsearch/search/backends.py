@@ -2,6 +2,8 @@
 
 `dense` (`evolution`) is plain torch: any network, any reading. `fused` (`cpu.evolve`, `gpu.evolve`) makes, max-pools
 and scores a child in one pass, for networks whose convolutions after block 0 are identities, as in the untrained one.
+Where the statistics are recorded of all candidates together (R3 `trajectory`, `calibration`), a fused path makes and
+max-pools them, and `evolution` scores them.
 """
 
 import ast
@@ -19,14 +21,15 @@ from torch import Tensor
 
 from repsearch.errors import UserError
 from repsearch.search import operators as op
-from repsearch.search.network import SearchNetwork, Tail
+from repsearch.search.network import SearchNetwork
 from repsearch.search.recipe import OPERATORS, Recipe
 
 log = logging.getLogger(__name__)
 
 GPU_SIDE = 32  # of block 0's maps: images up to 66 × 66
 SearchPath = Literal["auto", "dense", "fused"]
-Evolve = Callable[[Tail, Tensor, Recipe, Tensor, int, Tensor, Tensor], tuple[Tensor, Tensor]]
+Score = Callable[[Tensor, int], Tensor]  # of `cpu.channel.evolve`
+Evolve = Callable[..., tuple[Tensor, Tensor]]  # `cpu.evolve.evolve`; with a `Score`, `cpu.channel.evolve`
 
 # The operators that the fused paths compute in their own way, by name: `source_digest` of the version that they know.
 # After an edit in `operators`, bring cpu/ and gpu/ in step with it, then change the digest here.
@@ -42,19 +45,21 @@ IMPLEMENTED = {
 }
 
 
-def choose(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> Evolve | None:
+def choose(network: SearchNetwork, recipe: Recipe, path: SearchPath, together: bool = False) -> Evolve | None:
     """The fused path's `evolve` for the device that the network lies on; None for the dense path.
 
-    `auto` is fused where that can serve; the log says which, once. Raises UserError where `fused` is asked for and
-    can't serve, ValueError for a `path` that is none.
+    together: whether candidates of all images are scored together, for which `evolve` takes a `Score`. `auto` is fused
+    where that can serve; the log says which, once. Raises UserError where `fused` is asked for and can't serve,
+    ValueError for a `path` that is none.
     """
     if path not in get_args(SearchPath):
         raise ValueError(f"path must be {', '.join(map(repr, get_args(SearchPath)))}, not {path!r}")
-    why = None if path == "dense" else refusal(network, recipe)
+    why = None if path == "dense" else refusal(network, recipe) or (_apart(network, recipe) if together else None)
+    name = "search path of the calibration images" if together else "search path"
     if path == "fused" and why:
         raise UserError(f"search_path: 'fused' can't search, since {why}; set search_path: auto (or dense)")
     if path == "dense" or why:
-        _say("search path: dense" + (f", since {why}" if why else ""))
+        _say(f"{name}: dense" + (f", since {why}" if why else ""))
         return None
     if network.device.type == "cuda":
         from repsearch.search.gpu.evolve import evolve
@@ -62,7 +67,7 @@ def choose(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> Evolve |
         from repsearch.search.cpu.evolve import evolve_for
 
         evolve = evolve_for(recipe)
-    _say(f"search path: fused ({evolve.__module__})")
+    _say(f"{name}: fused ({evolve.__module__})")
     return evolve
 
 
@@ -92,6 +97,15 @@ def refusal(network: SearchNetwork, recipe: Recipe) -> str | None:
                 f"operators.{name} was edited: bring search/cpu and search/gpu in step with it, then set its digest in "
                 f"search/backends.py to {digest!r}"
             )
+    return None
+
+
+def _apart(network: SearchNetwork, recipe: Recipe) -> str | None:
+    """Why the fused path that serves a search scores each image by itself alone; None where it has a `Score`."""
+    if recipe.mutation != "channel":
+        return f"candidates of mutation {recipe.mutation!r} are not scored together"
+    if recipe.smooth != "child" and network.device.type == "cpu":
+        return f"candidates of smooth {recipe.smooth!r} are not scored together on a CPU"
     return None
 
 

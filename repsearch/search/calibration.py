@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from repsearch.search import operators as op
+from repsearch.search.backends import SearchPath
 from repsearch.search.evolution import Evolution, check
 from repsearch.search.network import SearchNetwork
 from repsearch.search.recipe import BLOCKS, Recipe
@@ -17,13 +18,20 @@ from repsearch.search.statistics import Recorder, Statistics
 
 @torch.no_grad()
 def calibrate(
-    network: SearchNetwork, images: Tensor, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int | None = None
+    network: SearchNetwork,
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    indices: Tensor,
+    layer: int | None = None,
+    path: SearchPath = "auto",
 ) -> Statistics:
     """The statistics that a search by `recipe` needs, from calibration images.
 
     images, labels, indices: as for `evolution.search`; all of them are used. layer: None, or the block whose search
-    alone (`evolution.search_one_layer`) they are for. Raises ValueError for arguments that don't fit together or a
-    recipe that has no statistics beforehand (`batch_norm: batch`).
+    alone (`evolution.search_one_layer`) they are for. path: how the generations of `trajectory` are computed
+    (`backends`). Raises ValueError for arguments that don't fit together or a recipe that has no statistics beforehand
+    (`batch_norm: batch`), UserError where the fused path is asked for and can't serve.
     """
     check(network, images, labels, indices, layer or 0)
     if not recipe.independent:
@@ -31,7 +39,7 @@ def calibrate(
     if recipe.batch_norm != "trajectory":
         return freeze(network, images, recipe)
     recorder = Recorder()
-    evolution = Evolution(network, labels, recipe, indices, recorder, "dense")
+    evolution = Evolution(network, labels, recipe, indices, recorder, path)
     if layer is None:
         evolution.search(images)
     else:

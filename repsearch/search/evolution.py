@@ -9,8 +9,8 @@ from torch import Tensor
 
 from repsearch.search import backends
 from repsearch.search import operators as op
-from repsearch.search.backends import SearchPath
-from repsearch.search.network import SearchNetwork, per_image
+from repsearch.search.backends import Score, SearchPath
+from repsearch.search.network import SearchNetwork, Tail, per_image
 from repsearch.search.randomness import Draws, Stream
 from repsearch.search.recipe import BLOCKS, OPERATORS, SEARCH_LAYERS, Recipe
 from repsearch.search.statistics import Recorder, Statistics
@@ -166,7 +166,7 @@ class Evolution:
         self.crossover, self.mutation, self.smoothing, self.normalisation = (
             op.find(field, getattr(recipe, field)) for field in OPERATORS
         )
-        self.fused = backends.choose(network, recipe, path)
+        self.fused = backends.choose(network, recipe, path, self.together)
 
     def search(self, images: Tensor) -> SearchResult:
         """All search layers in turn."""
@@ -257,9 +257,12 @@ class Evolution:
     def cross_entropy(self, candidates: Tensor, layer: int, generation: int, part: slice = slice(None)) -> Tensor:
         """[b, n, …] → [b, n]: the candidates' loss, the negative of their fitness (§3.1)."""
         if layer == LOGITS:
-            logits = candidates
-        else:
-            logits = self.network.logits(candidates, layer, self.statistics.scoring(layer, generation))
+            return self._cross_entropy(candidates, part)
+        moments = self.statistics.scoring(layer, generation)
+        return self._cross_entropy(self.network.logits(candidates, layer, moments), part)
+
+    def _cross_entropy(self, logits: Tensor, part: slice = slice(None)) -> Tensor:
+        """[b, n, K] → [b, n]"""
         labels = self.labels[part, None].expand(logits.shape[:2])
         return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").unflatten(0, labels.shape)
 
@@ -268,13 +271,29 @@ class Evolution:
         if not self.recipe.layers[layer].generations:
             return parents[:, 0], loss[:, :1]
         if layer < LOGITS and self.fused:
-            assert isinstance(self.statistics, Statistics)
-            tail = self.network.tail(layer, self.statistics.generations(layer), self._reevaluates(layer))
-            best, later = self.fused(tail, self.labels, self.recipe, self.indices, layer, parents, loss)
+            tail, score = self._scored_by(layer)
+            best, later = self.fused(tail, self.labels, self.recipe, self.indices, layer, parents, loss, *score)
             self.progress(SEARCH_LAYERS[layer], later.shape[1], later.shape[1])
         else:
             best, later = self.generations(parents, loss, layer)
         return best, torch.cat([loss[:, :1], later], 1)
+
+    def _scored_by(self, layer: int) -> tuple[Tail, list[Score]]:
+        """What a fused path scores the candidates of a block by: the tail and, where they are scored together, this."""
+        recorder = self.statistics
+        if isinstance(recorder, Statistics):
+            return self.network.tail(layer, recorder.generations(layer), self._reevaluates(layer)), []
+        if layer == LOGITS - 1:  # without a BatchNorm after it
+            for generation in range(1, self.recipe.layers[layer].generations + 1):
+                recorder.scoring(layer, generation)
+            none = torch.empty(1, 0, 2, self.network.shape.width, device=self.network.device)
+            return self.network.tail(layer, none), []
+
+        def score(pooled: Tensor, generation: int) -> Tensor:
+            moments = recorder.scoring(layer, generation)
+            return self._cross_entropy(self.network.logits_of_pooled(pooled, layer, moments))
+
+        return self.network.pooling_tail(), [score]
 
     def generations(self, parents: Tensor, parents_loss: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """§3.1, "Evolution mechanics": from the first parents [B, k, …], best first, through all generations (≥ 1).

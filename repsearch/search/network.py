@@ -1,6 +1,6 @@
 """The untrained network with which a search evaluates its candidates."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from repsearch.search.recipe import BLOCKS
 
 BATCH_NORM_EPSILON = 1e-5
 CPU_CANDIDATES, GPU_CANDIDATES = 16, 64  # that are computed together: at most, at least
+PART_NUMBERS = {"cpu": 2**17, "cuda": 2**26}  # of what passes with its own statistics, at a time: for a CPU's cache
 # Of a forward pass: mean and variance of each BatchNorm that it meets, [n, 2, C]; or a list, for the statistics of what
 # passes (R3 `batch`), [2, C] each, which are appended to it.
 Moments = Tensor | list[Tensor]
@@ -110,6 +111,22 @@ class SearchNetwork:
         features = self._blocks(maps, range(layer + 1, len(BLOCKS)), moments).flatten(2)
         return per_image(self.network.head, features)
 
+    def logits_of_pooled(self, pooled: Tensor, layer: int, moments: list[Tensor]) -> Tensor:
+        """`logits` of candidates of block ℓ ∈ {0, 1} that are max-pooled already, with their own statistics (R3).
+
+        pooled: [M, n, C, H // 2, W // 2]; it is overwritten. For a network whose later blocks are identities.
+        """
+        x = pooled.flatten(0, 1)
+        for index in range(layer + 1, len(BLOCKS)):
+            x = self._block_of_batch(index, x, moments, pool=index > layer + 1)
+        return per_image(self.network.head, x.flatten(1).unflatten(0, pooled.shape[:2]))
+
+    def pooling_tail(self) -> Tail:
+        """In place of `tail` where `logits_of_pooled` scores the candidates: max-pooling alone, without classes."""
+        ones = torch.ones(self.shape.width, device=self.device)
+        norm = torch.stack([ones, torch.zeros_like(ones)])
+        return Tail(norm.expand(1, 1, 2, -1, -1).contiguous(), ones.new_empty(0, 0, len(ones)), ones[:0], True)
+
     def tail(self, layer: int, moments: Tensor, reevaluate: bool = False) -> Tail:
         """The network after block ℓ ∈ {0, 1, 2}, for a network whose later blocks are identities.
 
@@ -169,27 +186,34 @@ class SearchNetwork:
                     x = F.gelu(F.conv2d(x, step.weight, step.shift.flatten().to(self._dtype), padding=1))
         return x
 
-    def _block_of_batch(self, index: int, x: Tensor, moments: list[Tensor]) -> Tensor:
-        """One block of x [n, C, H, W] with the statistics of x itself, which are appended to `moments`."""
+    def _block_of_batch(self, index: int, x: Tensor, moments: list[Tensor], pool: bool = True) -> Tensor:
+        """One block of x [n, C, H, W] with the statistics of x itself, which are appended to `moments`.
 
-        def batch_norm(x: Tensor) -> Tensor:
-            variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+        pool: False where x is max-pooled already, by a network whose convolutions are identities; x is overwritten.
+        """
+
+        def batch_norm_and_gelu(x: Tensor) -> Tensor:
+            """In place, for x can fill much of the memory."""
+            parts = some_at_a_time(x)
+            mean, variance = moments_of(parts)
             moments.append(torch.stack([mean, variance]))
             scale = torch.rsqrt(variance + BATCH_NORM_EPSILON)
-            return x * scale[:, None, None] - (mean * scale)[:, None, None]
+            for part in parts:
+                torch.ops.aten.gelu_(part.mul_(scale[:, None, None]).sub_((mean * scale)[:, None, None]))
+            return x
 
         def convolve(convolution: nn.Conv2d, x: Tensor, pool: bool) -> Tensor:
             """A few at a time: before max-pooling, block 0 has 31 × 31 positions per channel."""
             if convolution in self._identities:
-                return max_pool(x) if pool else x
+                return torch.cat([max_pool(part) for part in some_at_a_time(x)]) if pool else x
             parts = (
                 convolution(part) for part in x.split(CPU_CANDIDATES if x.device.type == "cpu" else GPU_CANDIDATES)
             )
             return torch.cat([max_pool(part) if pool else part for part in parts])
 
         for group in self._groups(index):
-            x = F.gelu(batch_norm(convolve(group.conv1, x, group.pool)))
-            x = F.gelu(batch_norm(convolve(group.conv2, x, False)))
+            x = batch_norm_and_gelu(convolve(group.conv1, x, group.pool and pool))
+            x = batch_norm_and_gelu(convolve(group.conv2, x, False))
         return x
 
     def _groups(self, block: int) -> list[ConvGroup]:
@@ -229,6 +253,30 @@ def per_image(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         parts = [part for image in last for part in image.split(CPU_CANDIDATES)]
     done = torch.cat([function(part.movedim(-1, 1)).movedim(1, -1) for part in parts])
     return done[: images * candidates].movedim(-1, 1).unflatten(0, (images, candidates))
+
+
+def some_at_a_time(x: Tensor) -> Sequence[Tensor]:
+    """x [n, …] in parts of about `PART_NUMBERS` numbers."""
+    return x.split(max(1, PART_NUMBERS[x.device.type] // x[0].numel()))
+
+
+def moments_of(parts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and variance per channel, [C] each, of maps that come in parts, [n, C, H, W] each."""
+    counts = torch.tensor([len(part) for part in parts], device=parts[0].device, dtype=torch.float64)
+    shares, means, variances = (counts / counts.sum())[:, None], [], []
+    centred = torch.empty_like(max(parts, key=len))
+    for part in parts:
+        if part.is_cuda:
+            variance, mean = torch.var_mean(part, (0, 2, 3), correction=0)
+        else:  # where `torch.var_mean` takes several times as long
+            mean = part.mean((0, 2, 3))
+            variance = torch.sub(part, mean[:, None, None], out=centred[: len(part)]).square_().mean((0, 2, 3))
+        means.append(mean)
+        variances.append(variance)
+    of_parts = torch.stack(means).double()
+    mean = (shares * of_parts).sum(0)
+    variance = (shares * (torch.stack(variances) + (of_parts - mean).square())).sum(0)
+    return mean.to(parts[0].dtype), variance.to(parts[0].dtype)
 
 
 def max_pool(x: Tensor) -> Tensor:

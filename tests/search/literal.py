@@ -96,7 +96,7 @@ def next_generation(
             alpha = settings.alpha * (settings.boost if explores else 1)
             x = (one + other) / 2 + alpha * sigma * normals[image, child]
             for _ in range(settings.blur):
-                x = F.avg_pool2d(x, 3, 1, 1)
+                x = F.avg_pool2d(x, 3, 1, 1, count_include_pad=recipe.count_padding)
             mates.append(normalise(x))
         made.append(torch.stack(mates))
     return torch.stack(made)

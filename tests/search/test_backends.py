@@ -63,6 +63,26 @@ def test_the_log_names_the_path_once(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
+def test_which_statistics_are_recorded_by_the_fused_path(caplog: pytest.LogCaptureFixture) -> None:
+    """That of `channel`, whose candidates of all images can be scored together; the log says which, once."""
+    caplog.set_level(logging.INFO)
+    net = small.search_network()
+    assert backends.choose(net, small.recipe(), "auto", together=True) is not None
+    readings: list[dict[str, Any]] = [{}, {"mutation": "element"}, {"smooth": "noise"}, {"crossover": "uniform"}]
+    for reading in readings * 2:
+        small.statistics(net, small.recipe(**reading))
+    said = [record.message for record in caplog.records if record.name == backends.__name__]
+    name = "search path of the calibration images"
+    assert said == [
+        f"{name}: fused (repsearch.search.cpu.channel)",
+        f"{name}: dense, since candidates of mutation 'element' are not scored together",
+        f"{name}: dense, since candidates of smooth 'noise' are not scored together on a CPU",
+        f"{name}: dense, since the compiled path does not know crossover 'uniform'",
+    ]
+    with pytest.raises(UserError, match="candidates of mutation 'element' are not scored together"):
+        backends.choose(net, small.recipe(mutation="element"), "fused", together=True)
+
+
 def test_uniform_crossover_gives_other_targets_in_every_block_and_no_fused_path() -> None:
     mean, uniform = targets(frozen()), targets(frozen(crossover="uniform"))
     for name in SEARCH_LAYERS:

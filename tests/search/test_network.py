@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from repsearch.search import network
-from repsearch.search.network import SearchNetwork, max_pool
+from repsearch.search.network import SearchNetwork, max_pool, moments_of
 from repsearch.search.statistics import Statistics
 from tests import small
 
@@ -100,6 +100,23 @@ def test_a_tail_has_the_scales_and_shifts_of_each_generation(net: SearchNetwork,
         moments = statistics.scoring(layer, row + 1)
         for (scale, shift), (mean, variance) in zip(norms.flatten(0, 1), moments, strict=True):
             torch.testing.assert_close(scale * x + shift, (x - mean) / (variance + 1e-5).sqrt())
+
+
+@pytest.mark.parametrize("sizes", [(4,), (3, 1, 5)])
+def test_moments_of_parts_are_those_of_the_whole(sizes: tuple[int, ...]) -> None:
+    parts = [torch.randn(size, 6, 3, 2) * (size + 1) + size for size in sizes]
+    variance, mean = torch.var_mean(torch.cat(parts).double(), (0, 2, 3), correction=0)
+    torch.testing.assert_close(moments_of(parts), (mean.float(), variance.float()))
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_logits_of_pooled_maps_are_those_of_the_maps(net: SearchNetwork, layer: int) -> None:
+    maps, moments, others = torch.randn(2, 3, 6, 9, 9) if layer == 0 else torch.randn(2, 3, 6, 5, 5), [], []
+    expected = net.logits(maps, layer, moments)
+    pooled = max_pool(maps.flatten(0, 1)).unflatten(0, (2, 3))
+    torch.testing.assert_close(net.logits_of_pooled(pooled, layer, others), expected)
+    torch.testing.assert_close(torch.stack(others), torch.stack(moments))
+    assert len(moments) == 2 * (2 - layer)
 
 
 def test_it_does_not_learn(net: SearchNetwork) -> None:

@@ -11,9 +11,14 @@ largest values in each window of max-pooling, which are kept while they live.
 Memory per image: 18 MiB for block 0 of the paper's network and population, 19 with `trajectory` (`evolve`: 41 MiB), 7
 for block 1, 3 for block 2; most of it for the parents, as they are and smoothed once and twice. The first use compiles
 for about 20 seconds of one core's time; the result is stored.
+
+`evolve` takes one image after the other through all generations, or, where candidates of all images are scored
+together, all of them through one generation after the other.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -63,9 +68,21 @@ class Plan(NamedTuple):
 
 
 def evolve(
-    tail: Tail, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int, parents: Tensor, loss: Tensor
+    tail: Tail,
+    labels: Tensor,
+    recipe: Recipe,
+    indices: Tensor,
+    layer: int,
+    parents: Tensor,
+    loss: Tensor,
+    score: Callable[[Tensor, int], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The generations of one block, as `cpu.evolve.evolve` computes them for any recipe."""
+    """The generations of one block, as `cpu.evolve.evolve` computes them for any recipe.
+
+    score: None, or what scores a generation, with `SearchNetwork.pooling_tail` for the tail. It is called as
+    score(pooled, generation), may overwrite pooled [B, n + k, C, H // 2, W // 2], the children and parents of all
+    images, normalised and max-pooled, and returns their losses [B, n + k]; generations count from 1.
+    """
     batch, count, channels, side = parents.shape[:4]
     plan = plan_for(tail, recipe, layer, count, channels, side)
     maps = _in_lanes(parents.flatten(3).transpose(2, 3)).unflatten(-1, (-1, LANES)).numpy()
@@ -76,11 +93,39 @@ def evolve(
         work = _workspace(plan, maps[b], loss[b].numpy())
         _evolve(work, int(labels[b]), int(indices[b]), plan, best[b], history[b])
 
-    announce(_evolve)
     with ThreadPoolExecutor(min(batch, torch.get_num_threads())) as threads:
-        list(threads.map(evolve_image, range(batch)))
+        if score is None:
+            announce(_evolve)
+            list(threads.map(evolve_image, range(batch)))
+        else:
+            works = [_workspace(plan, maps[b], loss[b].numpy()) for b in range(batch)]
+            _evolve_together(works, indices, plan, score, threads, history)
+            for b in range(batch):
+                best[b] = works[b].normal[works[b].slot_of[0]].reshape(best[b].shape)
     found = torch.from_numpy(best)[..., :channels].transpose(1, 2).unflatten(2, (side, side))
     return found.contiguous(), torch.from_numpy(history)
+
+
+def _evolve_together(
+    works: list["Workspace"],
+    indices: Tensor,
+    plan: Plan,
+    score: Callable[[Tensor, int], Tensor],
+    threads: ThreadPoolExecutor,
+    history: NDArray[np.float32],
+) -> None:
+    """All images through one generation after the other; see `evolve`. Fills history [B, generations]."""
+    kept, _, blocks = works[0].normal.shape[:3]
+    pooled = torch.empty(len(works), plan.explorers + plan.refiners + kept, plan.used // 4, blocks * LANES)
+    in_lanes = pooled.unflatten(-1, (-1, LANES)).numpy()
+    maps = pooled[..., : plan.channels].movedim(-1, 2).unflatten(3, (plan.side // 2, plan.side // 2))
+    new = [kept] * len(works)
+    announce(_pool)
+    for generation in range(1, plan.generations + 1):
+        now = repeat(generation)
+        list(threads.map(_pool, works, indices.tolist(), now, new, repeat(plan), in_lanes))
+        losses = score(maps, generation).numpy()
+        new = list(threads.map(_take, works, losses, now, repeat(plan), history))
 
 
 def plan_for(tail: Tail, recipe: Recipe, layer: int, parents: int, channels: int, side: int) -> Plan:
@@ -210,23 +255,51 @@ def _workspace(plan: Plan, parents: NDArray[np.float32], loss: NDArray[np.float3
 @compiled
 def _evolve(work, label, image, plan, best, history):  # type: ignore[no-untyped-def]
     """One image. Fills best [positions, C] and history [generations]."""
-    children, losses, fresh, kept = work.children, work.losses, work.fresh, len(work.slot_of)
+    children, losses, kept = work.children, work.losses, len(work.slot_of)
     new, count = kept, len(children.factor)
     for generation in range(1, plan.generations + 1):
-        _enter(fresh[:new], work, plan)
+        _enter(work.fresh[:new], work, plan)
         _conceive(work, image, U((plan.layer << 24) | generation), plan)
         _score(work, plan.norms[min(generation, len(plan.norms)) - 1], plan)
         for n in range(count):
             losses[kept + n] = _loss(children.mean[n], children.factor[n], work.logits[n], plan.bias, label)
         if plan.reevaluate:
             score_again(work.logits[count:], plan.bias, label, work.slot_of, losses)
-        wanted = work.order[: 1 if generation == plan.generations else kept]
-        lowest(losses, wanted)
-        history[generation - 1] = losses[wanted[0]]
-        new = assign_slots(wanted, work.slot_of, fresh, work.chosen, losses)
-        for r in range(new):
-            tiles.write(children, work.chosen[r], work.maps, plan.masks.centred, plan.order, work.normal[fresh[r]])
+        new = _select(generation, work, plan, history)
     best[:] = work.normal[work.slot_of[0]].reshape(best.shape)
+
+
+@compiled
+def _pool(work, image, generation, new, plan, pooled):  # type: ignore[no-untyped-def]
+    """A generation of one image up to its losses: fills pooled [n + k, windows, C / 16, 16], the parents by slot."""
+    _enter(work.fresh[:new], work, plan)
+    _conceive(work, image, U((plan.layer << 24) | generation), plan)
+    tiles.pool(
+        work.children, work.maps, work.largest, plan.masks.centred, plan.used, plan.norms[0], work.windows, pooled
+    )
+
+
+@compiled
+def _take(work, losses, generation, plan, history):  # type: ignore[no-untyped-def]
+    """The rest of it, from the losses of the candidates of `_pool`. Returns how many parents are new."""
+    kept, count = len(work.slot_of), len(work.children.factor)
+    work.losses[kept:] = losses[:count]
+    for rank in range(kept):
+        work.losses[rank] = losses[count + work.slot_of[rank]]
+    return _select(generation, work, plan, history)
+
+
+@internal
+def _select(generation, work, plan, history):  # type: ignore[no-untyped-def]
+    """The next parents are selected, and those that are new written. Returns how many."""
+    wanted = work.order[: 1 if generation == plan.generations else len(work.slot_of)]
+    lowest(work.losses, wanted)
+    history[generation - 1] = work.losses[wanted[0]]
+    new = assign_slots(wanted, work.slot_of, work.fresh, work.chosen, work.losses)
+    for r in range(new):
+        to = work.normal[work.fresh[r]]
+        tiles.write(work.children, work.chosen[r], work.maps, plan.masks.centred, plan.order, to)
+    return new
 
 
 @internal

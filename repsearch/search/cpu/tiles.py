@@ -181,6 +181,27 @@ def features_of(children, maps, largest, masks, used, norms, work, pooled, featu
 
 
 @internal
+def pool(children, maps, largest, masks, used, norms, work, out):  # type: ignore[no-untyped-def]
+    """BatchNorm of the largest values in all windows, of every child and then of the parents in `largest`.
+
+    The arguments are those of `features_of`. Fills out [n, windows, channels / 16, 16].
+    """
+    made = len(children.factor)
+    count = made + largest.shape[2]
+    for tile in range((used + TILE - 1) // TILE):
+        once, twice = masks[0, tile * TILE :], masks[1, tile * TILE :]
+        for block in range(maps.shape[0]):
+            of_tile, first, windows = maps[block, tile], 4 * tile, min(4, used // 4 - 4 * tile)
+            for start in range(0, count, BATCH):
+                stop = min(start + BATCH, count)
+                _pool(of_tile, once, twice, windows, children, block, start, min(stop, made), norms, work, 0)
+                _pool_parents(largest, first, windows, block, made, start, stop, norms, work, 0)
+                for n in range(start, stop):
+                    for w in range(windows):
+                        store(out, (n, first + w, block), load(work, (n - start, w)))
+
+
+@internal
 def enter(x, slot, order, largest):  # type: ignore[no-untyped-def]
     """The largest values of a parent's map x [positions, channels / 16, 16] in its windows that reach the head."""
     for block in range(largest.shape[0]):
