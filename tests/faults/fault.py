@@ -26,7 +26,6 @@ def install(fault: str) -> None:
     rows = resume.Resume.rows
 
     def small(self: resume.Resume, work: Callable[..., Any]) -> Any:
-        sys.modules["repsearch.stages.search"].BATCH_NUMBERS = BATCH  # type: ignore[attr-defined]
         sys.modules["repsearch.stages.batches"].CPU_BATCH_NUMBERS = BATCH  # type: ignore[attr-defined]
         return rows(self, work)
 

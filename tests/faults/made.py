@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 LAYER = Layer(generations=2, alpha=0.3, boost=2.0, blur=1)
 RECIPE = Recipe(layers=(LAYER,) * 4, population=8, parents=2, explorers=3)
-MIXED = replace(RECIPE, batch_norm="batch")
+MIXED = replace(RECIPE, batch_norm="batch", statistics_images=3)
 IMAGES = 40
 NETWORK = NetworkJob(width=8, seed=0, head_bias=False, head_init="default")
 

@@ -46,7 +46,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_search, "BATCH_NUMBERS", fault.BATCH)
     monkeypatch.setattr(batches, "CPU_BATCH_NUMBERS", fault.BATCH)
 
 
@@ -114,8 +113,8 @@ def test_a_search_whose_result_depends_on_the_batches_keeps_their_bounds(
         cut(monkeypatch, stage_search, "search", number, lambda: made.search(folder, "cut", MIXED))
     assert content(made.search(folder, "cut", MIXED)) == undisturbed
     assert said(caplog, "resuming after")
-    monkeypatch.setattr(stage_search, "BATCH_NUMBERS", 2 * fault.BATCH)
-    assert content(made.search(folder, "other", MIXED)) != undisturbed  # or this test could not fail
+    other = replace(MIXED, statistics_images=6)
+    assert content(made.search(folder, "other", other)) != undisturbed  # or this test could not fail
 
 
 def _truncate(path: Path) -> None:

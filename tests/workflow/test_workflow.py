@@ -143,7 +143,8 @@ def test_a_changed_epoch_count_searches_nothing_again(done: Path) -> None:
 def test_one_table_plans_only_what_it_needs(tmp_path: Path) -> None:
     jobs = planned(snakemake(tmp_path, "results/tiny/tables/table2.csv", "-n"))
     assert jobs == {
-        "prepare_dataset": 1, "initialise_network": 1, "search_shard": 2, "train": 1, "table": 1, "total": 6,
+        "prepare_dataset": 1, "initialise_network": 1, "take_statistics": 1, "search_shard": 2, "train": 1, "table": 1,
+        "total": 7,
     }  # fmt: skip
 
 
@@ -209,13 +210,13 @@ def test_the_papers_scale_is_planned_within_30_seconds(tmp_path: Path) -> None:
 
 
 def test_a_study_makes_the_study_and_can_be_published(tmp_path: Path) -> None:
-    """Each reading that needs other statistics has its own network; the page of claims is made of the kept CSVs."""
+    """Each recipe has its own statistics; the page of claims is made of the kept CSVs."""
     study = {"datasets": ["digits"], "variants": ["search-all"], "baseline": "sgd", "seeds": 1}
     study |= {"grid": {"smooth": ["child", "noise"]}, "training": [{"compare": "before_gelu"}]}
     jobs = planned(snakemake(tmp_path, "publish", "-n", readings=study))
     assert jobs == {
-        "prepare_dataset": 1, "initialise_network": 2, "search_shard": 4, "describe_targets": 2, "train": 4,
-        "readings": 1, "reproduction": 1, "publish": 1, "total": 16,
+        "prepare_dataset": 1, "initialise_network": 1, "take_statistics": 2, "search_shard": 4, "describe_targets": 2,
+        "train": 4, "readings": 1, "reproduction": 1, "publish": 1, "total": 17,
     }  # fmt: skip
     run = snakemake(tmp_path, "publish", "--cores", "2", readings=study)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
@@ -230,5 +231,5 @@ def test_a_study_makes_the_study_and_can_be_published(tmp_path: Path) -> None:
     scale = json.loads((kept / "scale.json").read_text())
     assert scale["what"] == "width 4; recipe tiny: population 6, 2/2/2/2 generations"
     assert (scale["options"], scale["full"]) == ("--configfile tiny.yaml", False)
-    networks = {path.stem for path in (tmp_path / "results/tiny/network/digits").glob("*.pt")}
-    assert networks == {"blur-1-1", "blur-0-0"}
+    statistics = {path.stem for path in (tmp_path / "results/tiny/statistics/digits").glob("*.npz")}
+    assert statistics == {"tiny", "tiny--smooth-noise"}
