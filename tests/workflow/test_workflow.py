@@ -229,7 +229,8 @@ def test_a_study_makes_the_study_and_can_be_published(tmp_path: Path) -> None:
         ["baseline", "default", "sgd"],
     ]
     scale = json.loads((kept / "scale.json").read_text())
-    assert scale["what"] == "width 4; recipe tiny: population 6, 2/2/2/2 generations"
+    searched = "width 4; recipe tiny: population 6, 2/2/2/2 generations"
+    assert scale["what"] == f"{searched}; only a part of the paper's data, or a copy or other data: Digits"
     assert (scale["options"], scale["full"]) == ("--configfile tiny.yaml", False)
     statistics = {path.stem for path in (tmp_path / "results/tiny/statistics/digits").glob("*.npz")}
     assert statistics == {"tiny", "tiny--smooth-noise"}
