@@ -59,7 +59,7 @@ class Bench:
     def statistics(self, recipe: Recipe, layer: int | None = None) -> Statistics:
         """The recipe's BatchNorm statistics (R3), or those of one layer's search. They are made once.
 
-        On a CPU, whose dense path would take half an hour, they are those of a search of one generation per layer,
+        On a CPU, which would take many minutes for them, they are those of a search of one generation per layer,
         whose statistics stand for those of the later generations.
         """
         key = (self.width, recipe, None if (self.width, recipe, None) in self.made else layer)

@@ -301,14 +301,16 @@ class Evolution:
         Returns the best candidate [B, …] and the loss of the best after each generation [B, generations].
         """
         generations, history = self.recipe.layers[layer].generations, []
-        parts = self._parts(self.recipe.population * parents[0, 0].numel())
+        parts, kept = self._parts(self.recipe.population * parents[0, 0].numel()), self.recipe.parents
         for generation in range(1, generations + 1):
-            children = torch.cat([self.children(parents[part], layer, generation, part) for part in parts])
-            population = torch.cat([parents, children], 1)
+            population = parents.new_empty(len(parents), self.recipe.population, *parents.shape[2:])
+            for part in parts:
+                population[part, :kept] = parents[part]
+                population[part, kept:] = self.children(parents[part], layer, generation, part)
             if self._reevaluates(layer):
                 loss = self.cross_entropy(population, layer, generation)
             else:
-                loss = torch.cat([parents_loss, self.cross_entropy(children, layer, generation)], 1)
+                loss = torch.cat([parents_loss, self.cross_entropy(population[:, kept:], layer, generation)], 1)
             parents, parents_loss = op.select(population, loss, self.recipe.parents)
             history.append(parents_loss[:, 0])
             self.progress(SEARCH_LAYERS[layer], generation, generations)

@@ -21,6 +21,7 @@ Per generation:
     explore, refine            mates, mutation, mean and variance of every child
     features, head             children made, max-pooled and scored in registers; cross-entropy
     rescore, before head       with R3 `trajectory`: the parents, max-pooled when they were made, are scored anew
+    score, for rescore, head   where candidates of all images are scored together: all of them, max-pooled
     select                     the next parents
     remake, enter              new parents made, in float32, then smoothed once and twice into the slots that are free
     covary, covary_all,        their covariances, per channel and summed over the channels
@@ -33,6 +34,8 @@ the batch, so the same image gives the same target bit by bit.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import triton
@@ -67,16 +70,25 @@ def bytes_per_image(shape: Shape, recipe: Recipe, layer: int) -> int:
 class Channel:
     """The state of a batch on the device. `generation` advances it, always by the same launches on the same memory.
 
+    score: see `cpu.channel.evolve`.
     The arrays, float32 unless a type is given, are for k parents and n children per image.
     """
 
     def __init__(
-        self, tail: Tail, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int, parents: Tensor, loss: Tensor
+        self,
+        tail: Tail,
+        labels: Tensor,
+        recipe: Recipe,
+        indices: Tensor,
+        layer: int,
+        parents: Tensor,
+        loss: Tensor,
+        score: Callable[[Tensor, int], Tensor] | None = None,
     ) -> None:
         settings, device = recipe.layers[layer], parents.device
         batch, k, channels, side = parents.shape[:4]
         positions, n = side * side, recipe.explorers + recipe.refiners
-        self.tail, self.recipe, self.settings = tail, recipe, settings
+        self.tail, self.recipe, self.settings, self.score = tail, recipe, settings, score
         self.batch, self.parents, self.channels, self.side, self.count = batch, k, channels, side, n
         self.residues = 2**tail.blocks  # R: the later blocks max-pool R × R positions
         self.cells = (side // self.residues) ** 2
@@ -150,9 +162,12 @@ class Channel:
             self._features(0, recipe.explorers, False)
         if recipe.refiners:
             self._features(recipe.explorers, recipe.refiners, join)
-        if self.rescored:
-            kernels.launch_rescore(self.pooled, self.sigma, self.state, self.tail, self.clock, self.features, k)
-        kernels.launch_head(self.features, self.tail, self.labels, self.losses)
+        if self.score:
+            self._score_together(self.score)
+        else:
+            if self.rescored:
+                kernels.launch_rescore(self.pooled, self.sigma, self.state, self.tail, self.clock, self.features, k)
+            kernels.launch_head(self.features, self.tail, self.labels, self.losses)
         channel_kernels.select[(self.batch,)](
             self.losses, self.state, self.next_state, self.chosen, self.chosen_loss, self.history, self.clock,
             self.settings.generations, self.count, k,
@@ -169,6 +184,13 @@ class Channel:
         if not self.rescored:
             self.losses[:, :k].copy_(self.chosen_loss)
         self.clock[:1].add_(1)
+
+    def _score_together(self, score: Callable[[Tensor, int], Tensor]) -> None:
+        """The losses, by rank, of the parents and children, which `features` holds max-pooled."""
+        images = torch.arange(self.batch, device=self.state.device)[:, None]
+        self.features[:, : self.parents] = self.pooled[images, self.state.long(), :, 0]
+        maps = self.features.movedim(-1, 2).unflatten(3, (self.side // 2, self.side // 2))
+        self.losses.copy_(score(maps, int(self.clock[0]) & 0xFFFFFF))
 
     def _draw(self, mates: int) -> None:
         recipe, settings, k, padded = self.recipe, self.settings, self.parents, triton.next_power_of_2(self.channels)
@@ -203,7 +225,7 @@ class Channel:
             self.tail.norms, self.clock, self.features, self.count, self.parents,
             C=self.channels, SIDE=self.side, R=self.residues, ROW=kernels.row_size(self.tail), RESCORED=self.rescored,
             START=start, MADE=made, ROWS=rows, KP=max(16, triton.next_power_of_2(self.parents)), BLOCK=block,
-            JOIN=join, STAGES=STAGES, PRECISION=PRECISION, num_warps=WARPS,
+            JOIN=join, SCORE=self.score is None, STAGES=STAGES, PRECISION=PRECISION, num_warps=WARPS,
         )  # fmt: skip
 
     def _enter(self, state: Tensor) -> None:

@@ -165,9 +165,9 @@ def features(  # type: ignore[no-untyped-def]
     maps, pair, weight, noise, kappa, mean, rate, mask, norms, clock, out, count, k,
     C: tl.constexpr, SIDE: tl.constexpr, R: tl.constexpr, ROW: tl.constexpr, RESCORED: tl.constexpr,
     START: tl.constexpr, MADE: tl.constexpr, ROWS: tl.constexpr, KP: tl.constexpr, BLOCK: tl.constexpr,
-    JOIN: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr,
+    JOIN: tl.constexpr, SCORE: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Children are made, max-pooled and passed through the network up to the head: fills out.
+    """Children are made, max-pooled and, with SCORE, passed through the network up to the head: fills out.
 
     A child is a row of a matrix product, of its weights and the parents' maps; its masks are added, and the maximum
     over a window taken, in registers. out: [B, RESCORED + count, cells, C]. JOIN: whether there are weights of the
@@ -177,6 +177,7 @@ def features(  # type: ignore[no-untyped-def]
     LAST: tl.constexpr = SIDE // R
     Q: tl.constexpr = (R + 1) // 2  # windows of a cell along an axis
     W: tl.constexpr = 1 if R == 1 else 2  # positions of a window along an axis
+    NORM: tl.constexpr = SCORE and R > 1
     N: tl.constexpr = SIDE * SIDE
     BLOCKS: tl.constexpr = (MADE + ROWS - 1) // ROWS
     b = tl.program_id(0) // BLOCKS
@@ -210,7 +211,7 @@ def features(  # type: ignore[no-untyped-def]
     shift = tl.load(kappa + at, mask=real, other=0.0) - mu[:, None]
     s0 = tl.full((BLOCK,), 1.0, tl.float32)
     t0 = tl.zeros((BLOCK,), tl.float32)
-    if R > 1:
+    if NORM:
         norms = norms_of(norms, clock, ROW)
         s0, t0 = tl.load(norms + c, mask=c < C, other=0.0), tl.load(norms + C + c, mask=c < C, other=0.0)
     shift = shift * (scale[:, None] * s0[None, :]) + t0[None, :]
@@ -239,7 +240,7 @@ def features(  # type: ignore[no-untyped-def]
         if JOIN:
             x += x2[:, None, :] * tl.load(mask + N + p)[None, :, None]
         y = tl.max(x, 1) * (scale[:, None] * s0[None, :]) + shift
-        if R > 1:
+        if NORM:
             s1, t1 = (
                 tl.load(norms + 2 * C + c, mask=c < C, other=0.0),
                 tl.load(norms + 3 * C + c, mask=c < C, other=0.0),
@@ -250,7 +251,7 @@ def features(  # type: ignore[no-untyped-def]
             if Q > 1:
                 low_y = tl.where(q == 0, y, tl.minimum(low_y, y))
         if q == Q * Q - 1:
-            if R > 1:
+            if NORM:
                 y = gelu(high_y)
             if Q > 1:
                 y = tl.maximum(y, gelu(low_y))

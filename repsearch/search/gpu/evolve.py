@@ -22,16 +22,29 @@ log = logging.getLogger(__name__)
 
 
 def evolve(
-    tail: Tail, labels: Tensor, recipe: Recipe, indices: Tensor, layer: int, parents: Tensor, loss: Tensor
+    tail: Tail,
+    labels: Tensor,
+    recipe: Recipe,
+    indices: Tensor,
+    layer: int,
+    parents: Tensor,
+    loss: Tensor,
+    score: Callable[[Tensor, int], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The generations of one block on a GPU: the arguments and results are those of `cpu.evolve.evolve`."""
+    """The generations of one block on a GPU: the arguments and results are those of `cpu.evolve.evolve`.
+
+    score: with the mutation `channel` alone, that of `cpu.channel.evolve`.
+    """
     generations = recipe.layers[layer].generations
     if not recipe.explorers + recipe.refiners and not tail.reevaluate:
         return parents[:, 0], loss[:, :1].expand(-1, generations)
-    state = Channel if recipe.mutation == "channel" else Element
     with torch.cuda.device(parents.device) if parents.is_cuda else nullcontext():
-        batch = state(tail, labels, recipe, indices, layer, parents, loss)
-        _repeat(batch.generation, generations, parents.is_cuda)
+        batch: Channel | Element
+        if recipe.mutation == "channel":
+            batch = Channel(tail, labels, recipe, indices, layer, parents, loss, score)
+        else:
+            batch = Element(tail, labels, recipe, indices, layer, parents, loss)
+        _repeat(batch.generation, generations, parents.is_cuda and score is None)  # no graph holds plain torch
     return batch.best.transpose(1, 2).unflatten(2, parents.shape[3:]), batch.history
 
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from repsearch.network import Shape
+from repsearch.network import Network, Shape
 from repsearch.search.evolution import Evolution
 from repsearch.search.network import SearchNetwork, Tail, initialise
 from repsearch.search.randomness import philox
 from repsearch.search.recipe import BLOCKS, Layer, Recipe
 from repsearch.search.reference import Reference
-from repsearch.search.statistics import Statistics
+from repsearch.search.statistics import Recorder, Statistics
 from tests import small
 from tests.triton_without_gpu import INTERPRETED, compile_instead, compiled, interpreted
 
@@ -133,6 +133,29 @@ class TestInterpreted:
         for mistake in [tail._replace(reevaluate=False), tail._replace(norms=tail.norms.flip(0))] if layer else []:
             wrong = evolve_gpu.evolve(mistake, *case.arguments[1:])[1]
             assert ((wrong - case.history).abs().amax(1) > 1e-2).all()
+
+    @pytest.mark.parametrize(
+        ("layer", "size", "reading"),
+        [(0, 15, {}), (0, 13, {"smooth": "noise"}), (1, small.SIZE, {"explorers": 0}), (2, small.SIZE, {})],
+    )
+    def test_statistics_are_recorded_as_on_the_dense_path(self, layer: int, size: int, reading: dict) -> None:
+        """Of sides 7 and 6, some windows of which reach no head; block 2, after which there is no BatchNorm."""
+        recipe, net, members = small.recipe(**reading), network(size), torch.arange(3)
+        found = []
+        for dtype in (torch.float64, torch.float32):
+            net.to("cpu", dtype)
+            recorder = Recorder()
+            evolution = Evolution(net, members + 1, recipe, 7 + 40_000 * members, recorder, "dense")
+            evolution.fused = evolve_gpu.evolve if dtype == torch.float32 else None
+            with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+                patch.setattr(channel, "MAPS_DTYPE", torch.float32)
+                opened = evolution.open(small.images(3, size).to(dtype), layer)
+                best, history = evolution.evolve(*opened, layer)
+            found.append((best.float(), history.float(), recorder.statistics().to("cpu").scorings[layer]))
+        generations = recipe.layers[layer].generations + 1
+        assert found[1][2].shape == (generations, 2 * (2 - layer), 2, 6)
+        for expected, fused in zip(*found, strict=True):
+            torch.testing.assert_close(fused, expected, rtol=2e-5, atol=2e-5)
 
     @pytest.mark.parametrize("noise", ["channel", "element"])
     def test_a_single_generation_of_parents_alone(self, noise: str) -> None:
@@ -369,30 +392,50 @@ COMPILED = [
     pytest.param(0, {"smooth": "noise", "mutation": "element"}, 28, 10, id="mnist", marks=pytest.mark.slow),
     pytest.param(1, {"population": 3, "parents": 1, "explorers": 1}, 32, 2, id="ones", marks=pytest.mark.slow),
 ]
+SCORED_TOGETHER = [
+    pytest.param(0, {}, 32, id="recorded"),
+    pytest.param(1, {"smooth": "noise"}, 28, id="recorded-mnist", marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="needs Triton's compiler")
 @pytest.mark.parametrize(("layer", "reading", "size", "classes"), COMPILED)
 def test_the_launches_compile_for_a_gpu(layer: int, reading: dict, size: int, classes: int) -> None:
     """Every kernel as `evolve` launches it, at width 256, for a GPU of compute capability 9.0; no register spills."""
-    usage = compiled(f"{__name__}:compile_launches({layer}, {reading!r}, {size}, {classes})")
+    rescored = {"rescore"} if layer < 2 and reading.get("batch_norm") != "frozen" else set()
+    launched(
+        f"compile_launches({layer}, {reading!r}, {size}, {classes})",
+        KERNELS[reading.get("mutation", "channel")] | rescored,
+    )
+
+
+@pytest.mark.skipif(INTERPRETED, reason="needs Triton's compiler")
+@pytest.mark.parametrize(("layer", "reading", "size"), SCORED_TOGETHER)
+def test_the_launches_that_record_statistics_compile_for_a_gpu(layer: int, reading: dict, size: int) -> None:
+    launched(f"compile_launches({layer}, {reading!r}, {size}, 10, True)", KERNELS["channel"] - {"head"})
+
+
+KERNELS = {
+    "channel": {
+        *("explore", "refine", "features", "head", "select"),
+        *("remake", "enter", "covary", "covary_all", "collect"),
+    },
+    "element": {"enter", "draw", "children", "settle", "score", "head", "select", "remake"},
+}
+
+
+def launched(call: str, kernels: set[str]) -> None:
+    """Asserts that a call of a function of this module launches these kernels, and what they take of a GPU."""
+    usage = compiled(f"{__name__}:{call}")
     if usage is None:
         pytest.skip("Triton's assembler is not here")
-    kernels = {
-        "channel": {
-            *("explore", "refine", "features", "head", "select"),
-            *("remake", "enter", "covary", "covary_all", "collect"),
-        },
-        "element": {"enter", "draw", "children", "settle", "score", "head", "select", "remake"},
-    }
-    rescored = {"rescore"} if layer < 2 and reading.get("batch_norm") != "frozen" else set()
-    assert {name for name, *_ in usage} == kernels[reading.get("mutation", "channel")] | rescored
+    assert {name for name, *_ in usage} == kernels
     for name, registers, stack, shared in usage:
         assert stack == 0, f"{name} spills registers"
         assert registers <= 255 and shared <= 100_000, name
 
 
-def compile_launches(layer: int, reading: dict[str, Any], size: int, classes: int) -> None:
+def compile_launches(layer: int, reading: dict[str, Any], size: int, classes: int, together: bool = False) -> None:
     from repsearch.search.gpu import channel, channel_kernels, element, element_kernels, kernels
     from repsearch.search.gpu import evolve as evolve_gpu
 
@@ -402,4 +445,9 @@ def compile_launches(layer: int, reading: dict[str, Any], size: int, classes: in
     recipe = Recipe(**{"layers": PAPER, **reading})
     layers = tuple(replace(layer, generations=1) for layer in recipe.layers)
     shape = Shape(channels=3, size=size, classes=classes)
-    evolve_gpu.evolve(*empty(replace(recipe, layers=layers), shape, layer))
+    tail, labels, *rest = empty(replace(recipe, layers=layers), shape, layer)
+    if together:
+        tail = SearchNetwork(Network(shape, torch.zeros(12, shape.channels, 2, 2))).pooling_tail()
+        evolve_gpu.evolve(tail, labels, *rest, lambda pooled, generation: pooled[:, :, 0, 0, 0])
+    else:
+        evolve_gpu.evolve(tail, labels, *rest)
