@@ -126,6 +126,7 @@ def statistics(
     out: Out,
     log: Log = None,
     device: Device = "auto",
+    path: SearchPath = "auto",
     threads: Threads = 1,
 ) -> None:
     """Take the BatchNorm statistics of a recipe's search from calibration images (a StatisticsJob)."""
@@ -133,7 +134,7 @@ def statistics(
     job = _job_to_do(jobs.StatisticsJob, settings, out, dataset, network)
     from repsearch.stages import statistics as stage
 
-    stage.make(job, dataset, network, out, _device(device, threads))
+    stage.make(job, dataset, network, out, _device(device, threads), _path(path))
 
 
 def _searching(name: str, kind: type[Job], description: str) -> None:

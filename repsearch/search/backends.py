@@ -71,6 +71,13 @@ def choose(network: SearchNetwork, recipe: Recipe, path: SearchPath, together: b
     return evolve
 
 
+def computed_by(network: SearchNetwork, recipe: Recipe, path: SearchPath, together: bool = False) -> str:
+    """What computes the generations of blocks: `dense`, `cpu` or `gpu` (`provenance.BACKENDS`). The rest: `choose`."""
+    if not choose(network, recipe, path, together):
+        return "dense"
+    return "gpu" if network.device.type == "cuda" else "cpu"
+
+
 def refusal(network: SearchNetwork, recipe: Recipe) -> str | None:
     """Why the fused paths can't serve this search; None where they can."""
     on_gpu = network.device.type == "cuda"

@@ -17,13 +17,14 @@ from repsearch.devices import computing_on
 from repsearch.errors import UserError
 from repsearch.jobs import DiversityJob, FitnessJob
 from repsearch.metrics import cosine_gram, effective_number
+from repsearch.search import backends
 from repsearch.search.backends import SearchPath
 from repsearch.search.evolution import search_one_layer
 from repsearch.search.network import SearchNetwork
 from repsearch.search.recipe import BLOCKS
 from repsearch.stages import cache
 from repsearch.stages import statistics as stage_statistics
-from repsearch.stages.search import backend, over_images, read_statistics, search_images
+from repsearch.stages.search import over_images, read_statistics, search_images
 from repsearch.storage import networks
 from repsearch.storage.files import digest, write_csv
 from repsearch.storage.manifest import write_manifest
@@ -47,7 +48,7 @@ def fitness(
     data, net = datasets.read(dataset), SearchNetwork(networks.read(network)[0]).to(device)
     indices = _random_images(data, job.images, "figure2.images")
 
-    statistics = stage_statistics.of_recipe(net, data, job.recipe, job.layer) if job.recipe.independent else None
+    statistics = stage_statistics.of_recipe(net, data, job.recipe, path, job.layer) if job.recipe.independent else None
 
     def work(images: Tensor, labels: Tensor, numbers: Tensor) -> Arrays:
         history = search_one_layer(net, images, labels, job.recipe, numbers, job.layer, statistics, path)
@@ -57,7 +58,7 @@ def fitness(
         remaining, name = indices[done:], BLOCKS[job.layer]
         return over_images(net, data, remaining, job.recipe, path, work, title=f"fitness of {name}")
 
-    key = cache.key(job, dataset, network, backend=backend(net, job.recipe, path))
+    key = cache.key(job, dataset, network, backend=backends.computed_by(net, job.recipe, path))
     searched = Resume(out, {**key, **computing_on(device)}).rows(rest)
     frame = fitness_by_generation(torch.from_numpy(searched["history"]))
     frame.insert(0, "block", BLOCKS[job.layer])
@@ -88,7 +89,7 @@ def diversity(
     data, net = datasets.read(dataset), SearchNetwork(networks.read(network)[0]).to(device)
     indices = _random_images(data, job.images, "figure3.images")
     given = read_statistics(net, job.recipe, statistics)
-    key = cache.key(job, *inputs, backend=backend(net, job.recipe, path))
+    key = cache.key(job, *inputs, backend=backends.computed_by(net, job.recipe, path))
 
     def rest(done: int) -> Iterator[Arrays]:
         first, start = divmod(done, job.images)

@@ -55,7 +55,7 @@ def make(
     weights, network_digest = networks.read(network)
     net, indices = SearchNetwork(weights).to(device), np.arange(job.start, job.stop)
     given = read_statistics(net, job.recipe, statistics)
-    computed_by = backend(net, job.recipe, path)
+    computed_by = backends.computed_by(net, job.recipe, path)
     key = cache.key(job, *inputs, backend=computed_by)
 
     def rest(done: int) -> Iterator[Arrays]:
@@ -135,10 +135,3 @@ def read_statistics(network: SearchNetwork, recipe: Recipe, path: Path | None) -
     if path is None:
         raise UserError(f"--statistics must be given for a recipe with batch_norm: {recipe.batch_norm}")
     return storage.read(path, network.shape.width, recipe).to(network.device)
-
-
-def backend(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> str:
-    """What computes the generations of blocks: a key of `provenance.BACKENDS`."""
-    if not backends.choose(network, recipe, path):
-        return "dense"
-    return "gpu" if network.device.type == "cuda" else "cpu"

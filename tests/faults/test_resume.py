@@ -18,6 +18,7 @@ import torch
 
 from repsearch.jobs import DiversityJob, FitnessJob, TrainJob
 from repsearch.learning import precision, training
+from repsearch.search import backends
 from repsearch.search.recipe import Recipe
 from repsearch.stages import batches, cache
 from repsearch.stages import probes as stage_probes
@@ -153,7 +154,7 @@ CHANGES: dict[str, Callable[[pytest.MonkeyPatch], Any]] = {
     "code": lambda patch: patch.setattr(cache, "code_version", lambda *_: "other"),
     "torch": lambda patch: patch.setattr(torch, "__version__", "0.0"),
     "threads": lambda patch: patch.setattr(torch, "get_num_threads", lambda: 99),
-    "path": lambda patch: patch.setattr(stage_search, "backend", lambda *_: "gpu"),
+    "path": lambda patch: patch.setattr(backends, "computed_by", lambda *_: "gpu"),
     "processor": lambda patch: patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "other"),
     "data": lambda patch: patch.setattr(cache, "read_manifest", lambda _: {"sha256": "other", "key": {}}),
     "nothing": lambda patch: None,

@@ -17,6 +17,8 @@ VERSIONS = {  # name → stage and backend of the search
     "dataset": ("stages.dataset", "dense"),
     "network": ("stages.network", "dense"),
     "statistics": ("stages.statistics", "dense"),
+    "statistics-cpu": ("stages.statistics", "cpu"),
+    "statistics-gpu": ("stages.statistics", "gpu"),
     "search": ("stages.search", "dense"),
     "search-cpu": ("stages.search", "cpu"),
     "search-gpu": ("stages.search", "gpu"),
@@ -30,7 +32,9 @@ VERSIONS = {  # name → stage and backend of the search
 }
 PROBES = "probes probes-cpu probes-gpu"
 SEARCH = f"search search-cpu search-gpu {PROBES}"
-EVOLUTION = f"statistics {SEARCH}"
+STATISTICS = "statistics statistics-cpu statistics-gpu"
+CPU, GPU = (f"statistics-{kind} search-{kind} probes-{kind}" for kind in ("cpu", "gpu"))
+EVOLUTION = f"{STATISTICS} {SEARCH}"
 
 # Name of the edit: file, a text in it, what replaces the text, and the stages that must run again
 EDITS = {
@@ -39,21 +43,23 @@ EDITS = {
     "BatchNorm": ("search/network.py", "EPSILON = 1e-5", "EPSILON = 2e-5", f"network {EVOLUTION}"),
     "the algorithm": ("search/evolution.py", "0.5 * (op.class_std", "0.4 * (op.class_std", EVOLUTION),
     "random numbers": ("search/randomness.py", "0x", "0x1", EVOLUTION),
-    "a CPU kernel": ("search/cpu/lanes.py", "4.552063546725549e-05", "4.6e-05", "search-cpu probes-cpu"),
-    "the CPU path": ("search/cpu/evolve.py", "np.float32", "np.float64", "search-cpu probes-cpu"),
-    "the GELU of the GPU": ("search/gpu/math.py", "4.552063546725549e-05", "4.6e-05", "search-gpu probes-gpu"),
-    "the opening on a GPU": ("search/gpu/opening.py", "tl.maximum(", "tl.minimum(", "search-gpu probes-gpu"),
-    "a GPU kernel": ("search/gpu/kernels.py", "tl.load(", "tl.store(", "search-gpu probes-gpu"),
+    "a CPU kernel": ("search/cpu/lanes.py", "4.552063546725549e-05", "4.6e-05", CPU),
+    "the CPU path": ("search/cpu/evolve.py", "np.float32", "np.float64", CPU),
+    "the GELU of the GPU": ("search/gpu/math.py", "4.552063546725549e-05", "4.6e-05", GPU),
+    "the opening on a GPU": ("search/gpu/opening.py", "tl.maximum(", "tl.minimum(", GPU),
+    "a GPU kernel": ("search/gpu/kernels.py", "tl.load(", "tl.store(", GPU),
     "whitening": ("network.py", "def whitening_filters(", "def _whitening_filters(", f"network {EVOLUTION} train"),
     "the reader of prepared data": (
         "data/prepared.py", "np.float32(255)", "np.float32(256)", f"network {EVOLUTION} train",
     ),
     "the layout of images": ("data/arrays.py", "(0, 3, 1, 2)", "(0, 3, 2, 1)", f"dataset network {EVOLUTION} train"),
     "a download": ("data/sources.py", "ATTEMPTS = 3", "ATTEMPTS = 4", "dataset"),
-    "which images calibrate": ("stages/statistics.py", "[: recipe.statistics_images]", "[1:]", f"statistics {PROBES}"),
-    "the recording": ("search/calibration.py", "return recorder.statistics()", "return None", f"statistics {PROBES}"),
+    "which images calibrate": (
+        "stages/statistics.py", "[: recipe.statistics_images]", "[1:]", f"{STATISTICS} {PROBES}",
+    ),
+    "the recording": ("search/calibration.py", "return recorder.statistics()", "return None", f"{STATISTICS} {PROBES}"),
     "the reader of statistics": (
-        "storage/statistics.py", '"opening", "scoring"', '"opening", "score"', f"statistics {SEARCH}",
+        "storage/statistics.py", '"opening", "scoring"', '"opening", "score"', EVOLUTION,
     ),
     "seeds of learning networks": ("stages/train.py", "FRESH = 2**32", "FRESH = 2**33", "train"),
     "statistics of a probe": ("stages/probes.py", "values.std(0)", "values.var(0)", PROBES),

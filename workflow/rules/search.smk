@@ -17,17 +17,18 @@ rule take_statistics:
     resources:
         gpu=GPU,
         device=DEVICE,  # not params: results are the same up to rounding
+        path=CONFIG.search_path,
         mem_mb=32000,
         runtime=120,
     params:
         settings=settings(PLAN.statistics),
-        code=code(PLAN.statistics),
+        code=code(PLAN.statistics, BACKEND),
     message:
         "BatchNorm statistics of {wildcards.dataset}, recipe {wildcards.recipe}"
     shell:
         "python -m repsearch statistics --settings {params.settings:q} --dataset {input.dataset:q}"
         " --network {input.network:q} --out {output.statistics:q}"
-        " --log {log:q} --device {resources.device} --threads {threads}"
+        " --log {log:q} --device {resources.device} --path {resources.path} --threads {threads}"
 
 
 rule search_shard:
