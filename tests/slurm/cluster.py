@@ -21,7 +21,7 @@ from tests.workflow.test_workflow import ROOT, TINY
 
 HERE = Path(__file__).parent
 RUN = Path(os.environ.get("SLURM_RUN_DIR", "/tmp/repsearch-slurm"))
-GPU_RULES = {"search_shard", "probe_fitness", "probe_diversity", "train"}
+GPU_RULES = {"take_statistics", "search_shard", "probe_fitness", "probe_diversity", "train"}
 CPU_RULES = {"initialise_network", "describe_targets"}
 # This machine may be slow and busy: how long a condition may take to come true before a test gives up.
 PATIENCE = 900.0
@@ -131,7 +131,7 @@ def checkout(folder: Path, prepared: Path | None = None, **options: Any) -> Path
     """A checkout with the tiny scale as its overlay, and profiles/slurm with only what this cluster needs changed.
 
     Its nodes have no GPUs: jobs are given what Slurm takes for one and compute on the CPU. prepared: a folder to have
-    the data set and the search network from. options: of the profile.
+    the data set, the search network and its statistics from. options: of the profile.
     """
     folder.mkdir(parents=True)
     for name in ("Snakefile", "config.yaml", "workflow", "environment.yml"):
@@ -148,7 +148,7 @@ def checkout(folder: Path, prepared: Path | None = None, **options: Any) -> Path
     }
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY | {"device": "auto", "variants": variants}))
     if prepared is not None:
-        for name in ("data", "network"):
+        for name in ("data", "network", "statistics"):
             shutil.copytree(prepared / "results/tiny" / name, folder / "results/tiny" / name)
     return folder
 
