@@ -78,7 +78,7 @@ class Dataset(Section):
 
 class NetworkSettings(Section):
     width: Count = 256
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     head_bias: bool = False
     head_init: Literal["default", "kaiming"] = "default"
 

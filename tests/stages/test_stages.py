@@ -115,6 +115,18 @@ def test_a_run_writes_its_three_files_and_is_cached(made: Path) -> None:
     assert summary["train_images"] == 30 and 0 <= summary["test_accuracy"] <= 1
 
 
+def test_a_run_never_starts_as_the_search_network_of_its_seed_does(made: Path, tmp_path: Path) -> None:
+    """R19: unless it is asked to."""
+    searching = networks.read(made / "n.pt")[0].state_dict()
+    for start, same in (("fresh", False), ("search", True)):
+        job = _run("labels", None)
+        job = replace(job, training=replace(job.training, start=start, learning_rate=0.0))
+        stage_train.make(job, made / "d.npz", made / "n.pt", [], tmp_path / start, CPU)
+        weights = torch.load(tmp_path / start / "weights.pt", weights_only=True)["weights"]
+        for name in ("head.weight", "whiten.weight"):
+            assert torch.equal(weights[name], searching[name]) == same, (start, name)
+
+
 @pytest.mark.parametrize("found", [False, True])
 def test_a_run_says_which_precision_it_chose(
     made: Path, tmp_path: Path, found: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

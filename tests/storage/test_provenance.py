@@ -61,7 +61,7 @@ EDITS = {
     "the reader of statistics": (
         "storage/statistics.py", '"opening", "scoring"', '"opening", "score"', EVOLUTION,
     ),
-    "seeds of learning networks": ("stages/train.py", "FRESH = 2**32", "FRESH = 2**33", "train"),
+    "seeds of learning networks": ("stages/train.py", "FRESH = 2**31", "FRESH = 2**30", "train"),
     "statistics of a probe": ("stages/probes.py", "values.std(0)", "values.var(0)", PROBES),
     "the λ term": ("learning/objective.py", "kl_weight * head", "kl_weight * head / 2", "train"),
     "augmentation": ("learning/augment.py", "torch.rand", "torch.randn", "train"),
