@@ -172,7 +172,7 @@ def test_images_without_two_candidates_are_left_out() -> None:
     ]
     assert few.n.startswith("10 images")
     none = diversity(lambda *_: (1, 1.0))[FASTEST]
-    assert none.verdict == OPEN and "of no image" in none.problem
+    assert none.verdict == OPEN and "no image has two runs" in none.problem
     nothing = diversity(lambda block, *_: (0, float("nan")) if block == 2 else (1, 1.0))[GROWS]
     assert nothing.verdict == OPEN and "in some block" in nothing.problem
 

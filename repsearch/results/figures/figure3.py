@@ -105,9 +105,9 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
         f"relative growth of an image's N_eff from half of the runs to all, which must be above {GROWTH:g} (0: the "
         "later runs find nothing else; 1: as much as the earlier ones)",
         effects=[Effect(f"block {b[-1]}", Estimate.of(g), margin=GROWTH) for b, g in growths.items() if len(g)],
-        n=f"{phrases.number_range(map(len, growths.values()))} images of which a run in the first half counts",
+        n=f"{phrases.number_range(map(len, growths.values()))} images that have a run that counts in the first half",
         ours=what,
-        problem="" if all(map(len, growths.values())) else "of no image a run counts in some block",
+        problem="" if all(map(len, growths.values())) else "in one block or more, no run of any image counts",
     )
     alike, counts = _at_equal_counts(frame)
     yield claim(
@@ -124,9 +124,9 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
             for first, second in (("block0", "block1"), ("block1", "block2"))
             if len(alike)
         ],
-        n=f"{len(alike)} images of which two runs or more count in each block",
+        n=f"{len(alike)} images that have two or more runs that count in each block",
         ours=f"{counts:.1f} candidates of an image on average; one counts with a probability above {threshold}",
-        problem="" if len(alike) else "of no image two runs count in each block",
+        problem="" if len(alike) else "no image has two runs that count in every block",
     )
 
 

@@ -1,4 +1,4 @@
-"""The Triton path against the dense one in double precision, in Triton's interpreter; its launches compiled for a GPU.
+"""The Triton path against the dense one in double precision, in Triton's interpreter; its generations in a CUDA graph.
 
 `test_in_the_interpreter` starts the others. By hand: TRITON_INTERPRET=1 pytest tests/search/gpu/test_evolve.py
 """
@@ -6,22 +6,22 @@
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 
-from repsearch.network import Network, Shape
+from repsearch.network import Shape
 from repsearch.search.evolution import Evolution
-from repsearch.search.network import SearchNetwork, Tail, initialise
+from repsearch.search.network import SearchNetwork, initialise
 from repsearch.search.randomness import philox
 from repsearch.search.recipe import BLOCKS, Layer, Recipe
 from repsearch.search.reference import Reference
 from repsearch.search.statistics import Recorder, Statistics
 from tests import small
-from tests.triton_without_gpu import INTERPRETED, compile_instead, compiled, interpreted
+from tests.search.gpu.arguments import empty
+from tests.triton_without_gpu import INTERPRETED, interpreted
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="the package triton is not installed")
 if INTERPRETED and find_spec("triton"):
@@ -326,25 +326,6 @@ def taken(recipe: Recipe, shape: Shape, layer: int) -> int:
     return sizes[1] - sizes[0]
 
 
-def empty(recipe: Recipe, shape: Shape, layer: int, batch: int = 2) -> tuple[Any, ...]:
-    """Arguments of the right shapes for `evolve`."""
-    blocks, positions = len(BLOCKS) - 1 - layer, shape.map_sizes[-1] ** 2
-    head = torch.zeros(shape.classes, positions, shape.width)
-    rows = max(2, recipe.layers[layer].generations) if recipe.reevaluates else 1
-    norms, reevaluate = torch.zeros(rows, blocks, 2, 2, shape.width), recipe.reevaluates and blocks > 0
-    tail = Tail(norms, head, torch.zeros(shape.classes), reevaluate)
-    maps = torch.zeros(batch, recipe.parents, *shape.layer_shapes[BLOCKS[layer]])
-    return (
-        tail,
-        torch.zeros(batch, dtype=torch.int64),
-        recipe,
-        torch.arange(batch),
-        layer,
-        maps,
-        maps.new_zeros(batch, recipe.parents),
-    )
-
-
 @pytest.mark.skipif(INTERPRETED, reason="this is the process that it starts")
 def test_in_the_interpreter() -> None:
     interpreted(__file__)
@@ -378,76 +359,3 @@ class TestGraph:
     ) -> None:
         with pytest.raises(torch.OutOfMemoryError):
             self.steps(monkeypatch, error)
-
-
-PAPER = (Layer(300, 0.3, 5.0, 5), Layer(100, 0.2, 3.0, 1), Layer(100, 0.1, 3.0, 1), Layer(10, 0.1, 1.0, 0))
-COMPILED = [
-    pytest.param(0, {}, 32, 10, id="paper"),
-    *(
-        pytest.param(layer, {"mutation": noise}, 32, classes, id=f"{noise}-{layer}", marks=pytest.mark.slow)
-        for noise, classes in (("channel", 100), ("element", 10))
-        for layer in range(3)
-    ),
-    pytest.param(0, {"batch_norm": "frozen"}, 32, 10, id="frozen", marks=pytest.mark.slow),
-    pytest.param(0, {"smooth": "noise", "mutation": "element"}, 28, 10, id="mnist", marks=pytest.mark.slow),
-    pytest.param(1, {"population": 3, "parents": 1, "explorers": 1}, 32, 2, id="ones", marks=pytest.mark.slow),
-]
-SCORED_TOGETHER = [
-    pytest.param(0, {}, 32, id="recorded"),
-    pytest.param(1, {"smooth": "noise"}, 28, id="recorded-mnist", marks=pytest.mark.slow),
-]
-
-
-@pytest.mark.skipif(INTERPRETED, reason="needs Triton's compiler")
-@pytest.mark.parametrize(("layer", "reading", "size", "classes"), COMPILED)
-def test_the_launches_compile_for_a_gpu(layer: int, reading: dict, size: int, classes: int) -> None:
-    """Every kernel as `evolve` launches it, at width 256, for a GPU of compute capability 9.0; no register spills."""
-    rescored = {"rescore"} if layer < 2 and reading.get("batch_norm") != "frozen" else set()
-    launched(
-        f"compile_launches({layer}, {reading!r}, {size}, {classes})",
-        KERNELS[reading.get("mutation", "channel")] | rescored,
-    )
-
-
-@pytest.mark.skipif(INTERPRETED, reason="needs Triton's compiler")
-@pytest.mark.parametrize(("layer", "reading", "size"), SCORED_TOGETHER)
-def test_the_launches_that_record_statistics_compile_for_a_gpu(layer: int, reading: dict, size: int) -> None:
-    launched(f"compile_launches({layer}, {reading!r}, {size}, 10, True)", KERNELS["channel"] - {"head"})
-
-
-KERNELS = {
-    "channel": {
-        *("explore", "refine", "features", "head", "select"),
-        *("remake", "enter", "covary", "covary_all", "collect"),
-    },
-    "element": {"enter", "draw", "children", "settle", "score", "head", "select", "remake"},
-}
-
-
-def launched(call: str, kernels: set[str]) -> None:
-    """Asserts that a call of a function of this module launches these kernels, and what they take of a GPU."""
-    usage = compiled(f"{__name__}:{call}")
-    if usage is None:
-        pytest.skip("Triton's assembler is not here")
-    assert {name for name, *_ in usage} == kernels
-    for name, registers, stack, shared in usage:
-        assert stack == 0, f"{name} spills registers"
-        assert registers <= 255 and shared <= 100_000, name
-
-
-def compile_launches(layer: int, reading: dict[str, Any], size: int, classes: int, together: bool = False) -> None:
-    from repsearch.search.gpu import channel, channel_kernels, element, element_kernels, kernels
-    from repsearch.search.gpu import evolve as evolve_gpu
-
-    channel.channel_kernels = SimpleNamespace(**compile_instead(channel_kernels))
-    element.element_kernels = SimpleNamespace(**compile_instead(element_kernels))
-    kernels.head, kernels.rescore = (compile_instead(kernels)[name] for name in ("head", "rescore"))
-    recipe = Recipe(**{"layers": PAPER, **reading})
-    layers = tuple(replace(layer, generations=1) for layer in recipe.layers)
-    shape = Shape(channels=3, size=size, classes=classes)
-    tail, labels, *rest = empty(replace(recipe, layers=layers), shape, layer)
-    if together:
-        tail = SearchNetwork(Network(shape, torch.zeros(12, shape.channels, 2, 2))).pooling_tail()
-        evolve_gpu.evolve(tail, labels, *rest, lambda pooled, generation: pooled[:, :, 0, 0, 0])
-    else:
-        evolve_gpu.evolve(tail, labels, *rest)
