@@ -62,7 +62,7 @@ def _start(log_file: Path | None = None, out: Path | None = None) -> None:
         locks.hold(hidden(out, "lock"), out)
 
 
-def _job_to_do(kind: type[T], settings: str, out: Path, *inputs: Path) -> T:
+def _job_to_do(kind: type[T], settings: str, out: Path, *inputs: Path | None) -> T:
     """The job; ends the command where its output is up to date, before torch is imported, which takes seconds."""
     from repsearch.stages import cache
 
@@ -152,7 +152,7 @@ def _searching(name: str, kind: type[Job], description: str) -> None:
         threads: Threads = 1,
     ) -> None:
         _start(log, out)
-        job = _job_to_do(kind, settings, out, dataset, network, *([statistics] if statistics else []))
+        job = _job_to_do(kind, settings, out, dataset, network, statistics)
         from repsearch.stages import probes, search
 
         where, how = _device(device, threads), _path(path)

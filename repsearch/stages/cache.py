@@ -28,12 +28,12 @@ STAGES = {  # the module that makes what a job asks for
 }
 
 
-def up_to_date(job: Any, out: Path, *inputs: Path) -> bool:
+def up_to_date(job: Any, out: Path, *inputs: Path | None) -> bool:
     """Whether `out` is intact and was made by this job from these inputs, by any backend of the search.
 
     If so, it says so in the log and deletes what `resume` kept. Snakemake runs a stage again when an input was made
     again; this is how a stage finds that the input is the same. inputs: prepared data, search network, its
-    statistics and the manifests of targets, as far as the stage takes them, in this order.
+    statistics and the manifests of targets, as far as the stage takes them (None: not), in this order.
     """
     made_from, manifest = key(job, *inputs), manifest_path(job, out)
     keys = [{**made_from, "code": code(job, backend)} for backend in BACKENDS]
@@ -47,9 +47,9 @@ def up_to_date(job: Any, out: Path, *inputs: Path) -> bool:
     return matches
 
 
-def key(job: Any, *inputs: Path, backend: str = "dense") -> dict[str, Any]:
+def key(job: Any, *inputs: Path | None, backend: str = "dense") -> dict[str, Any]:
     """What decides the output of a job: its settings, the digests of its inputs, and the code version."""
-    settings, digests = asdict(job), [read_manifest(path.with_suffix(".json"))["sha256"] for path in inputs]
+    settings, digests = asdict(job), [read_manifest(path.with_suffix(".json"))["sha256"] for path in inputs if path]
     return {"job": json.loads(json.dumps(settings)), "inputs": digests, "code": code(job, backend)}
 
 

@@ -83,13 +83,12 @@ def diversity(
     `probability`. CSV: block, image (its index), runs, accepted (how many of their candidates count), effective (their
     N_eff; empty where none counts), probability.
     """
-    inputs = [dataset, network, *([statistics] if statistics else [])]
-    if cache.up_to_date(job, out, *inputs):
+    if cache.up_to_date(job, out, dataset, network, statistics):
         return
     data, net = datasets.read(dataset), SearchNetwork(networks.read(network)[0]).to(device)
     indices = _random_images(data, job.images, "figure3.images")
     given = read_statistics(net, job.recipe, statistics)
-    key = cache.key(job, *inputs, backend=backends.computed_by(net, job.recipe, path))
+    key = cache.key(job, dataset, network, statistics, backend=backends.computed_by(net, job.recipe, path))
 
     def rest(done: int) -> Iterator[Arrays]:
         first, start = divmod(done, job.images)

@@ -46,8 +46,7 @@ def make(
     statistics: those of the recipe; None with R3 `batch`. A search that was cut short resumes from its last part.
     Raises UserError where the images do not exist.
     """
-    inputs = [dataset, network, *([statistics] if statistics else [])]
-    if cache.up_to_date(job, out, *inputs):
+    if cache.up_to_date(job, out, dataset, network, statistics):
         return
     data = datasets.read(dataset)
     if not 0 <= job.start < job.stop <= len(data.images):
@@ -56,7 +55,7 @@ def make(
     net, indices = SearchNetwork(weights).to(device), np.arange(job.start, job.stop)
     given = read_statistics(net, job.recipe, statistics)
     computed_by = backends.computed_by(net, job.recipe, path)
-    key = cache.key(job, *inputs, backend=computed_by)
+    key = cache.key(job, dataset, network, statistics, backend=computed_by)
 
     def rest(done: int) -> Iterator[Arrays]:
         remaining = indices[done:]
