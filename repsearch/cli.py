@@ -119,6 +119,20 @@ def network(settings: Settings, dataset: Data, out: Out, log: Log = None, thread
 
 
 @app.command()
+def learned(
+    summary: Annotated[Path, typer.Argument(help="The run's summary.json.")],
+    settings: Settings,
+    out: Out,
+    log: Log = None,
+) -> None:
+    """Make a training run's network the search network of the next cycle (a LearnedNetworkJob)."""
+    _start(log, out)
+    from repsearch.stages import learned as stage
+
+    stage.make(from_json(jobs.LearnedNetworkJob, settings), summary, out)
+
+
+@app.command()
 def statistics(
     settings: Settings,
     dataset: Data,
@@ -208,6 +222,24 @@ def train(
     from repsearch.stages import train as stage
 
     stage.make(job, dataset, network, targets or [], out, _device(device, threads))
+
+
+@app.command()
+def ensemble(
+    members: Annotated[list[Path], typer.Argument(help="The members' summary.json, in order.")],
+    settings: Settings,
+    dataset: Data,
+    out: Out,
+    log: Log = None,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Evaluate an ensemble of learned networks (an EnsembleJob)."""
+    _start(log, out)
+    job = _job_to_do(jobs.EnsembleJob, settings, out, dataset, *members)
+    from repsearch.stages import ensemble as stage
+
+    stage.make(job, dataset, members, out, _device(device, threads))
 
 
 def _drawing(name: str, module: str, kind: type[Job], description: str) -> None:

@@ -44,6 +44,18 @@ class NetworkJob(Job):
 
 
 @dataclass(frozen=True)
+class LearnedNetworkJob(Job):
+    """A network that was learned, to be searched in the next cycle (§6): the run it is from."""
+
+    dataset: str
+    augmentation: Literal["plain", "augmented"]
+    variant: str
+    recipe: str
+    depth: int
+    seed: int
+
+
+@dataclass(frozen=True)
 class StatisticsJob(Job):
     """The BatchNorm statistics of a recipe's search (R3)."""
 
@@ -110,6 +122,17 @@ class TrainJob(Job):
 
 
 @dataclass(frozen=True)
+class EnsembleJob(Job):
+    """One ensemble of a kind, and how its members are evaluated (R4: in batches)."""
+
+    dataset: str
+    kind: str
+    repeat: int
+    evaluation_batch: int
+    precision: Literal["float32", "bfloat16", "auto"]
+
+
+@dataclass(frozen=True)
 class DatasetName(Job):
     """How results call a data set; paper: the column of the paper's tables to compare with, None where the images are
     not all and exactly the paper's.
@@ -128,11 +151,20 @@ class TableJob(Job):
 
 
 @dataclass(frozen=True)
+class ChainNames(Job):
+    """A chain of cycles (§6), by the variants that are learned first and then."""
+
+    first: str
+    then: str
+
+
+@dataclass(frozen=True)
 class FigureJob(Job):
     """A figure from its probes or its runs.
 
     figure: a module of `repsearch.results.figures`. recipe: the one that the sweeps start from. populations,
-    generations: the points of figure 2's sweeps; base_population: that of the sweep over generations.
+    generations: the points of figure 2's sweeps; base_population: that of the sweep over generations. chains: by name,
+    those whose cycles are shown.
     """
 
     figure: str
@@ -142,6 +174,7 @@ class FigureJob(Job):
     populations: list[int] = field(default_factory=list)
     generations: list[int] = field(default_factory=list)
     base_population: int = 0
+    chains: dict[str, ChainNames] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

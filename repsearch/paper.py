@@ -16,6 +16,7 @@ class Schedule(NamedTuple):
     parents: int
     explorers: int
     layers: tuple[tuple[int, float, float, int], ...]
+    runs: int = 1
 
 
 class DatasetSettings(NamedTuple):
@@ -38,7 +39,7 @@ SETTINGS = {  # by source: the official images, lossless
 
 def schedule(recipe: Recipe) -> Schedule:
     layers = tuple((layer.generations, layer.alpha, layer.boost, layer.blur) for layer in recipe.layers)
-    return Schedule(recipe.population, recipe.parents, recipe.explorers, layers)
+    return Schedule(recipe.population, recipe.parents, recipe.explorers, layers, recipe.runs)
 
 
 TABLES: dict[tuple[int, str, str], tuple[float, float]] = {

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 from repsearch import jobs, paper
 from repsearch.config import alternatives, load
-from repsearch.config.resolve import Resolved
+from repsearch.config.alternatives import NO_RECIPE, has_targets
+from repsearch.config.resolve import Link, Resolved
 from repsearch.config.schema import Config, Table
 from repsearch.data.sources import training_images
 from repsearch.errors import UserError
-from repsearch.jobs import DatasetName, FigureJob
+from repsearch.jobs import ChainNames, DatasetName, FigureJob
 from repsearch.search.recipe import BLOCKS, Recipe, scaled_population
 
-NO_RECIPE = "none"  # of a run that has no targets
 AUGMENTATIONS = {1: "plain", 2: "augmented"}  # of table 1 and 2
 
 
@@ -46,6 +46,14 @@ class Probe(NamedTuple):
 
     layer: int
     population: int
+
+
+class EnsembleOf(NamedTuple):
+    """One ensemble: which of its kind."""
+
+    dataset: str
+    kind: str
+    repeat: int
 
 
 class Plan:
@@ -78,10 +86,20 @@ class Plan:
         settings = self.config.network
         return jobs.NetworkJob(settings.width, settings.seed, settings.head_bias, settings.head_init)
 
+    def learned(self, dataset: str, recipe: str) -> Run | None:
+        """The run whose network a recipe's search is of; None for the untrained one."""
+        link = self.resolved.links.get(recipe)
+        return self._cycle(dataset, link._replace(cycle=link.cycle - 1)) if link else None
+
+    def learned_network(self, dataset: str, recipe: str) -> jobs.LearnedNetworkJob:
+        run = self.learned(dataset, recipe)
+        assert run is not None  # the rule has no such wildcards
+        return jobs.LearnedNetworkJob(**run._asdict())
+
     # Search
 
     def statistics(self, dataset: str, recipe: str) -> jobs.StatisticsJob:
-        return jobs.StatisticsJob(self.recipes[recipe])
+        return jobs.StatisticsJob(self.recipes[recipe].run(0))  # which all runs share
 
     def has_statistics(self, recipe: str) -> bool:
         """R3: whether there are any before the search."""
@@ -104,7 +122,7 @@ class Plan:
     def fitness(self, layer: int | str, population: int | str) -> jobs.FitnessJob:
         """The data set's recipe with another population; each block has as many generations as figure 2 needs."""
         figure = self.config.figure2
-        recipe = scaled_population(self.recipe_of(figure.dataset), int(population))
+        recipe = scaled_population(self.recipe_of(figure.dataset).run(0), int(population))
         first, second, third, logits = (
             replace(settings, generations=max(figure.generations)) for settings in recipe.layers
         )
@@ -117,7 +135,8 @@ class Plan:
 
     def diversity(self) -> jobs.DiversityJob:
         figure = self.config.figure3
-        return jobs.DiversityJob(self.recipe_of(figure.dataset), figure.images, figure.runs, figure.probability)
+        recipe = self.recipe_of(figure.dataset).run(0)
+        return jobs.DiversityJob(recipe, figure.images, figure.runs, figure.probability)
 
     def recipe_of(self, dataset: str) -> Recipe:
         return self.recipes[self.config.datasets[dataset].recipe]
@@ -128,7 +147,8 @@ class Plan:
         self, dataset: str, augmentation: str, variant: str, recipe: str, depth: int | str, seed: int | str
     ) -> jobs.TrainJob:
         entry, augmented = self.config.datasets[dataset], augmentation == "augmented"
-        if int(depth) > 1 and self.starts_from_search(dataset, variant):
+        untrained = self.learned(dataset, recipe) is None
+        if int(depth) > 1 and self.starts_from_search(dataset, variant) and untrained:
             raise UserError(f"training.start: 'search' needs depth 1, but {variant} is trained at depth {depth}")
         return jobs.TrainJob(
             dataset=dataset,
@@ -139,7 +159,7 @@ class Plan:
             variant=self.resolved.variant(variant),
             depth=int(depth),
             recipe_name=recipe,
-            recipe=None if recipe == NO_RECIPE else self.recipes[recipe],
+            recipe=self.recipes[recipe] if has_targets(recipe) else None,
             seed=int(seed),
             width=self.config.network.width,
             head_bias=self.config.network.head_bias,
@@ -157,7 +177,7 @@ class Plan:
         """The runs of one variant. recipe: the data set's own where empty, none for a variant that learns labels."""
         if not recipe:
             learns = self.resolved.variant(variant).learns
-            recipe = self.config.datasets[dataset].recipe if learns == "targets" else NO_RECIPE
+            recipe = NO_RECIPE if learns == "labels" else self.config.datasets[dataset].recipe
         return [Run(dataset, augmentation, variant, recipe, depth, seed) for depth in depths for seed in range(seeds)]
 
     def table_runs(self, number: int | str) -> list[Run]:
@@ -167,6 +187,81 @@ class Plan:
     def image_runs(self) -> list[Run]:
         """The runs of figures that compare data sets by their number of images."""
         return self._tuned_runs(self.config.images, "plain") if self.config.images else []
+
+    def compute_runs(self) -> list[Run]:
+        """Figure 8's runs: the baseline at every depth and setting that is tuned; the variants on every recipe."""
+        compute, runs = self.config.compute, []
+        for dataset in compute.datasets if compute else ():
+            assert compute is not None
+            runs += self._tuned_runs(Table(datasets=[dataset], variants=[compute.baseline]), "plain")
+            for recipe in self.resolved.compute_recipes(dataset):
+                for variant in compute.variants:
+                    depths = self.resolved.depths(dataset, variant)
+                    runs += self.runs(dataset, "plain", variant, depths, self.config.seeds, recipe)
+        return runs
+
+    def cycle_runs(self) -> list[Run]:
+        """The runs of all cycles of all chains; chains that begin alike share their first."""
+        cycles = self.config.cycles
+        if cycles is None:
+            return []
+        links = [
+            Link(chain, cycle, seed)
+            for chain, settings in cycles.chains.items()
+            for cycle in range(settings.cycles + 1)
+            for seed in range(cycles.seeds)
+        ]
+        return list(dict.fromkeys(self._cycle(dataset, link) for dataset in cycles.datasets for link in links))
+
+    def cycle_targets(self) -> list[Targets]:
+        """The targets that are learned in the cycles, the first ones included."""
+        targets = (Targets(run.dataset, run.recipe) for run in self.cycle_runs() if has_targets(run.recipe))
+        return list(dict.fromkeys(targets))
+
+    def _cycle(self, dataset: str, link: Link) -> Run:
+        """The run of a cycle, at the data set's search depth."""
+        assert self.config.cycles is not None
+        chain, depth = self.config.cycles.chains[link.chain], self.config.datasets[dataset].search_depth
+        if link.cycle:
+            return Run(dataset, "plain", chain.then, self.resolved.link(link), depth, link.seed)
+        recipe = self.searches(dataset, chain.first)[0]
+        return Run(dataset, "plain", chain.first, recipe, depth, link.seed)
+
+    def ensembles(self) -> list[EnsembleOf]:
+        chosen = self.config.ensembles
+        if chosen is None:
+            return []
+        repeats = range(chosen.repeats)
+        return [EnsembleOf(dataset, kind, n) for dataset in chosen.datasets for kind in chosen.kinds for n in repeats]
+
+    def members(self, dataset: str, kind: str, repeat: int | str) -> list[Run]:
+        """The runs whose networks make up an ensemble; the ensembles of a kind share no run.
+
+        Over training seeds: of the repeat's search. Over searches: of the repeat's training seed.
+        """
+        assert self.config.ensembles is not None
+        ensemble, count, repeat = self.config.ensembles.kinds[kind], self.config.ensembles.members, int(repeat)
+        if ensemble.chain is not None:
+            assert self.config.cycles is not None
+            cycles = range(min(count, self.config.cycles.chains[ensemble.chain].cycles + 1))
+            return [self._cycle(dataset, Link(ensemble.chain, cycle, repeat)) for cycle in cycles]
+        variant, depth = str(ensemble.variant), self.config.datasets[dataset].search_depth
+        if self.resolved.variant(variant).learns == "labels":
+            seeds = range(repeat * count, (repeat + 1) * count)
+            return [Run(dataset, "plain", variant, NO_RECIPE, depth, seed) for seed in seeds]
+        if ensemble.over == "searches":
+            recipes = self.resolved.searches(dataset, count)
+            return [Run(dataset, "plain", variant, recipe, depth, repeat) for recipe in recipes]
+        recipe = self.resolved.searches(dataset, repeat + 1)[-1]
+        return [Run(dataset, "plain", variant, recipe, depth, seed) for seed in range(count)]
+
+    def ensemble(self, dataset: str, kind: str, repeat: int | str) -> jobs.EnsembleJob:
+        members = self.members(dataset, kind, repeat)
+        training = self.resolved.training(dataset, members[-1].variant)
+        return jobs.EnsembleJob(dataset, kind, int(repeat), training.evaluation_batch, training.precision)
+
+    def ensemble_runs(self) -> list[Run]:
+        return list(dict.fromkeys(run for ensemble in self.ensembles() for run in self.members(*ensemble)))
 
     def _tuned_runs(self, table: Table, augmentation: str) -> list[Run]:
         """Of each variant every depth and every setting that is tuned, with the targets of every search."""
@@ -182,7 +277,7 @@ class Plan:
     def searches(self, dataset: str, variant: str) -> list[str]:
         """The recipes whose targets a variant learns in tables 1 and 2: of each search of the data set."""
         learns = self.resolved.variant(variant).learns
-        return self.resolved.searches(dataset) if learns == "targets" else [NO_RECIPE]
+        return [NO_RECIPE] if learns == "labels" else self.resolved.searches(dataset)
 
     def scaling_runs(self) -> list[Run]:
         """Figure 4's runs: one variant on the targets of every recipe of the sweeps."""
@@ -261,13 +356,23 @@ class Plan:
                 return self.table_runs(table[-1])
             case "images":
                 return self.image_runs()
+            case "compute":
+                return self.compute_runs()
+            case "cycles":
+                return self.cycle_runs()
+            case "ensembles":
+                return self.ensemble_runs()
         return []
 
     def figure(self, figure: str) -> FigureJob:
         config, inputs = self.config, self.config.figures[figure]
-        if inputs in ("table1", "table2", "images"):
-            table = config.images if inputs == "images" else self._table(inputs[-1])
-            return FigureJob(figure, self._names(table.datasets if table else []), "")
+        if inputs in ("table1", "table2", "images", "compute", "cycles", "ensembles"):
+            section = getattr(config, inputs)
+            job = FigureJob(figure, self._names(section.datasets), "")
+            if inputs != "cycles":
+                return job
+            chains = {name: ChainNames(chain.first, chain.then) for name, chain in section.chains.items()}
+            return replace(job, chains=chains)
         datasets = {"fitness": config.figure2.dataset, "diversity": config.figure3.dataset}
         datasets |= {"scaling": config.figure4.dataset, "trajectories": config.trajectories.dataset}
         dataset = datasets[inputs]
@@ -291,7 +396,7 @@ class Plan:
 
     def all_targets(self) -> list[Targets]:
         """The targets that `all` asks for: those of all its runs."""
-        return sorted({Targets(run.dataset, run.recipe) for run in self.all_runs() if run.recipe != NO_RECIPE})
+        return sorted({Targets(run.dataset, run.recipe) for run in self.all_runs() if has_targets(run.recipe)})
 
     # The scale
 
@@ -302,7 +407,8 @@ class Plan:
             return config.readings.datasets
         figures = (config.figure2, config.figure3, config.figure4, config.trajectories)
         names = [*config.table1.datasets, *config.table2.datasets, *(figure.dataset for figure in figures)]
-        names += config.images.datasets if config.images else []
+        for section in (config.images, config.compute, config.cycles, config.ensembles):
+            names += section.datasets if section else []
         return list(dict.fromkeys(names))
 
     @cached_property

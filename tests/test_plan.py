@@ -88,6 +88,120 @@ def test_figure_2s_probes_have_the_sweeps_generations_in_every_layer() -> None:
     assert [layer.generations for layer in job.recipe.layers] == [300] * 4
 
 
+def test_figure_8_spends_search_compute_in_every_way_from_every_search() -> None:
+    compute = {"datasets": ["mnist"], "variants": ["search-all", "search-skip0"], "baseline": "sgd"}
+    compute |= {"populations": [60, 240], "generations": [150], "runs": [1, 4]}
+    plan = planned(compute=compute, figures={"figure8": "compute"}, datasets={"mnist": {"searches": 2}}, seeds=2)
+    runs = plan.compute_runs()
+    recipes = {run.recipe: plan.recipes[run.recipe] for run in runs if run.recipe != "none"}
+    assert {name: (r.population, r.layers[0].generations, r.runs, r.seed) for name, r in recipes.items()} == {
+        "mnist": (240, 300, 1, 0),
+        "mnist--seed-1": (240, 300, 1, 1),
+        "mnist--population-60": (60, 300, 1, 0),
+        "mnist--population-60--seed-1": (60, 300, 1, 1),
+        "mnist--generations-150": (240, 150, 1, 0),
+        "mnist--generations-150--seed-1": (240, 150, 1, 1),
+        "mnist--runs-4": (240, 300, 4, 0),
+        "mnist--runs-4--seed-1": (240, 300, 4, 1),
+        "mnist--runs-4--generations-75": (240, 75, 4, 0),
+        "mnist--runs-4--generations-75--seed-1": (240, 75, 4, 1),
+        "mnist--runs-4--population-60": (60, 300, 4, 0),
+        "mnist--runs-4--population-60--seed-1": (60, 300, 4, 1),
+    }
+    one, equal = recipes["mnist"].candidates, recipes["mnist--runs-4--generations-75"].candidates
+    assert one == 240 + 3 + 220 * (300 + 100 + 100 + 10) and equal == pytest.approx(one, rel=0.02)
+    assert len(runs) == 12 * 2 * 2 + 3 * 3 * 2  # recipes, variants, seeds; depths, learning rates, seeds of SGD
+    assert set(runs) <= set(plan.all_runs()) and plan.figure("figure8").datasets.keys() == {"mnist"}
+    assert not planned().compute_runs()
+
+
+CHAINS = {
+    "on": {"first": "search-all", "then": "search-on", "cycles": 2, "recipe": "paper"},
+    "born-again": {"first": "sgd", "then": "distil", "cycles": 2, "recipe": "paper"},
+    "restarts": {"first": "sgd", "then": "sgd-on", "cycles": 1},
+}
+THEN = {
+    "search-on": {"learns": "targets", "blocks": [0, 1, 2], "training": {"start": "search"}},
+    "distil": {"learns": "logits"},
+    "sgd-on": {"learns": "labels", "training": {"start": "search"}},
+}
+
+
+def test_every_cycle_searches_the_network_of_the_one_before() -> None:
+    cycles = {"datasets": ["cifar10"], "seeds": 2, "chains": CHAINS}
+    plan = planned(cycles=cycles, variants=THEN, figures={"cycles": "cycles"})
+    runs = plan.cycle_runs()
+    assert len(runs) == len(set(runs)) == (3 + 3 + 1) * 2  # cycles of three chains, of which two share the first; seeds
+    assert {run.depth for run in runs} == {3} and set(runs) <= set(plan.all_runs())
+    last = Run("cifar10", "plain", "search-on", "paper--chain-on--cycle-2--network-1", 3, 1)
+    chain = [last]
+    while (before := plan.learned(chain[-1].dataset, chain[-1].recipe)) is not None:
+        chain.append(before)
+    assert chain[1:] == [
+        Run("cifar10", "plain", "search-on", "paper--chain-on--cycle-1--network-1", 3, 1),
+        Run("cifar10", "plain", "search-all", "paper", 3, 1),
+    ]
+    assert plan.learned("cifar10", "paper--chain-born-again--cycle-1--network-0") == Run(
+        "cifar10", "plain", "sgd", "none", 3, 0
+    )
+    assert plan.recipes[last.recipe] == plan.recipes["paper"]
+    job = plan.train(*last)
+    assert job.training.start == "search" and job.training.learning_rate_scaling == "raw"
+    distilled = plan.train("cifar10", "plain", "distil", "paper--chain-born-again--cycle-1--network-0", 3, 0)
+    assert distilled.recipe is not None and distilled.training.learning_rate_scaling == "decoupled"
+    searched = {targets.recipe for targets in plan.cycle_targets()}
+    assert searched >= {"paper", last.recipe} and not any(recipe.startswith("none") for recipe in searched)
+    restart = Run("cifar10", "plain", "sgd-on", "none--chain-restarts--cycle-1--network-1", 3, 1)
+    assert restart in runs and plan.train(*restart).recipe is None
+    assert plan.learned(restart.dataset, restart.recipe) == Run("cifar10", "plain", "sgd", "none", 3, 1)
+    with pytest.raises(UserError, match="'search' needs depth 1, but search-on is trained at depth 3"):
+        plan.train("cifar10", "plain", "search-on", "paper", 3, 0)  # whose search network is the untrained one
+    with pytest.raises(UserError, match=r"cycles\.chains\.on\.then: must be a variant that learns targets or logits"):
+        planned(cycles={**cycles, "chains": {"on": {**CHAINS["on"], "then": "sgd"}}}, variants=THEN)
+    with pytest.raises(UserError, match=r"cycles\.chains\.on\.then: must be a variant that learns labels"):
+        planned(cycles={**cycles, "chains": {"on": {"first": "sgd", "then": "distil", "cycles": 1}}}, variants=THEN)
+
+
+def test_ensembles_of_a_kind_share_no_run() -> None:
+    cycles = {"datasets": ["cifar10"], "seeds": 2, "chains": CHAINS}
+    kinds = {
+        "seeds": {"variant": "search-all"},
+        "searches": {"variant": "search-all", "over": "searches"},
+        "sgd": {"variant": "sgd"},
+        "restarts": {"chain": "restarts"},
+    }
+    ensembles = {"datasets": ["cifar10"], "members": 4, "repeats": 2, "kinds": kinds}
+    changes = {"cycles": cycles, "variants": THEN, "figures": {"ensembles": "ensembles"}}
+    plan = planned(ensembles=ensembles, **changes)
+    members = {kind: [plan.members("cifar10", kind, str(repeat)) for repeat in (0, 1)] for kind in kinds}
+    for kind, (first, second) in members.items():
+        count = 2 if kind == "restarts" else 4
+        assert len(set(first)) == len(set(second)) == count and not set(first) & set(second), kind
+        assert set(first) <= set(plan.all_runs())
+    recipes = ["paper", *(f"paper--seed-{seed}" for seed in (1, 2, 3))]
+    assert [(run.recipe, run.seed) for run in members["searches"][1]] == [(recipe, 1) for recipe in recipes]
+    assert [(run.recipe, run.seed) for run in members["seeds"][1]] == [("paper--seed-1", seed) for seed in range(4)]
+    assert [run.seed for run in members["sgd"][1]] == [4, 5, 6, 7]
+    assert [run.recipe for run in members["restarts"][1]] == ["none", "none--chain-restarts--cycle-1--network-1"]
+    assert len(plan.ensembles()) == 8 and plan.ensemble("cifar10", "sgd", "1").repeat == 1
+    for change, message in (
+        ({"kinds": {"x": {"variant": "sgd", "over": "searches"}}}, "sgd learns labels, so that there are no searches"),
+        ({"kinds": {"x": {"variant": "sgd", "chain": "on"}}}, "must have either a variant or a chain"),
+        ({"kinds": {"x": {"chain": "off"}}}, r"ensembles\.kinds\.x\.chain: 'off' is not defined"),
+        ({"kinds": {"x": {"chain": "on"}}, "datasets": ["mnist"]}, r"cycles\.datasets.*'mnist' is not defined"),
+        ({"repeats": 3}, r"ensembles\.repeats: must be at most cycles\.seeds"),
+    ):
+        with pytest.raises(UserError, match=message):
+            Plan(load(merge(PAPER, {"ensembles": {**ensembles, **change}, **changes})))
+
+
+def test_all_runs_of_a_recipe_share_its_statistics_and_probes() -> None:
+    one, several = planned(), planned(recipes={"paper": {"runs": 4}})
+    assert several.search("cifar10", "paper", "0000").recipe.runs == 4
+    assert one.statistics("cifar10", "paper") == several.statistics("cifar10", "paper")
+    assert one.fitness(0, 60) == several.fitness(0, 60) and one.diversity() == several.diversity()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -103,6 +217,7 @@ def test_figure_2s_probes_have_the_sweeps_generations_in_every_layer() -> None:
         {"training": {"epochs": 10}},
         {"recipes": {"paper": {"population": 200}}},
         {"recipes": {"paper": {"parents": 10}}},
+        {"recipes": {"paper": {"runs": 2}}},
         {"recipes": {"mnist": {"layers": PAPER["recipes"]["paper"]["layers"]}}},  # α is not A.5's
     ],
 )

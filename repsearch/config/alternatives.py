@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 MARK = "--"  # a user's own names don't have it
+NO_RECIPE = "none"  # of a run that has no targets
 Changes = dict[str, Any]
 
 
@@ -27,6 +28,17 @@ def name(base: str, changes: Changes) -> str:
 def family(name: str) -> str:
     """The base of a name."""
     return name.partition(MARK)[0]
+
+
+def has_targets(recipe: str) -> bool:
+    """Whether runs of a recipe of this name have targets."""
+    return family(recipe) != NO_RECIPE
+
+
+def changes(name: str) -> dict[str, str]:
+    """What a name changes, as text: `again--chain-on--cycle-1` is {"chain": "on", "cycle": "1"}."""
+    parts = (part.partition("-") for part in name.split(MARK)[1:])
+    return {field: value for field, _, value in parts}
 
 
 def setting(name: str) -> str:

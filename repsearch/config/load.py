@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from repsearch import extensions
+from repsearch.config import alternatives
 from repsearch.config.parsing import check_plain, parse
 from repsearch.config.resolve import Resolved
 from repsearch.config.schema import Config
@@ -88,6 +89,42 @@ def _check_names(config: Config) -> None:
         ]
     elif "images" in config.figures.values():
         raise UserError("images: must name data sets and variants, since a figure is drawn from them")
+    compute = config.compute
+    if compute is not None:
+        used += [
+            ("compute.datasets", compute.datasets, config.datasets),
+            ("compute.variants", compute.variants, config.variants),
+            ("compute.baseline", [compute.baseline], config.variants),
+        ]
+    elif "compute" in config.figures.values():
+        raise UserError("compute: must say what is compared, since a figure is drawn from it")
+    cycles = config.cycles
+    if cycles is not None:
+        used += [("cycles.datasets", cycles.datasets, config.datasets)]
+        for name, chain in cycles.chains.items():
+            used += [
+                (f"cycles.chains.{name}", [chain.first, chain.then], config.variants),
+                (f"cycles.chains.{name}.recipe", [chain.recipe] if chain.recipe else [], config.recipes),
+            ]
+    elif "cycles" in config.figures.values():
+        raise UserError("cycles: must name chains, since a figure is drawn from them")
+    ensembles = config.ensembles
+    if ensembles is not None:
+        used.append(("ensembles.datasets", ensembles.datasets, config.datasets))
+        for name, kind in ensembles.kinds.items():
+            if kind.chain is not None:
+                used.append((f"ensembles.kinds.{name}.chain", [kind.chain], cycles.chains if cycles else {}))
+                used.append(
+                    (
+                        f"cycles.datasets, for {name}",
+                        ensembles.datasets,
+                        dict.fromkeys(cycles.datasets if cycles else ()),
+                    )
+                )
+            else:
+                used.append((f"ensembles.kinds.{name}.variant", [str(kind.variant)], config.variants))
+    elif "ensembles" in config.figures.values():
+        raise UserError("ensembles: must say what is compared, since a figure is drawn from it")
     study = config.readings
     if study is not None:
         used += [
@@ -104,12 +141,23 @@ def _check_names(config: Config) -> None:
     learns = {name: settings.learns for name, settings in config.variants.items()}
     if learns[config.figure4.variant] != "targets":
         raise UserError("figure4.variant: must be a variant that learns targets")
-    for variant in study.variants if study else ():
-        if learns[variant] != "targets":
-            raise UserError(f"readings.variants: {variant} must learn targets")
-    if study and learns[study.baseline] != "labels":
-        raise UserError(f"readings.baseline: {study.baseline} must learn labels")
-    if "none" in config.recipes:
+    for name, kind in ensembles.kinds.items() if ensembles else ():
+        assert ensembles is not None
+        if kind.over == "searches" and kind.variant and learns[kind.variant] == "labels":
+            raise UserError(f"ensembles.kinds.{name}: {kind.variant} learns labels, so that there are no searches")
+        if kind.chain and cycles and cycles.seeds < ensembles.repeats:
+            raise UserError(f"ensembles.repeats: must be at most cycles.seeds, as many as the chain {kind.chain} has")
+    for name, chain in cycles.chains.items() if cycles else ():
+        if (chain.recipe is None) != (learns[chain.then] == "labels"):
+            what = "labels, where there is no recipe" if chain.recipe is None else "targets or logits, from a recipe's"
+            raise UserError(f"cycles.chains.{name}.then: must be a variant that learns {what}")
+    for key, section in (("readings", study), ("compute", compute)):
+        for variant in section.variants if section else ():
+            if learns[variant] != "targets":
+                raise UserError(f"{key}.variants: {variant} must learn targets")
+        if section and learns[section.baseline] != "labels":
+            raise UserError(f"{key}.baseline: {section.baseline} must learn labels")
+    if alternatives.NO_RECIPE in config.recipes:
         raise UserError("recipes.none: 'none' stands for no recipe in the results' paths; choose another name")
     for figure in config.figures:
         if not (FIGURES / f"{figure}.py").is_file():

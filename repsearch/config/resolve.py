@@ -1,9 +1,9 @@
 """Recipes, variants and training settings by name: bases filled in, sweeps and alternatives made from them."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from repsearch.config import alternatives
 from repsearch.config.alternatives import Changes
@@ -11,9 +11,17 @@ from repsearch.config.parsing import parse
 from repsearch.config.schema import Config
 from repsearch.errors import UserError
 from repsearch.learning.settings import Training, Variant, defaults
-from repsearch.search.recipe import Recipe, scaled_generations, scaled_population
+from repsearch.search.recipe import Recipe, scaled
 
 LEARNS = ("labels", "targets")  # sections of `training`: what a variant learns from decides its defaults
+
+
+class Link(NamedTuple):
+    """A cycle in which a learned network is searched: of the chain's network of the cycle before."""
+
+    chain: str
+    cycle: int  # from 1
+    seed: int  # of training
 
 
 class Resolved:
@@ -26,27 +34,28 @@ class Resolved:
 
     @cached_property
     def recipes(self) -> dict[str, Recipe]:
-        """Recipes by name: the configured ones; figure 4's sweeps, `<base>-population-N`, `<base>-generations-N`; a
-        data set's further searches, `<base>--seed-N`; and the alternatives of the study of readings,
-        `<base>--<field>-<value>`.
+        """Recipes by name: the configured ones; and, as `<base>--<field>-<value>`, those of a data set's further
+        searches (`seed`), of the sweeps of figures 4 and 8 (`population`, `generations`, `runs`), of the chains' cycles
+        (`links`), and the alternatives of the study of readings.
         """
         config = self.config
         recipes = {name: parse(Recipe, self._settings(name), f"recipes.{name}") for name in config.recipes}
-        base = config.datasets[config.figure4.dataset].recipe
-        swept = {f"{base}-population-{n}": scaled_population(recipes[base], n) for n in config.figure4.populations}
-        try:
-            for n in config.figure4.generations:
-                swept[f"{base}-generations-{n}"] = scaled_generations(recipes[base], n)
-        except ValueError as error:
-            raise UserError(f"figure4.generations: {error}") from None
-        for name in recipes.keys() & swept.keys():
-            raise UserError(f"recipes.{name}: figure 4 makes a recipe of this name from {base}; choose another name")
-        recipes |= swept
-        for entry in config.datasets.values():
-            first = recipes[entry.recipe]
-            for number in range(1, entry.searches):
-                seed = first.seed + number
-                recipes[alternatives.name(entry.recipe, {"seed": seed})] = replace(first, seed=seed)
+        figure = config.figure4
+        derived = [("figure4", figure.dataset, changes) for panel in self._sweep().values() for changes in panel]
+        for dataset, entry in config.datasets.items():
+            ensembles = config.ensembles
+            members = ensembles.members if ensembles and dataset in ensembles.datasets else 0
+            seeds = self._seeds(dataset, recipes, max(entry.searches, members))
+            derived += [(f"datasets.{dataset}.searches", dataset, seed) for seed in seeds]
+        for dataset in config.compute.datasets if config.compute else ():
+            derived += [("compute", dataset, changes) for changes in self._spent(dataset, recipes)]
+        for key, dataset, changes in derived:
+            base = config.datasets[dataset].recipe
+            try:
+                recipes[alternatives.name(base, changes)] = scaled(recipes[base], changes)
+            except ValueError as error:
+                raise UserError(f"{key}: {error}") from None
+        recipes |= {name: recipes[alternatives.family(name)] for name in filter(alternatives.has_targets, self.links)}
         for dataset in config.readings.datasets if config.readings else ():
             base = config.datasets[dataset].recipe
             for changes in self.search_readings(base):
@@ -56,11 +65,35 @@ class Resolved:
                     raise UserError(f"readings: two recipes would be called {name}: choose values that differ more")
         return recipes
 
-    def searches(self, dataset: str) -> list[str]:
-        """The recipes of a data set's searches, which differ by their seed: `<recipe>`, `<recipe>--seed-1`, …"""
-        entry = self.config.datasets[dataset]
-        seeds = range(self.recipes[entry.recipe].seed + 1, self.recipes[entry.recipe].seed + entry.searches)
-        return [entry.recipe, *(alternatives.name(entry.recipe, {"seed": seed}) for seed in seeds)]
+    @cached_property
+    def links(self) -> dict[str, Link]:
+        """The cycles of all chains, by the names of their recipes."""
+        cycles, links = self.config.cycles, {}
+        for chain, settings in cycles.chains.items() if cycles else ():
+            assert cycles is not None
+            for cycle in range(1, settings.cycles + 1):
+                for seed in range(cycles.seeds):
+                    links[self.link(Link(chain, cycle, seed))] = Link(chain, cycle, seed)
+        return links
+
+    def link(self, link: Link) -> str:
+        """The name of a cycle's recipe."""
+        assert self.config.cycles is not None
+        base = self.config.cycles.chains[link.chain].recipe or alternatives.NO_RECIPE
+        return alternatives.name(base, {"chain": link.chain, "cycle": link.cycle, "network": link.seed})
+
+    def searches(self, dataset: str, count: int | None = None) -> list[str]:
+        """The recipes of a data set's searches, which differ by their seed: `<recipe>`, `<recipe>--seed-1`, …
+
+        count: of them, in place of as many as tables 1 and 2 have.
+        """
+        base, count = self.config.datasets[dataset].recipe, count or self.config.datasets[dataset].searches
+        return [alternatives.name(base, seed) for seed in self._seeds(dataset, self.recipes, count)]
+
+    def _seeds(self, dataset: str, recipes: Mapping[str, Recipe], count: int) -> list[Changes]:
+        """What each of several searches of a data set changes in its recipe: nothing, then the seed."""
+        first = recipes[self.config.datasets[dataset].recipe].seed
+        return [{}, *({"seed": first + number} for number in range(1, count))]
 
     def _settings(self, name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         """A configured recipe with its `base` filled in."""
@@ -75,17 +108,38 @@ class Resolved:
 
     def sweep(self) -> dict[str, list[str]]:
         """Figure 4's recipes by panel; the point that equals the base recipe is the base recipe."""
-        figure = self.config.figure4
-        base = self.config.datasets[figure.dataset].recipe
-        recipe = self.recipes[base]
-        panels = {
-            "population": (figure.populations, recipe.population),
-            "generations": (figure.generations, recipe.layers[0].generations),
-        }
+        base = self.config.datasets[self.config.figure4.dataset].recipe
+        of_base = _size(self.recipes[base])
         return {
-            panel: [base if count == of_base else f"{base}-{panel}-{count}" for count in counts]
-            for panel, (counts, of_base) in panels.items()
+            panel: [alternatives.name(base, alternatives.differing(of_base, changes)) for changes in sweep]
+            for panel, sweep in self._sweep().items()
         }
+
+    def _sweep(self) -> dict[str, list[Changes]]:
+        figure = self.config.figure4
+        axes = {"population": figure.populations, "generations": figure.generations}
+        return {axis: [{axis: count} for count in counts] for axis, counts in axes.items()}
+
+    def compute_recipes(self, dataset: str) -> list[str]:
+        """Figure 8's recipes of a data set."""
+        base = self.config.datasets[dataset].recipe
+        return [alternatives.name(base, changes) for changes in self._spent(dataset, self.recipes)]
+
+    def _spent(self, dataset: str, recipes: Mapping[str, Recipe]) -> list[Changes]:
+        """Figure 8's changes to a data set's recipe: more of one axis; or more runs, each with fewer generations or a
+        smaller population, at equal search compute. Of every search.
+        """
+        compute = self.config.compute
+        assert compute is not None
+        size = _size(recipes[self.config.datasets[dataset].recipe])
+        swept = [{"population": count} for count in compute.populations]
+        swept += [{"generations": count} for count in compute.generations]
+        for runs in compute.runs:
+            swept += [{"runs": runs}]
+            swept += [{"runs": runs, axis: max(1, round(size[axis] / runs))} for axis in ("generations", "population")]
+        changes = _once(alternatives.differing(size, change) for change in [{}, *swept])
+        seeds = self._seeds(dataset, recipes, self.config.datasets[dataset].searches)
+        return [{**change, **seed} for change in changes for seed in seeds]
 
     # Variants and their training settings
 
@@ -102,9 +156,10 @@ class Resolved:
         """
         base, config = alternatives.family(variant), self.config
         learns = config.variants[base].learns
+        section = "targets" if learns == "targets" else "labels"
         steps = [
             ("training", {key: value for key, value in config.training.items() if key not in LEARNS}),
-            (f"training.{learns}", config.training.get(learns, {})),
+            (f"training.{section}", config.training.get(section, {})),
             (f"variants.{base}.training", config.variants[base].training),
             (f"datasets.{dataset}.training", config.datasets[dataset].training),
         ]
@@ -176,6 +231,11 @@ class Resolved:
         else:
             tried = study.training if variant == study.variants[0] else []
         return self._training_changes(dataset, variant, [{}, *tried])
+
+
+def _size(recipe: Recipe) -> dict[str, int]:
+    """The axes of a search's compute (§4.4), and its runs."""
+    return {"population": recipe.population, "generations": recipe.layers[0].generations, "runs": recipe.runs}
 
 
 def _once(changes: Iterable[Changes]) -> list[Changes]:

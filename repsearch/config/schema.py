@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from repsearch.config.alternatives import MARK
 
@@ -84,7 +84,7 @@ class NetworkSettings(Section):
 
 
 class VariantSettings(Section):
-    learns: Literal["labels", "targets"]
+    learns: Literal["labels", "targets", "logits"]
     blocks: list[int] = []
     depths: Counts | None = None  # None: the data set's search_depth
     training: dict[str, Any] = {}
@@ -125,6 +125,60 @@ class Trajectories(Section):
     seeds: Seeds
 
 
+class Compute(Section):
+    """What search compute is spent on (figure 8): population, generations, or independent runs of each image."""
+
+    datasets: Names
+    variants: Names  # that learn targets
+    baseline: Name  # that learns labels
+    populations: Counts
+    generations: Counts
+    runs: Annotated[Counts, Field(max_length=20)]
+
+
+class Chain(Section):
+    """What is learned first, and what in every later cycle, from a search of the network that was learned before.
+
+    `training.start: search` of `then` begins with that network's weights.
+    """
+
+    first: Name  # a variant; of those that learn targets, from the data set's own
+    then: Name
+    cycles: Annotated[int, Field(ge=1, le=100)]  # after the first
+    recipe: Name | None = None  # of the searches; None: there are none, and `then` learns labels
+
+
+class Cycles(Section):
+    """Search and learning in turn (§6)."""
+
+    datasets: Names
+    seeds: Seeds  # training seeds: each has its own cycles
+    chains: Annotated[dict[Name, Chain], Field(min_length=1, max_length=20)]
+
+
+class Ensemble(Section):
+    """What the members of an ensemble differ in: their training seed, their search, or their cycle of a chain."""
+
+    variant: Name | None = None
+    over: Literal["seeds", "searches"] = "seeds"
+    chain: Name | None = None  # in place of a variant: its networks after each cycle
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Ensemble":
+        if (self.variant is None) == (self.chain is None):
+            raise ValueError("must have either a variant or a chain")
+        return self
+
+
+class Ensembles(Section):
+    """Ensembles of learned networks (§6)."""
+
+    datasets: Names
+    members: Annotated[int, Field(ge=2, le=100)]  # of a chain, as many as it has networks, at most these
+    repeats: Seeds  # ensembles of each kind
+    kinds: Annotated[dict[Name, Ensemble], Field(min_length=1, max_length=20)]
+
+
 class Readings(Section):
     """The study of readings: which recipes and training settings are compared (docs/readings.md)."""
 
@@ -140,7 +194,9 @@ class Readings(Section):
     baseline_training: Alternatives = {}  # of the baseline: all combinations
 
 
-FigureInputs = Literal["fitness", "diversity", "scaling", "trajectories", "table1", "table2", "images"]
+FigureInputs = Literal[
+    "fitness", "diversity", "scaling", "trajectories", "table1", "table2", "images", "compute", "cycles", "ensembles"
+]
 
 
 class Config(Section):
@@ -163,5 +219,8 @@ class Config(Section):
     figure4: Figure4
     trajectories: Trajectories
     images: Table | None = None
+    compute: Compute | None = None
+    cycles: Cycles | None = None
+    ensembles: Ensembles | None = None
     figures: Annotated[dict[Name, FigureInputs], Field(max_length=100)]
     readings: Readings | None = None

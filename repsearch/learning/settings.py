@@ -31,6 +31,7 @@ class Training:
     denominator: Literal["supervised", "all"] = "supervised"  # R13
     evaluation: Literal["batch", "recalibrated"] = "batch"  # R4
     evaluation_batch: int = 2000  # images, at most
+    runs: Literal["draw", "mean", "first"] = "draw"  # of an image's runs: one at random per epoch, the mean, the first
     start: Literal["fresh", "search"] = "fresh"  # R19: weights of its own, or the search network's (depth 1)
     precision: Literal["float32", "bfloat16", "auto"] = "float32"  # of the convolutions; auto: `precision.choose`
 
@@ -50,39 +51,40 @@ class Training:
 class Variant:
     """What a network learns from (§4.2): the labels, or the searched targets of `blocks` (0, 1, 2) and of the logits.
 
+    `logits`: the targets' logits alone, through the whole network, as distillation does.
     Raises ValueError, naming the field, for what is neither.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
-    learns: Literal["labels", "targets"]
+    learns: Literal["labels", "targets", "logits"]
     blocks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check_types(self)
         if not isinstance(self.blocks, tuple):
             raise ValueError(f"blocks must be a tuple, not {self.blocks!r}")
-        if self.learns == "labels" and self.blocks:
-            raise ValueError("blocks must be empty for a variant that learns labels")
+        if self.learns != "targets" and self.blocks:
+            raise ValueError(f"blocks must be empty for a variant that learns {self.learns}")
         if self.learns == "targets" and not self.blocks:
             raise ValueError("blocks must name at least one block for a variant that learns targets")
         if not set(self.blocks) <= {0, 1, 2} or len(set(self.blocks)) != len(self.blocks):
             raise ValueError(f"blocks must be distinct and among 0, 1, 2, not {list(self.blocks)}")
 
 
-def defaults(learns: Literal["labels", "targets"]) -> Training:
-    """The settings to start from for a variant that learns `labels` or `targets`.
+def defaults(learns: Literal["labels", "targets", "logits"]) -> Training:
+    """The settings to start from for a variant that learns `labels`, `targets` or `logits` (as labels).
 
-    Both are A.3's. What A.3 leaves open of the step sizes has to differ (R5, R7): labels take the lineage's, a learning
+    All are A.3's. What A.3 leaves open of the step sizes has to differ (R5, R7): labels take the lineage's, a learning
     rate that is decoupled from the batch and BatchNorm biases with 64 times the rate. Targets want steps a hundredfold
     larger, A.3's 4.0 on the mean loss, and BatchNorm biases held at 0: large steps of the biases drive each block's
     output towards zero, which lowers the squared error but loses the image (14 % on MNIST in place of 89 %).
     """
-    if learns == "labels":
+    if learns in ("labels", "logits"):
         return Training()
     if learns == "targets":
         return Training(learning_rate_scaling="raw", bias_scale=0.0)
-    raise ValueError(f"learns must be labels or targets, not {learns!r}")
+    raise ValueError(f"learns must be labels, targets or logits, not {learns!r}")
 
 
 def _check_types(settings: Training | Variant) -> None:

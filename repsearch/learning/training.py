@@ -18,6 +18,7 @@ from repsearch import metrics
 from repsearch.learning.augment import augment
 from repsearch.learning.objective import block_losses, head_loss, search_based_loss
 from repsearch.learning.precision import choose
+from repsearch.learning.runs import chosen, drawn, flat, has_runs
 from repsearch.learning.settings import Training, Variant
 from repsearch.network import BatchNorm, Network, Outputs, Shape
 from repsearch.search.recipe import BLOCKS
@@ -30,8 +31,9 @@ class Split:
     """One part of a data set.
 
     images: [N, C, H, W] float32, normalised; labels: [N] int64 in 0 … classes-1, both on the training device.
-    targets: search layer (`SEARCH_LAYERS`) → its searched representations, [N, …] of `Shape.layer_shapes`, on any
-    device and of any float type; for the layers that the run learns or traces.
+    targets: search layer (`SEARCH_LAYERS`) → its searched representations, [N, …] of `Shape.layer_shapes`, or
+    [N, runs, …] of several runs (`runs`), on any device and of any float type; for the layers that the run learns or
+    traces.
 
     Images and maps whose channels are the last axis in memory (torch.channels_last) are computed with as they are;
     others are rearranged, batch by batch.
@@ -88,7 +90,8 @@ def train(
     settings: start from `defaults(variant.learns)`, for example `replace(defaults("targets"), epochs=20)`: with the
     step sizes of labels, learning from targets fails without an error.
     variant: what is learned; one that learns targets needs those of its blocks and of the logits in `train_split`.
-    Where `validation` has targets, every epoch is compared with them (§4.5), and those of all blocks must be there.
+    Where `validation` has targets, every epoch is compared with them (§4.5), and those of all blocks must be there; of
+    several runs, the distances are means over them.
     seed: draws the composition of the batches, which are the same in every epoch, and the augmentation.
     flip, pad: augmentation of the training images (`augment`). progress: wraps the epochs' numbers.
     save: is called with the run's complete state after each epoch; a run that is given one of these as `state` resumes
@@ -109,6 +112,10 @@ def train(
         for module in network.modules():
             if isinstance(module, BatchNorm):
                 module.fused = norm_gelu
+    train_split, validation = (
+        replace(split, targets=chosen(split.targets, settings.runs)) for split in (train_split, validation)
+    )
+    targets, runs = flat(train_split.targets)
     batches = fixed_batches(len(train_split.images), settings.batch, seed)
     optimiser, schedule = _optimiser(network, settings, len(batches))
     rows: list[dict[str, float]] = []
@@ -125,11 +132,19 @@ def train(
         network.train()
         network.whiten.bias.requires_grad_(epoch <= settings.whitening_bias_epochs)  # type: ignore[union-attr]
         randomness = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        rows_of_targets = drawn(len(train_split.images), runs, seed, epoch).to(device)
         sums: dict[str, Tensor] = {}
         for members in batches:
             members = members.to(device)
             images = augment(train_split.images[members], flip, pad, randomness)
-            loss, terms = _losses(network, images, train_split, members, settings, variant)
+            outputs = _forward(network, images, settings, variant.learns == "targets")
+            terms: dict[str, Tensor] = {}
+            if variant.learns == "labels":
+                loss = F.cross_entropy(outputs.logits.float(), train_split.labels[members], reduction="none")
+            elif variant.learns == "logits":
+                loss = head_loss(outputs.logits, _rows(targets["logits"], rows_of_targets[members]))
+            else:
+                loss, terms = _target_losses(outputs, targets, rows_of_targets[members], settings, variant)
             scale = 1 if settings.learning_rate_scaling == "decoupled" else 1 / len(members)  # R5: sum, or mean
             optimiser.zero_grad(set_to_none=True)
             (loss.sum() * scale).backward()
@@ -173,15 +188,20 @@ def _check_arguments(shape: Shape, splits: Mapping[str, Split], variant: Variant
         if not 0 <= int(labels.min()) <= int(labels.max()) < shape.classes:
             raise ValueError(f"{name}.labels must be from 0 to {shape.classes - 1}, the network's classes")
         needed: Sequence[str] = ()
-        if name == "train_split" and variant.learns == "targets":
+        counts: set[int] = set()
+        if name == "train_split" and variant.learns != "labels":
             needed = [*(BLOCKS[block] for block in variant.blocks), "logits"]
         elif name == "validation" and split.targets:
             needed = BLOCKS
         for layer in needed:
             values, wanted = split.targets.get(layer), [count, *shape.layer_shapes[layer]]
-            if values is None or list(values.shape) != wanted or not values.is_floating_point():
+            runs = values.shape[1:2] if values is not None and has_runs(values) else []
+            if values is None or list(values.shape) != [count, *runs, *wanted[1:]] or not values.is_floating_point():
                 actual = "missing" if values is None else _described(values)
                 raise ValueError(f"{name}.targets[{layer!r}] must be {wanted} floats, not {actual}")
+            counts.add(runs[0] if runs else 1)
+        if len(counts) > 1:
+            raise ValueError(f"{name}.targets must have as many runs in every layer, not {sorted(counts)}")
 
 
 def _check_composition(shape: Shape, count: int, settings: Training) -> None:
@@ -209,45 +229,37 @@ def fixed_batches(count: int, size: int, seed: int | None) -> list[Tensor]:
     return [torch.from_numpy(part) for part in np.array_split(order.numpy(), -(-count // size))]
 
 
-def _losses(
-    network: Network, images: Tensor, split: Split, members: Tensor, settings: Training, variant: Variant
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of each example, [B], and its terms by name, [B] each."""
-    outputs = _forward(network, images, settings, variant.learns == "targets")
-    if variant.learns == "labels":
-        loss = F.cross_entropy(outputs.logits.float(), split.labels[members], reduction="none")
-        return loss, {}
-    return _target_losses(outputs, split, members, settings, variant)
-
-
 def _target_losses(
-    outputs: Outputs, split: Split, members: Tensor, settings: Training, variant: Variant
+    outputs: Outputs, targets: Mapping[str, Tensor], rows: Tensor, settings: Training, variant: Variant
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The same for a variant that learns targets (§4.2)."""
+    """The loss of each example, [B], of a variant that learns targets, and its terms by name, [B] each (§4.2).
+
+    rows: [B], of the examples' targets.
+    """
     names = [BLOCKS[block] for block in variant.blocks]
     blocks = [
-        _block_loss(outputs.maps[block], split.targets[name], members, settings.squared_norm)
+        _block_loss(outputs.maps[block], targets[name], rows, settings.squared_norm)
         for block, name in zip(variant.blocks, names, strict=True)
     ]
-    head = head_loss(outputs.logits, _chosen(split.targets["logits"], members))
+    head = head_loss(outputs.logits, _rows(targets["logits"], rows))
     denominator = len(variant.blocks) if settings.denominator == "supervised" else len(BLOCKS)  # R13
     loss = search_based_loss(blocks, head, settings.kl_weight, denominator)
     return loss, {**dict(zip(names, blocks, strict=True)), "kl": head}
 
 
-def _block_loss(computed: Tensor, targets: Tensor, members: Tensor, squared_norm: str) -> Tensor:
+def _block_loss(computed: Tensor, targets: Tensor, rows: Tensor, squared_norm: str) -> Tensor:
     """`block_losses` of one block, [B]; in one pass where the targets lie on a GPU, channels-last."""
     ready = targets.device == computed.device and targets.is_contiguous(memory_format=torch.channels_last)
     if ready and _compiled(computed.device):
         from repsearch.learning.gpu.functions import squared_errors
 
-        errors = squared_errors(computed, targets, members)
+        errors = squared_errors(computed, targets, rows)
         return errors / computed[0].numel() if squared_norm == "mean" else errors
-    return block_losses([computed], [_chosen(targets, members)], squared_norm)[0]
+    return block_losses([computed], [_rows(targets, rows)], squared_norm)[0]
 
 
-def _chosen(values: Tensor, members: Tensor) -> Tensor:
-    return values[members.to(values.device)].to(members.device, non_blocking=True)
+def _rows(values: Tensor, rows: Tensor) -> Tensor:
+    return values[rows.to(values.device)].to(rows.device, non_blocking=True)
 
 
 def _optimiser(
@@ -319,8 +331,8 @@ def _forward(network: Network, images: Tensor, settings: Training, stop_gradient
 
 
 @torch.no_grad()
-def _outputs(network: Network, images: Tensor, settings: Training) -> Outputs:
-    """Outputs for all images, evaluated in fixed batches in index order (R4)."""
+def evaluated(network: Network, images: Tensor, settings: Training) -> Outputs:
+    """Outputs in float32 for all images [N, C, H, W], evaluated in fixed batches in index order (R4)."""
     batches = []
     for members in fixed_batches(len(images), settings.evaluation_batch, None):
         out = _forward(network, images[members.to(images.device)], settings)
@@ -343,7 +355,7 @@ def _evaluate(network: Network, split: Split, settings: Training) -> dict[str, f
         logits = _predict(network, split.images, settings)
         traces: dict[str, float] = {}
     else:
-        outputs = _outputs(network, split.images, settings)
+        outputs = evaluated(network, split.images, settings)
         logits = outputs.logits
         traces = _traces(outputs, split, settings)
     accuracy = (logits.argmax(1) == split.labels).float().mean()
@@ -355,10 +367,13 @@ def _traces(outputs: Outputs, split: Split, settings: Training) -> dict[str, flo
     """Each block's squared error and cosine distance to its targets, and its collision entropies in nats (§4.5)."""
     traces = {}
     for name, compared in zip(BLOCKS, outputs.maps, strict=True):
-        targets = split.targets[name].to(compared.device)
         maps = compared if settings.compare == "after_gelu" else F.gelu(compared)  # R8
-        traces[f"validation_{name}"] = float(block_losses([compared], [targets], settings.squared_norm)[0].mean())
-        traces[f"cosine_distance_{name}"] = float(metrics.cosine_distance(maps, targets).mean())
+        values = split.targets[name]
+        of_runs = [targets.to(compared.device) for targets in (values.unbind(1) if has_runs(values) else [values])]
+        losses = [float(block_losses([compared], [x], settings.squared_norm)[0].mean()) for x in of_runs]
+        distances = [float(metrics.cosine_distance(maps, x).mean()) for x in of_runs]
+        traces[f"validation_{name}"] = sum(losses) / len(losses)
+        traces[f"cosine_distance_{name}"] = sum(distances) / len(distances)
         within, between = metrics.class_collision_entropies(metrics.cosine_gram(maps), split.labels)
         traces[f"within_class_{name}"], traces[f"between_class_{name}"] = within, between
     return traces

@@ -23,13 +23,14 @@ POINT = ["dataset", "augmentation", "variant", "depth", "recipe"]  # runs equal 
 SCALE = ["train_images", "validation_images", "test_images", "width", "epochs"]
 DIGESTS = ["recipe_digest", "code_version", "settings_digest"]
 ALIKE = ["recipe_but_seed", "code_version", "settings_digest", "population", "generations", *SCALE, "precision"]
-NUMBERS = ["depth", "population", "generations", "seed", *SCALE, "validation_accuracy", "test_accuracy"]
+NUMBERS = ["depth", "population", "generations", "runs", "candidates", "seed", *SCALE]
+NUMBERS += ["validation_accuracy", "test_accuracy"]
 SUMMARY = [*DIGESTS, "precision", *NUMBERS]  # what a summary must say, besides POINT
 COUNTS = ["n", "searches", "seeds"]
 RUN_FACTS = ["variant", "depth", "dataset", "label", "augmentation", "recipe", "train_images", "validation_images"]
 RUN_FACTS += ["width", "epochs", "recipe_digest", "code_version"]  # in the CSVs of figures made from runs
 TEXT = {"dataset", "label", "paper", "augmentation", "variant", "recipe", *DIGESTS}  # columns that are not numbers
-TEXT |= {"panel", "block", "series", "kind", "part", "reading", "setting", "mutation", "but_blur"}
+TEXT |= {"panel", "block", "series", "kind", "part", "reading", "setting", "mutation", "but_blur", "chain", "measure"}
 RERUN = "run snakemake again so that all are made alike"
 ONE_PRECISION = "their machines differ: set training.precision to one of these, then run snakemake again"
 
@@ -58,9 +59,9 @@ def recipe_of(summary: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def without_search(recipe: str) -> str:
-    """The name of a recipe whatever its search's seed: `paper--seed-1` is `paper`."""
+    """The name of a recipe whatever its search's seed (`paper--seed-1` is `paper`) or its network's training seed."""
     first, *others = recipe.split(MARK)
-    return MARK.join([first, *(part for part in others if not re.fullmatch(r"seed-\d+", part))])
+    return MARK.join([first, *(part for part in others if not re.fullmatch(r"(seed|network)-\d+", part))])
 
 
 def read(paths: Sequence[Path], datasets: Mapping[str, DatasetName]) -> pd.DataFrame:

@@ -28,10 +28,12 @@ def calibrate(
 ) -> Statistics:
     """The statistics that a search by `recipe` needs, from calibration images.
 
-    images, labels, indices: as for `evolution.search`; all of them are used. layer: None, or the block whose search
-    alone (`evolution.search_one_layer`) they are for. path: how the generations of `trajectory` are computed
-    (`backends`). Raises ValueError for arguments that don't fit together or a recipe that has no statistics beforehand
-    (`batch_norm: batch`), UserError where the fused path is asked for and can't serve.
+    images, labels, indices: as for `evolution.search`; all of them are used. Of several runs the first is recorded, and
+    all share its statistics. layer: None, or the block whose search alone (`evolution.search_one_layer`) they are for.
+    path: how the generations of `trajectory` are computed (`backends`).
+
+    Raises ValueError for arguments that don't fit together or a recipe that has no statistics beforehand (`batch_norm:
+    batch`), UserError where the fused path is asked for and can't serve.
     """
     check(network, images, labels, indices, layer or 0)
     if not recipe.independent:

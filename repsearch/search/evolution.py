@@ -1,6 +1,6 @@
 """Evolutionary search over representations (§3.1). Read `search`, then `Evolution`, next to the paper's pseudocode."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +26,8 @@ class SearchResult:
     """The result of a search for B images.
 
     targets: search layer → [B, …], the best candidate. history: search layer → [B, generations + 1], cross-entropy
-    (nats) of the best candidate before the first generation and after each one. initial: [B], cross-entropy of the
-    untouched image.
+    (nats) of the best candidate before the first generation and after each one. Both are [B, runs, …] for a recipe of
+    several runs. initial: [B], cross-entropy of the untouched image.
     """
 
     targets: dict[str, Tensor]
@@ -41,8 +41,18 @@ class SearchResult:
 
     @property
     def final(self) -> Tensor:
-        """[B]: cross-entropy of the best logits."""
-        return self.history["logits"][:, -1]
+        """[B], or [B, runs]: cross-entropy of the best logits."""
+        return self.history["logits"][..., -1]
+
+    @classmethod
+    def of_runs(cls, runs: Sequence["SearchResult"]) -> "SearchResult":
+        """Of several runs of the same images, with an axis of runs after the images'; of one run, itself."""
+        first = runs[0]
+        if len(runs) == 1:
+            return first
+        targets = {layer: torch.stack([run.targets[layer] for run in runs], 1) for layer in first.targets}
+        history = {layer: torch.stack([run.history[layer] for run in runs], 1) for layer in first.history}
+        return cls(targets, history, first.initial)
 
 
 @torch.no_grad()
@@ -56,22 +66,25 @@ def search(
     path: SearchPath = "auto",
     progress: Progress | None = None,
 ) -> SearchResult:
-    """Evolve every search layer in turn, each image by itself (§3.1, "Layer-wise forward evolution").
+    """Evolve every search layer in turn, each image by itself (§3.1, "Layer-wise forward evolution"), `runs` times.
 
     images: [B, C, H, W] normalised, of the network's size, type and device. labels: [B] int64, 0 … classes - 1.
     indices: [B] int64, 0 … 2³² - 1: the numbers of the images in their data set, which choose their random numbers.
     statistics: of the BatchNorms (R3, `calibration.calibrate`), with which an image's result does not depend on the
     others; None for `batch_norm: batch`, where the images are one batch. path: how the generations are computed
-    (`backends`). progress: called as progress(search layer, generations done, generations), after every generation on
-    the dense path, after a block's last one on the fused path.
+    (`backends`). progress: called as progress(search layer, generations done, generations) in each run, after every
+    generation on the dense path, after a block's last one on the fused path.
 
     Raises ValueError for arguments that don't fit together, UserError where the fused path can't serve or the
     user's own operator can't be loaded, fails or returns the wrong thing.
     """
     check(network, images, labels, indices)
     _check_statistics(network, recipe, statistics, range(len(BLOCKS)))
-    evolution = Evolution(network, labels, recipe, indices, statistics or Recorder(), path, progress)
-    return evolution.search(images)
+    runs = [
+        Evolution(network, labels, recipe.run(run), indices, statistics or Recorder(), path, progress).search(images)
+        for run in range(recipe.runs)
+    ]
+    return SearchResult.of_runs(runs)
 
 
 @torch.no_grad()
@@ -87,8 +100,9 @@ def search_one_layer(
 ) -> Tensor:
     """Figure 2 (§3.2): evolve H⁽ℓ⁾ alone, starting from noisy inputs that are propagated to block ℓ.
 
-    layer: 0, 1 or 2. statistics: of this layer's search. The others and the errors are those of `search`. Returns
-    [B, generations + 1]: cross-entropy of the best candidate after 0, 1, … generations.
+    layer: 0, 1 or 2. statistics: of this layer's search. The others and the errors are those of `search`; of a recipe
+    of several runs it is the first. Returns [B, generations + 1]: cross-entropy of the best candidate after 0, 1, …
+    generations.
     """
     check(network, images, labels, indices, layer)
     _check_statistics(network, recipe, statistics, range(layer, layer + 1))

@@ -1,6 +1,7 @@
 """A recipe: every setting of one evolutionary search (§3.1, A.2, A.4)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -8,6 +9,7 @@ from repsearch import extensions
 
 SEARCH_LAYERS = ("block0", "block1", "block2", "logits")  # ℓ = 0, 1, 2, 3
 BLOCKS = SEARCH_LAYERS[:3]
+MOST_RUNS = 1000
 # The built-in operators of each field that names one (`operators`, which is not imported here, since it needs torch).
 OPERATORS = {
     "crossover": ("mean", "uniform"),
@@ -84,11 +86,13 @@ class Recipe:
     refine_from: Literal["parents+explorers", "parents"] = "parents+explorers"  # R11
     start: Literal["best", "population"] = "best"  # R16: the population that opens layers 1, 2, 3
     normalise_start: bool = True  # R17: a layer's first population is normalised as every child is
+    runs: int = 1  # independent searches of each image, §3.2's runs, with random numbers of their own
     seed: int = 0
 
     def __post_init__(self) -> None:
         _check_types(self)
         _at_least(1, population=self.population, parents=self.parents, statistics_images=self.statistics_images)
+        _at_least(1, runs=self.runs)
         _at_least(0, explorers=self.explorers, initial_noise=self.initial_noise, seed=self.seed)
         if len(self.layers) != len(SEARCH_LAYERS) or not all(isinstance(layer, Layer) for layer in self.layers):
             raise ValueError(f"layers must have {len(SEARCH_LAYERS)} entries (block 0, 1, 2, logits), each a Layer")
@@ -97,6 +101,23 @@ class Recipe:
             raise ValueError(f"{made} exceed the population of {self.population}")
         if self.seed >= 2**64:
             raise ValueError(f"seed must be below 2^64, not {self.seed}")
+        if self.runs > MOST_RUNS:
+            raise ValueError(f"runs must be at most {MOST_RUNS}, not {self.runs}")
+
+    def run(self, number: int) -> "Recipe":
+        """The recipe of one run, 0 … runs - 1. Run 0 has the recipe's own seed.
+
+        The others' differ from it in the upper half of the 64 bits, so that they are no small seed of another search.
+        """
+        return replace(self, runs=1, seed=(self.seed + (number << 32)) % 2**64)
+
+    @property
+    def candidates(self) -> int:
+        """How many candidates the search of one image makes and evaluates, in all runs and layers."""
+        opening = self.population if self.start == "population" else 1  # R16, of the layers after block 0
+        openings = self.population + opening * (len(self.layers) - 1)
+        children = (self.population - self.parents) * sum(layer.generations for layer in self.layers)
+        return self.runs * (openings + children)
 
     @property
     def refiners(self) -> int:
@@ -115,6 +136,19 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain types, as JSON would hold them."""
         return asdict(self) | {"layers": [asdict(layer) for layer in self.layers]}
+
+
+def scaled(recipe: Recipe, changes: Mapping[str, int]) -> Recipe:
+    """The recipe with another population or another number of generations, all in proportion, and other fields changed.
+
+    Raises ValueError where a value is out of range.
+    """
+    fields = dict(changes)
+    if "population" in fields:
+        recipe = scaled_population(recipe, fields.pop("population"))
+    if "generations" in fields:
+        recipe = scaled_generations(recipe, fields.pop("generations"))
+    return replace(recipe, **fields)  # type: ignore[arg-type]
 
 
 def scaled_population(recipe: Recipe, population: int) -> Recipe:

@@ -19,12 +19,14 @@ log = logging.getLogger(__name__)
 STAGES = {  # the module that makes what a job asks for
     jobs.PrepareJob: "stages.dataset",
     jobs.NetworkJob: "stages.network",
+    jobs.LearnedNetworkJob: "stages.learned",
     jobs.StatisticsJob: "stages.statistics",
     jobs.SearchJob: "stages.search",
     jobs.FitnessJob: "stages.probes",
     jobs.DiversityJob: "stages.probes",
     jobs.DescribeJob: "stages.targets",
     jobs.TrainJob: "stages.train",
+    jobs.EnsembleJob: "stages.ensemble",
 }
 
 

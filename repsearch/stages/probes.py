@@ -1,7 +1,6 @@
 """Stages: the probes of §3.2. Fitness (figure 2): one search layer alone. Diversity (figure 3): independent runs."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +93,8 @@ def diversity(
         first, start = divmod(done, job.images)
         for run in range(first, job.runs):
             remaining = indices[start if run == first else 0 :]
-            recipe = replace(job.recipe, seed=job.recipe.seed + run)
-            results = search_images(net, data, remaining, recipe, given, path, title=f"run {run + 1} of {job.runs}")
+            title = f"run {run + 1} of {job.runs}"
+            results = search_images(net, data, remaining, job.recipe.run(run), given, path, title=title)
             for result in results:
                 loss = {f"loss/{block}": result.history[block][:, -1].numpy() for block in BLOCKS}
                 yield {block: result.targets[block].half().numpy() for block in BLOCKS} | loss

@@ -23,7 +23,7 @@ from repsearch.progress import bar
 from repsearch.search.recipe import SEARCH_LAYERS
 from repsearch.stages import cache
 from repsearch.storage import networks
-from repsearch.storage.files import atomic, digest, write_csv
+from repsearch.storage.files import atomic, digest, file_digest, write_csv
 from repsearch.storage.manifest import read_manifest, write_manifest
 from repsearch.storage.resume import Resume, forget
 from repsearch.storage.targets import read_all
@@ -58,8 +58,8 @@ def make(
             expected["network"] = read_manifest(network.with_suffix(".json"))["sha256"]
         targets = read_all(manifests, len(data.images), expected)
         searched_by = sorted({str(read_manifest(manifest).get("code_version")) for manifest in manifests})
-    elif job.variant.learns == "targets":
-        raise UserError(f"variant {job.variant_name} learns targets, but the run names no recipe")
+    elif job.variant.learns != "labels":
+        raise UserError(f"variant {job.variant_name} learns {job.variant.learns}, but the run names no recipe")
     images = torch.from_numpy(data.normalised(data.images[data.train]))
     channels, size, _ = data.manifest["shape"]
     shape = Shape(channels, size, data.classes, job.width, 2 * job.depth, job.head_bias, job.head_init)
@@ -88,6 +88,7 @@ def make(
         "recipe": job.recipe_name, "recipe_digest": digest(job.recipe.to_dict()) if job.recipe else "",
         "population": job.recipe.population if job.recipe else 0,
         "generations": job.recipe.layers[0].generations if job.recipe else 0,
+        "runs": job.recipe.runs if job.recipe else 0, "candidates": job.recipe.candidates if job.recipe else 0,
         "seed": job.seed, "epochs": job.training.epochs, "epoch_chosen": result.epoch_chosen,
         "validation_accuracy": round(result.validation_accuracy, 6), "test_accuracy": round(result.test_accuracy, 6),
         "train_images": len(data.train), "validation_images": len(data.validation),
@@ -97,6 +98,7 @@ def make(
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu", "torch": torch.__version__,
         "precision": settings.precision,
     }  # fmt: skip
+    facts["sha256"] = file_digest(out / "weights.pt")
     write_manifest(out / "summary.json", key, [out / "epochs.csv", out / "weights.pt"], facts)
     forget(out)
     scores = result.validation_accuracy, result.epoch_chosen, result.test_accuracy
@@ -133,6 +135,10 @@ def _split(
 
 
 def _channels_last(values: Tensor, device: torch.device) -> Tensor:
-    """The values on the device; maps with their channels last in memory, as the network computes."""
+    """The values on the device; maps, of one run or several, with their channels last in memory, as the network
+    computes.
+    """
     values = values.to(device)
+    if values.dim() == 5:
+        return _channels_last(values.flatten(0, 1), device).unflatten(0, values.shape[:2])
     return values.contiguous(memory_format=torch.channels_last) if values.dim() == 4 else values

@@ -1,4 +1,4 @@
-"""Reading a search network's file."""
+"""Reading the file of a network, one that is searched or was learned."""
 
 from pathlib import Path
 
@@ -14,6 +14,11 @@ from repsearch.storage.manifest import verify
 def read(path: Path) -> tuple[Network, str]:
     """The network and its digest. Raises UserError where the file is missing, damaged or not what its manifest says."""
     digest = verify(path.with_suffix(".json"))["sha256"]
+    return load(path), str(digest)
+
+
+def load(path: Path) -> Network:
+    """The network in a file, whatever a manifest says. Raises UserError where the file is missing or damaged."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         stated_shape, weights = saved["shape"], saved["weights"]
@@ -28,8 +33,8 @@ def read(path: Path) -> tuple[Network, str]:
         network = Network(shape, weights["whiten.weight"])
         network.load_state_dict(weights)
     except Exception as error:  # pickle, zipfile and torch raise different ones for a damaged file
-        raise UserError(f"{path} is not a search network ({reason(error)}): {REMEDY}") from None
-    return network, str(digest)
+        raise UserError(f"{path} is not a network ({reason(error)}): {REMEDY}") from None
+    return network
 
 
 def _fit(shape: Shape, weights: dict[str, Tensor]) -> bool:

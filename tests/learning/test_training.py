@@ -170,7 +170,7 @@ def test_what_is_stored_with_channels_last_is_never_rearranged(flip: bool, pad: 
     images, targets = _last(torch.randn(9, 3, 12, 12)), _last(torch.randn(9, 8, 5, 5).half())
     members = torch.tensor([7, 0, 3, 4])
     batch = augment(images[members], flip, pad, torch.Generator().manual_seed(0))
-    chosen = training._chosen(targets, members)
+    chosen = training._rows(targets, members)
     for values in (batch, chosen, _last(torch.randn(4, 8, 5, 5)) - chosen.float()):
         assert values.is_contiguous(memory_format=torch.channels_last)
 
@@ -186,6 +186,27 @@ def test_cudnn_may_measure_its_algorithms_while_training_alone(splits: list[Spli
     before = torch.backends.cudnn.benchmark
     train(_network(splits), *splits, _settings(epochs=1), LABELS, 0, progress=watch)
     assert seen == [True] and torch.backends.cudnn.benchmark == before
+
+
+def test_logits_are_distilled_through_the_whole_network(splits: list[Split]) -> None:
+    """The loss is the divergence from the targets' logits; it moves the body, where `targets` without blocks' weight
+    would not."""
+    moved = _train(splits, Variant("logits"), epochs=3)
+    assert moved.epochs[-1]["train_loss"] < moved.epochs[0]["train_loss"]
+    before = _network(splits).state_dict()
+    body = [name for name in before if name.startswith("blocks") and "conv" in name]
+    assert all(not torch.equal(moved.weights[name], before[name]) for name in body)
+    only = [replace(split, targets={"logits": split.targets["logits"]}) for split in splits[:1]]
+    assert train(
+        _network(splits),
+        only[0],
+        *(replace(split, targets={}) for split in splits[1:]),
+        _settings(),
+        Variant("logits"),
+        0,
+    ).epochs
+    with pytest.raises(ValueError, match=r"train_split\.targets\['logits'\] must be"):
+        train(_network(splits), replace(only[0], targets={}), *splits[1:], _settings(), Variant("logits"), 0)
 
 
 def test_denominator_all_divides_by_three(splits: list[Split]) -> None:

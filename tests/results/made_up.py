@@ -29,6 +29,8 @@ RUN: dict[str, Any] = {
     "recipe_digest": "111111111111",  # all digits, as a digest may be
     "population": 240,
     "generations": 300,
+    "runs": 1,
+    "candidates": 112_561,
     "seed": 0,
     "epochs": 4,
     "epoch_chosen": 2,
@@ -44,7 +46,7 @@ RUN: dict[str, Any] = {
     "settings_digest": "333333333333",
     "precision": "bfloat16",
 }
-NO_RECIPE = {"recipe": "none", "recipe_digest": "", "population": 0, "generations": 0}
+NO_RECIPE = {"recipe": "none", "recipe_digest": "", "population": 0, "generations": 0, "runs": 0, "candidates": 0}
 SEARCHED: dict[str, Any] = {"mutation": "channel", "smooth": "child", "layers": [{"alpha": 0.3, "blur": 5}]}
 
 
@@ -135,7 +137,7 @@ def table_runs(folder: Path, augmentation: str, datasets: Sequence[str], accurac
 
 def sweep(folder: Path) -> list[Path]:
     """Runs of figure 4: two seeds of three recipes, with accuracy (population + generations + seed) / 1000."""
-    sizes = {"small": (240, 300), "small-population-60": (60, 300), "small-generations-30": (240, 30)}
+    sizes = {"small": (240, 300), "small--population-60": (60, 300), "small--generations-30": (240, 30)}
     return [
         run(folder, recipe=name, population=p, generations=g, seed=s, validation_accuracy=(p + g + s) / 1000)
         for name, (p, g) in sizes.items()

@@ -278,6 +278,24 @@ def test_search_leaves_no_gradient_and_no_global_state(net: SearchNetwork) -> No
     assert all(torch.equal(value, weights[name]) for name, value in net.network.state_dict().items())
 
 
+@pytest.mark.parametrize("batch_norm", ["trajectory", "frozen", "batch"])
+def test_runs_are_searches_of_their_own_with_the_same_statistics(net: SearchNetwork, batch_norm: str) -> None:
+    """Run 0 is the search of one run; the others are those of other seeds, and differ."""
+    images, labels, indices = small.images(3), small.labels(3), torch.arange(3)
+    recipe = small.recipe(batch_norm=batch_norm, seed=5)
+    statistics = small.statistics(net, recipe)
+    together = search(net, images, labels, replace(recipe, runs=3), indices, statistics)
+    apart = [
+        search(net, images, labels, replace(recipe, seed=5 + run * 2**32), indices, statistics) for run in range(3)
+    ]
+    for layer in SEARCH_LAYERS:
+        assert torch.equal(together.targets[layer], torch.stack([run.targets[layer] for run in apart], 1))
+        assert torch.equal(together.history[layer], torch.stack([run.history[layer] for run in apart], 1))
+        assert not torch.equal(apart[0].targets[layer], apart[1].targets[layer])
+    assert torch.equal(together.final, together.history["logits"][:, :, -1])
+    assert torch.equal(together.initial, apart[0].initial)
+
+
 @pytest.mark.parametrize("path", ["fused", "dense"])
 def test_progress_is_reported(net: SearchNetwork, path: SearchPath) -> None:
     """After every generation (there are 3, 2, 2 and 2) on the dense path, after a block's last on the fused one."""

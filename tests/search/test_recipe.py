@@ -1,9 +1,10 @@
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from repsearch.search.recipe import Layer, Recipe, scaled_generations, scaled_population
+from repsearch.search.recipe import Layer, Recipe, scaled, scaled_generations, scaled_population
 
 LAYERS = (Layer(300, 0.3, 5.0, 5), Layer(100, 0.2, 3.0, 1), Layer(100, 0.1, 3.0, 1), Layer(10, 0.1, 1.0, 0))
 PAPER = Recipe(LAYERS)
@@ -39,6 +40,29 @@ def test_scaled_generations_leaves_out_what_was_left_out() -> None:
     assert [layer.generations for layer in scaled.layers] == [30, 10, 10, 0]
 
 
+def test_population_and_generations_are_scaled_together_with_other_changes() -> None:
+    both = scaled(PAPER, {"population": 60, "generations": 30, "runs": 4, "seed": 2})
+    assert both == replace(scaled_generations(scaled_population(PAPER, 60), 30), runs=4, seed=2)
+    assert scaled(PAPER, {}) == PAPER
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
+def test_runs_have_seeds_of_their_own(seed: int) -> None:
+    recipe = replace(PAPER, runs=1000, seed=seed)
+    runs = [recipe.run(number) for number in range(1000)]
+    assert runs[0] == replace(PAPER, seed=seed)
+    assert len({run.seed for run in runs}) == 1000 and all(run.runs == 1 for run in runs)
+    # No run is the first run of another search with a small seed.
+    assert all(run.seed >= 2**32 for run in runs[1:])
+    assert replace(PAPER, seed=2**64 - 1, runs=2).run(1).seed == 2**32 - 1  # 64 bits at most
+
+
+def test_candidates_are_counted_over_all_runs_and_layers() -> None:
+    recipe = Recipe(tuple(Layer(g, 0.1, 1.0, 0) for g in (3, 2, 0, 1)), population=8, parents=2, explorers=3)
+    assert recipe.candidates == 8 + 3 + 6 * 6
+    assert replace(recipe, start="population", runs=5).candidates == 5 * (4 * 8 + 6 * 6)
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -52,6 +76,8 @@ def test_scaled_generations_leaves_out_what_was_left_out() -> None:
         ({"initial_noise": math.inf}, "initial_noise"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**64}, "seed"),
+        ({"runs": 0}, "runs must be finite and at least 1"),
+        ({"runs": 1001}, "runs must be at most 1000"),
         ({"layers": LAYERS[:3]}, "layers"),
         ({"layers": ({"generations": 1},) * 4}, "layers"),
         ({"crossover": "median"}, "crossover must be 'mean', 'uniform' or your own 'module:function', not 'median'"),

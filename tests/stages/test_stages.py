@@ -19,69 +19,44 @@ import torch
 from repsearch import devices, metrics
 from repsearch.data import prepared as datasets
 from repsearch.errors import UserError
-from repsearch.jobs import DescribeJob, NetworkJob, PrepareJob, SearchJob, StatisticsJob, TrainJob, to_json
+from repsearch.jobs import DescribeJob, SearchJob, to_json
 from repsearch.learning import precision
-from repsearch.learning.settings import Training, Variant
 from repsearch.network import Shape
-from repsearch.search.recipe import SEARCH_LAYERS, Layer, Recipe
+from repsearch.search.recipe import SEARCH_LAYERS, Recipe
 from repsearch.stages import batches, probes
-from repsearch.stages import dataset as stage_dataset
 from repsearch.stages import network as stage_network
 from repsearch.stages import search as stage_search
-from repsearch.stages import statistics as stage_statistics
 from repsearch.stages import targets as stage_targets
 from repsearch.stages import train as stage_train
 from repsearch.storage import networks, targets
 from repsearch.storage.files import digest
 from repsearch.storage.manifest import read_manifest
-
-LAYER = Layer(generations=2, alpha=0.3, boost=2.0, blur=1)
-RECIPE = Recipe(layers=(LAYER, LAYER, LAYER, LAYER), population=8, parents=2, explorers=3)
-NETWORK = NetworkJob(width=8, seed=0, head_bias=False, head_init="default")
-CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a prepared data set, its search network and one shard of all 40 images."""
-    folder = tmp_path_factory.mktemp("made")
-    stage_dataset.make(PrepareJob("sklearn:digits", 10, 40, 20), folder, folder / "d.npz")
-    stage_network.make(NETWORK, folder / "d.npz", folder / "n.pt")
-    _search(folder, 0, 40, "whole")
-    return folder
-
-
-def _search(folder: Path, start: int, stop: int, name: str, recipe: Recipe = RECIPE) -> Path:
-    store = folder / f"{name}.zarr.zip"
-    statistics = folder / f"{digest(recipe.to_dict())}.npz"
-    stage_statistics.make(StatisticsJob(recipe), folder / "d.npz", folder / "n.pt", statistics, CPU)
-    stage_search.make(SearchJob(recipe, start, stop), folder / "d.npz", folder / "n.pt", statistics, store, CPU)
-    return folder / f"{name}.json"
+from tests.stages.made import CPU, NETWORK, RECIPE, search_shard, train_job
 
 
 def test_targets_do_not_depend_on_the_shards(made: Path) -> None:
     expected: dict[str, str] = {}
     one_shard = targets.read_all([made / "whole.json"], 40, expected)
-    parts = targets.read_all([_search(made, a, b, f"p{a}") for a, b in ((0, 1), (1, 24), (24, 40))], 40, expected)
+    parts = targets.read_all([search_shard(made, a, b, f"p{a}") for a, b in ((0, 1), (1, 24), (24, 40))], 40, expected)
     for layer in SEARCH_LAYERS:
         assert np.array_equal(one_shard[layer], parts[layer]), layer
 
 
 def test_a_shard_is_searched_again_only_if_what_it_is_made_from_changed(made: Path) -> None:
-    manifest = _search(made, 0, 5, "cached")
+    manifest = search_shard(made, 0, 5, "cached")
     store, _ = targets.paths(manifest)
     before = store.stat().st_mtime_ns
-    _search(made, 0, 5, "cached")
+    search_shard(made, 0, 5, "cached")
     assert store.stat().st_mtime_ns == before
-    _search(made, 0, 5, "cached", Recipe(**{**RECIPE.__dict__, "initial_noise": 0.5}))
+    search_shard(made, 0, 5, "cached", Recipe(**{**RECIPE.__dict__, "initial_noise": 0.5}))
     assert store.stat().st_mtime_ns != before
     store.write_bytes(b"damaged")
-    _search(made, 0, 5, "cached")
+    search_shard(made, 0, 5, "cached")
     assert targets.read(store, manifest)
 
 
 def test_targets_are_described_alike_from_one_shard_and_from_several(made: Path) -> None:
-    parts = [_search(made, a, b, f"d{a}") for a, b in ((0, 7), (7, 40))]
+    parts = [search_shard(made, a, b, f"d{a}") for a, b in ((0, 7), (7, 40))]
     stage_targets.make(DescribeJob("digits", "tiny"), [made / "whole.json"], made / "one.json")
     stage_targets.make(DescribeJob("digits", "tiny"), parts, made / "two.json")
     facts, other = read_manifest(made / "one.json"), read_manifest(made / "two.json")
@@ -94,23 +69,14 @@ def test_targets_are_described_alike_from_one_shard_and_from_several(made: Path)
     assert (facts["within_class_block2"], facts["between_class_block2"]) == pytest.approx((within, between))
 
 
-def _run(learns: str, recipe: Recipe | None, **training: float) -> TrainJob:
-    return TrainJob(
-        dataset="digits", augmentation="plain", flip=False, pad=0, variant_name=learns,
-        variant=Variant("labels") if learns == "labels" else Variant("targets", (0, 1, 2)), depth=1,
-        recipe_name="none" if recipe is None else "tiny", recipe=recipe, seed=0, width=8, head_bias=False,
-        head_init="default", training=Training(epochs=2, batch=10, **training),  # type: ignore[arg-type]
-    )  # fmt: skip
-
-
 def test_a_run_writes_its_three_files_and_is_cached(made: Path) -> None:
     out = made / "run"
     for _ in range(2):
-        stage_train.make(_run("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], out, CPU)
+        stage_train.make(train_job("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], out, CPU)
         stamps = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
         summary = json.loads((out / "summary.json").read_text())
     assert set(stamps) == {"summary.json", "epochs.csv", "weights.pt"}
-    stage_train.make(_run("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], out, CPU)
+    stage_train.make(train_job("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], out, CPU)
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == stamps
     assert summary["train_images"] == 30 and 0 <= summary["test_accuracy"] <= 1
 
@@ -119,7 +85,7 @@ def test_a_run_never_starts_as_the_search_network_of_its_seed_does(made: Path, t
     """R19: unless it is asked to."""
     searching = networks.read(made / "n.pt")[0].state_dict()
     for start, same in (("fresh", False), ("search", True)):
-        job = _run("labels", None)
+        job = train_job("labels", None)
         job = replace(job, training=replace(job.training, start=start, learning_rate=0.0))
         stage_train.make(job, made / "d.npz", made / "n.pt", [], tmp_path / start, CPU)
         weights = torch.load(tmp_path / start / "weights.pt", weights_only=True)["weights"]
@@ -134,7 +100,7 @@ def test_a_run_says_which_precision_it_chose(
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(precision, "_has_bfloat16", lambda device: found)
     chosen = "bfloat16" if found else "float32"
-    job = _run("labels", None)
+    job = train_job("labels", None)
     automatic = replace(job, training=replace(job.training, precision="auto"))
     stage_train.make(automatic, made / "d.npz", None, [], tmp_path / "run", CPU)
     stage_train.make(
@@ -152,7 +118,7 @@ def test_a_run_s_images_and_targets_have_their_channels_last_in_memory(
     seen: list[Any] = []
     real = stage_train.train
     monkeypatch.setattr(stage_train, "train", lambda *a, **k: seen.extend(a[1:4]) or real(*a, **k))
-    stage_train.make(_run("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], tmp_path, CPU)
+    stage_train.make(train_job("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], tmp_path, CPU)
     arrays, _ = targets.read(*targets.paths(made / "whole.json"))
     held_out = datasets.read(made / "d.npz").validation
     for split in seen:
@@ -164,7 +130,7 @@ def test_a_run_s_images_and_targets_have_their_channels_last_in_memory(
 
 
 def test_a_run_that_is_up_to_date_needs_no_torch_and_keeps_its_log(made: Path, tmp_path: Path) -> None:
-    job = _run("labels", None)
+    job = train_job("labels", None)
     stage_train.make(job, made / "d.npz", None, [], tmp_path, CPU)
     (tmp_path / "train.log").write_text("former\n")
     command = [sys.executable, "-X", "importtime", "-m", "repsearch", "train", "--settings", to_json(job)]
@@ -190,7 +156,7 @@ def test_what_is_made_again_has_the_same_bytes(made: Path, tmp_path: Path) -> No
     inputs = made / "d.npz", None, []
     for name in ("one", "two"):
         stage_network.make(NETWORK, made / "d.npz", tmp_path / name / "n.pt")
-        stage_train.make(_run("labels", None), *inputs, tmp_path / name, CPU)
+        stage_train.make(train_job("labels", None), *inputs, tmp_path / name, CPU)
     for name in ("n.pt", "weights.pt"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
@@ -198,7 +164,7 @@ def test_what_is_made_again_has_the_same_bytes(made: Path, tmp_path: Path) -> No
 def test_a_failed_run_leaves_nothing(made: Path) -> None:
     out = made / "failed"
     with pytest.raises(UserError, match=r"training loss is .*: lower learning_rate"):
-        stage_train.make(_run("labels", None, learning_rate=1e30), made / "d.npz", None, [], out, CPU)
+        stage_train.make(train_job("labels", None, learning_rate=1e30), made / "d.npz", None, [], out, CPU)
     assert not out.exists() or not list(out.iterdir())
 
 
@@ -206,7 +172,7 @@ def test_targets_of_another_network_are_refused(made: Path, tmp_path: Path) -> N
     stage_network.make(replace(NETWORK, seed=1), made / "d.npz", tmp_path / "other.pt")
     with pytest.raises(UserError, match=r"whole\.zarr\.zip has network"):
         stage_train.make(
-            _run("targets", RECIPE), made / "d.npz", tmp_path / "other.pt", [made / "whole.json"], tmp_path, CPU
+            train_job("targets", RECIPE), made / "d.npz", tmp_path / "other.pt", [made / "whole.json"], tmp_path, CPU
         )
 
 

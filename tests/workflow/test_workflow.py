@@ -187,6 +187,26 @@ def test_an_unreadable_npz_file_stops_only_what_needs_it(tmp_path: Path) -> None
     assert "Traceback" not in said and not list((tmp_path / ".snakemake/locks").glob("*"))
 
 
+def test_cycles_search_what_was_learned(tmp_path: Path) -> None:
+    chains = {"on": {"first": "search-all", "then": "search-on", "cycles": 1, "recipe": "tiny"}}
+    on = {"learns": "targets", "blocks": [0, 1, 2], "training": {"start": "search"}}
+    changes = {"cycles": {"datasets": ["digits"], "seeds": 1, "chains": chains}, "shard_images": 60}
+    changes |= {"variants": {**TINY["variants"], "search-on": on}, "figures": {"cycles": "cycles"}}
+    run = snakemake(tmp_path, "results/tiny/figures/cycles.png", "--cores", "2", **changes)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    rows = pd.read_csv(tmp_path / "results/tiny/figures/cycles.csv")
+    accuracy = rows[rows["kind"] == "accuracy"].set_index("cycle")
+    assert list(accuracy.index) == [0, 1] and list(accuracy["variant"]) == ["search-all", "search-on"]
+    searched = rows[rows["kind"] == "search"]
+    assert searched.groupby("cycle")["x"].max().tolist() == [8, 8]  # two generations of four layers
+    starts = searched[searched["x"] == 0].set_index("cycle")["mean"]
+    assert starts[1] != starts[0]
+    recipe = "tiny--chain-on--cycle-1--network-0"
+    store = json.loads((tmp_path / f"results/tiny/targets/digits/{recipe}/shard-0000.json").read_text())
+    network = json.loads((tmp_path / f"results/tiny/network/digits/{recipe}.json").read_text())
+    assert store["network"] == network["sha256"]
+
+
 def test_no_other_table_or_figure_is_offered(tmp_path: Path) -> None:
     for target in ("tables/table3.csv", "figures/figure1.csv"):
         run = snakemake(tmp_path, f"results/tiny/{target}", "-n")

@@ -9,7 +9,8 @@ from repsearch.config.load import load
 from repsearch.devices import device_wanted, gpus_found, gpus_wanted
 from repsearch.errors import UserError
 from repsearch.jobs import to_json
-from repsearch.plan import NO_RECIPE, Plan
+from repsearch.config.alternatives import NO_RECIPE, has_targets
+from repsearch.plan import Plan
 from repsearch.stages import cache
 from repsearch.storage.files import check_writable
 from repsearch.storage.provenance import code_version
@@ -51,20 +52,24 @@ CONFIG_FILES = [os.path.relpath(path) for path in workflow.configfiles]
 
 DATASET = f"{RESULTS}/data/{{dataset}}"
 NETWORK = f"{RESULTS}/network/{{dataset}}"
+LEARNED = f"{NETWORK}/{{recipe}}"  # a network of the cycle before (§6), which the recipe's search is of
 STATISTICS = f"{RESULTS}/statistics/{{dataset}}/{{recipe}}"
 TARGETS = f"{RESULTS}/targets/{{dataset}}/{{recipe}}"
 SHARD = f"{TARGETS}/shard-{{shard}}"
 FITNESS = f"{RESULTS}/probes/fitness/block{{layer}}-population{{population}}"
 DIVERSITY = f"{RESULTS}/probes/diversity"
+ENSEMBLE = f"{RESULTS}/ensembles/{{dataset}}/{{kind}}/repeat{{repeat}}"
 RUN = f"{RESULTS}/runs/{{dataset}}/{{augmentation}}/{{variant}}/{{recipe}}/depth{{depth}}/seed{{seed}}"
 
 
 wildcard_constraints:
     dataset="|".join(CONFIG.datasets),
-    recipe="|".join(re.escape(name) for name in [NO_RECIPE, *PLAN.recipes]),
+    recipe="|".join(re.escape(name) for name in [NO_RECIPE, *PLAN.recipes, *PLAN.resolved.links]),
     variant="|".join(map(re.escape, PLAN.variants)),
     augmentation="plain|augmented",
     figure="|".join(CONFIG.figures),
+    kind="|".join(CONFIG.ensembles.kinds if CONFIG.ensembles else ["none"]),
+    repeat=r"\d+",
     number="[12]",
     layer="[012]",
     shard=r"\d{4}",
@@ -124,6 +129,18 @@ def statistics_files(dataset, recipe, shard=None):
     return {"statistics": f"{path}.npz", "statistics_manifest": f"{path}.json"} if PLAN.has_statistics(recipe) else {}
 
 
+def network_files(dataset, recipe, shard=None):
+    """The network that a recipe's search is of, and its manifest."""
+    path = NETWORK if PLAN.learned(dataset, recipe) is None else LEARNED
+    path = path.format(dataset=dataset, recipe=recipe)
+    return {"network": f"{path}.pt", "network_manifest": f"{path}.json"}
+
+
+def learned_run(dataset, recipe):
+    run = RUN.format(**PLAN.learned(dataset, recipe)._asdict())
+    return {"summary": f"{run}/summary.json", "weights": f"{run}/weights.pt"}
+
+
 def probe_inputs(dataset):
     data, network = DATASET.format(dataset=dataset), NETWORK.format(dataset=dataset)
     return {
@@ -153,10 +170,10 @@ def unchanged_stores(dataset, recipe):
 def train_inputs(dataset, augmentation, variant, recipe, depth, seed):
     """A run that learns from targets, or is compared with them, waits for all shards; others need the data alone, or
     the search network that they start from (R19)."""
-    searched = recipe != NO_RECIPE
+    searched = has_targets(recipe)
     if not searched and not PLAN.starts_from_search(dataset, variant):
         return {}
-    network = {"network": f"{NETWORK}.json".format(dataset=dataset)}
+    network = {"network": network_files(dataset, recipe)["network_manifest"]}
     targets = {"manifests": manifests(dataset, recipe), "stores": unchanged_stores(dataset, recipe)} if searched else {}
     return {**network, **targets}
 
@@ -172,6 +189,11 @@ def summaries(runs):
     return [f"{RUN}/summary.json".format(**run._asdict()) for run in runs]
 
 
+def ensemble_members(dataset, kind, repeat):
+    runs = PLAN.members(dataset, kind, repeat)
+    return {"members": summaries(runs), "weights": [f"{RUN}/weights.pt".format(**run._asdict()) for run in runs]}
+
+
 def table_inputs(number):
     return summaries(PLAN.table_runs(number))
 
@@ -179,9 +201,12 @@ def table_inputs(number):
 def figure_inputs(figure):
     """What a figure is drawn from: the probes' CSVs or the runs' summaries."""
     inputs = CONFIG.figures[figure]
+    if inputs == "ensembles":
+        return [ENSEMBLE.format(**ensemble._asdict()) + ".csv" for ensemble in PLAN.ensembles()]
     if inputs == "fitness":
         return [FITNESS.format(**probe._asdict()) + ".csv" for probe in PLAN.fitness_probes()]
-    return [f"{DIVERSITY}.csv"] if inputs == "diversity" else summaries(PLAN.figure_runs(figure))
+    facts = facts_files(PLAN.cycle_targets()) if inputs == "cycles" else []
+    return [f"{DIVERSITY}.csv"] if inputs == "diversity" else [*summaries(PLAN.figure_runs(figure)), *facts]
 
 
 def probe_manifests(figure):
@@ -194,7 +219,11 @@ def readings_runs():
 
 
 def readings_targets():
-    return [f"{TARGETS}/facts.json".format(**targets._asdict()) for targets in PLAN.readings_targets()]
+    return facts_files(PLAN.readings_targets())
+
+
+def facts_files(targets):
+    return [f"{TARGETS}/facts.json".format(**target._asdict()) for target in targets]
 
 
 # What `all` asks for; what results follow from is asked for too: a shard or a run that was deleted is made again

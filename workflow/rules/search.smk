@@ -1,9 +1,8 @@
 rule take_statistics:
     input:
+        unpack(of_wildcards(network_files)),
         dataset=f"{DATASET}.npz",
         manifest=f"{DATASET}.json",
-        network=f"{NETWORK}.pt",
-        network_manifest=f"{NETWORK}.json",
     output:
         statistics=update(f"{STATISTICS}.npz"),
         manifest=update(f"{STATISTICS}.json"),
@@ -34,10 +33,9 @@ rule take_statistics:
 rule search_shard:
     input:
         unpack(of_wildcards(statistics_files)),
+        unpack(of_wildcards(network_files)),
         dataset=f"{DATASET}.npz",
         manifest=f"{DATASET}.json",
-        network=f"{NETWORK}.pt",
-        network_manifest=f"{NETWORK}.json",
     output:
         store=update(f"{SHARD}.zarr.zip"),
         manifest=update(f"{SHARD}.json"),

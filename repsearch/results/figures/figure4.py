@@ -20,17 +20,17 @@ COLUMNS = ["panel", "x", "mean", "std", *COUNTS, "error", "df", *RUN_FACTS]
 def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
     """Validation accuracy (%) of runs whose recipes differ from `job.recipe` in population or layer-0 generations.
 
-    A recipe is called RECIPE (which counts in both panels), RECIPE-population-N or RECIPE-generations-N.
+    A recipe is called RECIPE (which counts in both panels), RECIPE--population-N or RECIPE--generations-N.
     """
     rows = []
     for group in points(read(inputs, job.datasets)):
         first, numbers = group.iloc[0], percent(group, "validation_accuracy")
-        names = {panel: rf"{re.escape(job.recipe)}(-{panel}-\d+)?" for panel in style.PANELS}
+        names = {panel: rf"{re.escape(job.recipe)}(--{panel}-\d+)?" for panel in style.PANELS}
         panels = [panel for panel, pattern in names.items() if re.fullmatch(pattern, first["recipe"])]
         if not panels:
             raise UserError(
                 f"figure 4: {first['path']} used recipe {first['recipe']}, which is not {job.recipe}, "
-                f"{job.recipe}-population-N or {job.recipe}-generations-N"
+                f"{job.recipe}--population-N or {job.recipe}--generations-N"
             )
         numbers |= {**counts(group), **first[RUN_FACTS]}
         rows += [{"panel": panel, "x": first[panel], **numbers} for panel in panels]
