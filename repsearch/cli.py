@@ -263,6 +263,19 @@ _drawing("readings", "readings", jobs.ReadingsJob, "The study of readings: every
 
 
 @app.command()
+def table3(
+    inputs: Annotated[list[Path], typer.Argument(help="figure8.csv, cycles.csv, ensembles.csv: those there are.")],
+    out: Out,
+    log: Log = None,
+) -> None:
+    """Table 3: what goes beyond the paper, next to SGD."""
+    _start(log, out)
+    from repsearch.results import table3 as table
+
+    table.make(inputs, out)
+
+
+@app.command()
 def report(
     results: Annotated[list[Path], typer.Argument(help="Tables (.md) and figures (.png, .md); others are ignored.")],
     out: Out,

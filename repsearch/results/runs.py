@@ -30,7 +30,21 @@ COUNTS = ["n", "searches", "seeds"]
 RUN_FACTS = ["variant", "depth", "dataset", "label", "augmentation", "recipe", "train_images", "validation_images"]
 RUN_FACTS += ["width", "epochs", "recipe_digest", "code_version"]  # in the CSVs of figures made from runs
 TEXT = {"dataset", "label", "paper", "augmentation", "variant", "recipe", *DIGESTS}  # columns that are not numbers
-TEXT |= {"panel", "block", "series", "kind", "part", "reading", "setting", "mutation", "but_blur", "chain", "measure"}
+TEXT |= {
+    "panel",
+    "block",
+    "series",
+    "kind",
+    "part",
+    "reading",
+    "setting",
+    "mutation",
+    "but_blur",
+    "chain",
+    "measure",
+    "method",
+    "verdict",
+}
 RERUN = "run snakemake again so that all are made alike"
 ONE_PRECISION = "their machines differ: set training.precision to one of these, then run snakemake again"
 

@@ -1,7 +1,7 @@
 """Tables 1 and 2: test accuracies by data set and variant, next to the paper's (§4.3)."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -44,8 +44,13 @@ def redraw(number: int, csv: Path) -> None:
     """Write the table of a CSV beside it, as Markdown and as a picture."""
     frame = read_csv(csv, COLUMNS)
     write_text(csv.with_suffix(".md"), to_markdown(number, frame))
-    with rc_context({"font.family": "sans-serif", "font.size": 10}), atomic(csv.with_suffix(".png")) as temporary:
-        draw(number, frame).savefig(temporary, dpi=200)
+    save(csv.with_suffix(".png"), lambda: draw(number, frame))
+
+
+def save(png: Path, drawn: Callable[[], Figure]) -> None:
+    """Write a table's picture."""
+    with rc_context({"font.family": "sans-serif", "font.size": 10}), atomic(png) as temporary:
+        drawn().savefig(temporary, dpi=200)
 
 
 def accuracies(runs: pd.DataFrame) -> pd.DataFrame:
@@ -174,9 +179,12 @@ def _chosen(number: int, variant: str, rows: pd.DataFrame, tuned: bool) -> str:
 
 
 def draw(number: int, frame: pd.DataFrame) -> Figure:
-    """The table as a picture: three rules, as books set tables; notes below in small type."""
-    header, rows = _cells(number, frame)
     title, notes = _caption(number, frame)
+    return picture(f"Table {number}. {title}", *_cells(number, frame), notes)
+
+
+def picture(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> Figure:
+    """A table as a picture: three rules, as books set tables; notes below in small type."""
     first, other = (0.3 + 0.085 * max(map(len, names)) for names in ([row[0] for row in rows], [*header, 18 * "x"]))
     line = 0.2  # inches, as all sizes here
     width = max(5.0, first + other * (len(header) - 1))
@@ -186,7 +194,7 @@ def draw(number: int, frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
-    axes.text(0.1, 0.22, f"Table {number}. {title}", va="center", weight="bold")
+    axes.text(0.1, 0.22, title, va="center", weight="bold")
     centres = [first + (column + 0.5) * (width - first) / (len(header) - 1) for column in range(len(header) - 1)]
     y = 0.4
     for weight, cells, tall in [(1.2, header, 0.35), *((0.6, row, h) for row, h in zip(rows, heights, strict=True))]:

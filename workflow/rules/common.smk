@@ -214,6 +214,12 @@ def probe_manifests(figure):
     return [path.removesuffix(".csv") + ".json" for path in figure_inputs(figure) if path.endswith(".csv")]
 
 
+def table3_inputs():
+    """The figures that table 3 collects."""
+    figures = [name for name in ("figure8", "cycles", "ensembles") if name in CONFIG.figures]
+    return [f"{RESULTS}/figures/{name}.csv" for name in figures]
+
+
 def readings_runs():
     return summaries(PLAN.readings_runs())
 
@@ -244,6 +250,7 @@ def all_results():
         return expand(f"{RESULTS}/tables/readings.{{kind}}", kind=kinds)
     tables = expand(f"{RESULTS}/tables/table{{n}}.{{kind}}", n=(1, 2), kind=kinds)
     tried = expand(f"{RESULTS}/tables/table{{n}}_tried.csv", n=(1, 2))
+    tables += expand(f"{RESULTS}/tables/table3.{{kind}}", kind=kinds) if table3_inputs() else []
     return tables + tried + expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=CONFIG.figures, kind=kinds)
 
 

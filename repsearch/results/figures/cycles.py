@@ -20,7 +20,7 @@ from repsearch.search.recipe import SEARCH_LAYERS
 from repsearch.storage.files import read_json
 
 ACCURACY, SEARCH = "accuracy", "search"
-COLUMNS = ["kind", "chain", "cycle", "x", "mean", "std", *COUNTS, "error", "df", *RUN_FACTS]
+COLUMNS = ["kind", "chain", "cycle", "x", "mean", "std", *COUNTS, "error", "df", "candidates", *RUN_FACTS]
 
 
 def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
@@ -41,7 +41,8 @@ def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
 def _accuracies(job: FigureJob, group: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """A row for each chain that a run, whose number `group` is, belongs to."""
     first = group.iloc[0]
-    facts = {"kind": ACCURACY, **percent(group, "test_accuracy"), **counts(group), **first[RUN_FACTS]}
+    facts = {"kind": ACCURACY, **percent(group, "test_accuracy"), **counts(group)}
+    facts |= {**first[["candidates", *RUN_FACTS]]}
     for chain, cycle in _places(job, first["recipe"], first["variant"]):
         yield {**facts, "chain": chain, "cycle": cycle, "x": cycle}
 
