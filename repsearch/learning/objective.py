@@ -14,8 +14,9 @@ def block_losses(maps: Sequence[Tensor], targets: Sequence[Tensor], squared_norm
     """
     losses = []
     for computed, searched in zip(maps, targets, strict=True):
-        squares = (computed.float() - searched.float()).square()
-        losses.append(squares.mean((1, 2, 3)) if squared_norm == "mean" else squares.sum((1, 2, 3)))
+        squares = (computed.float() - searched.float()).square().sum((1, 2, 3))
+        # Not `mean`, whose gradient has the channels first in memory: the steps before would be up to 6 times slower.
+        losses.append(squares / computed[0].numel() if squared_norm == "mean" else squares)
     return losses
 
 
