@@ -89,42 +89,7 @@ def _check_names(config: Config) -> None:
         ]
     elif "images" in config.figures.values():
         raise UserError("images: must name data sets and variants, since a figure is drawn from them")
-    compute = config.compute
-    if compute is not None:
-        used += [
-            ("compute.datasets", compute.datasets, config.datasets),
-            ("compute.variants", compute.variants, config.variants),
-            ("compute.baseline", [compute.baseline], config.variants),
-        ]
-    elif "compute" in config.figures.values():
-        raise UserError("compute: must say what is compared, since a figure is drawn from it")
-    cycles = config.cycles
-    if cycles is not None:
-        used += [("cycles.datasets", cycles.datasets, config.datasets)]
-        for name, chain in cycles.chains.items():
-            used += [
-                (f"cycles.chains.{name}", [chain.first, chain.then], config.variants),
-                (f"cycles.chains.{name}.recipe", [chain.recipe] if chain.recipe else [], config.recipes),
-            ]
-    elif "cycles" in config.figures.values():
-        raise UserError("cycles: must name chains, since a figure is drawn from them")
-    ensembles = config.ensembles
-    if ensembles is not None:
-        used.append(("ensembles.datasets", ensembles.datasets, config.datasets))
-        for name, kind in ensembles.kinds.items():
-            if kind.chain is not None:
-                used.append((f"ensembles.kinds.{name}.chain", [kind.chain], cycles.chains if cycles else {}))
-                used.append(
-                    (
-                        f"cycles.datasets, for {name}",
-                        ensembles.datasets,
-                        dict.fromkeys(cycles.datasets if cycles else ()),
-                    )
-                )
-            else:
-                used.append((f"ensembles.kinds.{name}.variant", [str(kind.variant)], config.variants))
-    elif "ensembles" in config.figures.values():
-        raise UserError("ensembles: must say what is compared, since a figure is drawn from it")
+    used += _beyond_names(config)
     study = config.readings
     if study is not None:
         used += [
@@ -141,27 +106,63 @@ def _check_names(config: Config) -> None:
     learns = {name: settings.learns for name, settings in config.variants.items()}
     if learns[config.figure4.variant] != "targets":
         raise UserError("figure4.variant: must be a variant that learns targets")
-    for name, kind in ensembles.kinds.items() if ensembles else ():
-        assert ensembles is not None
-        if kind.over == "searches" and kind.variant and learns[kind.variant] == "labels":
-            raise UserError(f"ensembles.kinds.{name}: {kind.variant} learns labels, so that there are no searches")
-        if kind.chain and cycles and cycles.seeds < ensembles.repeats:
-            raise UserError(f"ensembles.repeats: must be at most cycles.seeds, as many as the chain {kind.chain} has")
-    for name, chain in cycles.chains.items() if cycles else ():
-        if (chain.recipe is None) != (learns[chain.then] == "labels"):
-            what = "labels, where there is no recipe" if chain.recipe is None else "targets or logits, from a recipe's"
-            raise UserError(f"cycles.chains.{name}.then: must be a variant that learns {what}")
-    for key, section in (("readings", study), ("compute", compute)):
+    for key, section in (("readings", study), ("compute", config.compute)):
         for variant in section.variants if section else ():
             if learns[variant] != "targets":
                 raise UserError(f"{key}.variants: {variant} must learn targets")
         if section and learns[section.baseline] != "labels":
             raise UserError(f"{key}.baseline: {section.baseline} must learn labels")
+    _check_beyond(config, learns)
     if alternatives.NO_RECIPE in config.recipes:
         raise UserError("recipes.none: 'none' stands for no recipe in the results' paths; choose another name")
     for figure in config.figures:
         if not (FIGURES / f"{figure}.py").is_file():
             raise UserError(f"figures.{figure}: there is no such file as repsearch/results/figures/{figure}.py")
+
+
+def _beyond_names(config: Config) -> list[tuple[str, list[str], Mapping[str, Any]]]:
+    """(key, names, what they must be among) of the sections that go beyond the paper."""
+    for section in ("compute", "cycles", "ensembles"):
+        if section in config.figures.values() and getattr(config, section) is None:
+            raise UserError(f"{section}: must say what is compared, since a figure is drawn from it")
+    used: list[tuple[str, list[str], Mapping[str, Any]]] = []
+    if config.compute is not None:
+        used += [
+            ("compute.datasets", config.compute.datasets, config.datasets),
+            ("compute.variants", config.compute.variants, config.variants),
+            ("compute.baseline", [config.compute.baseline], config.variants),
+        ]
+    chains = config.cycles.chains if config.cycles else {}
+    if config.cycles is not None:
+        used.append(("cycles.datasets", config.cycles.datasets, config.datasets))
+    for name, chain in chains.items():
+        used.append((f"cycles.chains.{name}", [chain.first, chain.then], config.variants))
+        used.append((f"cycles.chains.{name}.recipe", [chain.recipe] if chain.recipe else [], config.recipes))
+    if config.ensembles is not None:
+        used.append(("ensembles.datasets", config.ensembles.datasets, config.datasets))
+        for name, kind in config.ensembles.kinds.items():
+            key = f"ensembles.kinds.{name}"
+            if kind.chain is not None:
+                used.append((f"{key}.chain", [kind.chain], chains))
+                cycled = dict.fromkeys(config.cycles.datasets if config.cycles else ())
+                used.append((f"{key}: cycles.datasets", config.ensembles.datasets, cycled))
+            if kind.variant is not None:
+                used.append((f"{key}.variant", [kind.variant], config.variants))
+    return used
+
+
+def _check_beyond(config: Config, learns: Mapping[str, str]) -> None:
+    """Raise UserError where chains and ensembles can't be made. learns: what each variant learns."""
+    cycles, ensembles = config.cycles, config.ensembles
+    for name, chain in cycles.chains.items() if cycles else ():
+        if (chain.recipe is None) != (learns[chain.then] == "labels"):
+            what = "labels, where there is no recipe" if chain.recipe is None else "targets or logits, from a recipe's"
+            raise UserError(f"cycles.chains.{name}.then: must be a variant that learns {what}")
+    for name, kind in ensembles.kinds.items() if ensembles else ():
+        if kind.over == "searches" and kind.variant and learns[kind.variant] == "labels":
+            raise UserError(f"ensembles.kinds.{name}: {kind.variant} learns labels, so that there are no searches")
+        if kind.chain and cycles and ensembles and cycles.seeds < ensembles.repeats:
+            raise UserError(f"ensembles.repeats: must be at most cycles.seeds, as many as the chain {kind.chain} has")
 
 
 def _check_settings(config: Config) -> None:

@@ -44,8 +44,8 @@ class Resolved:
         derived = [("figure4", figure.dataset, changes) for panel in self._sweep().values() for changes in panel]
         for dataset, entry in config.datasets.items():
             ensembles = config.ensembles
-            members = ensembles.members if ensembles and dataset in ensembles.datasets else 0
-            seeds = self._seeds(dataset, recipes, max(entry.searches, members))
+            more = [ensembles.members, ensembles.repeats] if ensembles and dataset in ensembles.datasets else []
+            seeds = self._seeds(dataset, recipes, max([entry.searches, *more]))
             derived += [(f"datasets.{dataset}.searches", dataset, seed) for seed in seeds]
         for dataset in config.compute.datasets if config.compute else ():
             derived += [("compute", dataset, changes) for changes in self._spent(dataset, recipes)]

@@ -26,6 +26,7 @@ DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "benchmarks/README.md",
+    "docs/beyond.md",
     "docs/cluster.md",
     "docs/readings.md",
     "docs/reliability.md",
