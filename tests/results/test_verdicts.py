@@ -54,7 +54,7 @@ def three(population: list[float], generations: list[float], **options: Any) -> 
 )
 def test_cross_entropy_falls_with_population(population: list[float], std: float, expected: str) -> None:
     claim = three(population, [2.0, 1.5, 1.0], std=std)["The search's cross-entropy falls with population"]
-    assert claim.verdict == expected and claim.n == "100 images"
+    assert claim.verdict == expected and claim.n == "100 images, one search network"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_the_last_generations_pay(generations: list[float], std: float, expected
 def test_block_2_is_easiest_with_most_compute(block0: float, block1: float, block2: float, expected: str) -> None:
     lasts = {"block0": block0, "block1": block1, "block2": block2}
     found = fitness(**{block: ([9.0, 9.0, last], [9.0, 9.0, last]) for block, last in lasts.items()})
-    assert found["Block 2 optimises more easily than blocks 0 and 1"].verdict == expected
+    assert found["In the end block 2 has a lower cross-entropy than blocks 0 and 1"].verdict == expected
 
 
 # Figure 3
@@ -227,16 +227,41 @@ def test_within_one_percent_of_sgd(search: float, expected: str) -> None:
     assert claim.n == "2 searches × 3 training seeds for Search-based Learning, 3 training seeds for SGD"
 
 
+def test_within_one_percent_on_every_data_set() -> None:
+    """One claim of all data sets, as the paper puts it: it holds where all are, and does not where one is not, at a
+    level that their number divides."""
+    labels = ("A", "B", "C")
+
+    def found(gaps: tuple[float, ...]) -> Claim:
+        rows = [
+            {"variant": variant, "label": label, **estimate(mean), **COUNTS, "tried": 3}
+            for label, gap in zip(labels, gaps, strict=True)
+            for variant, mean in (("sgd", 90.0), ("search-all", 90.0 + gap))
+        ]
+        frame = pd.DataFrame(rows).assign(augmentation="plain", paper_mean=float("nan"), paper_std=float("nan"))
+        (claim,) = tables.claims(frame.assign(**{**FACTS, "label": frame["label"]}))
+        return claim
+
+    claim = found((2.0, 2.0, 2.0))
+    assert claim.verdict == HOLDS and [effect.name for effect in claim.effects] == [*labels]
+    assert claim.scale.startswith("A, B, C: ")
+    assert found((2.0, 2.0, -1.0)).verdict == OPEN
+    assert found((2.0, 2.0, -3.0)).verdict == OPEN  # p = 0.02 alone, above 0.05 / 3
+    assert found((2.0, 2.0, -5.0)).verdict == REFUTED
+
+
 @pytest.mark.parametrize(
     ("skip", "every", "sgd", "expected"),
     [
-        (92.0, 90.0, 94.0, (HOLDS, HOLDS, HOLDS)),
-        (88.0, 90.0, 86.0, (REFUTED, REFUTED, REFUTED)),
-        (90.0, 90.0, 90.0, (OPEN, OPEN, OPEN)),
-        (91.6, 90.0, 91.7, (OPEN, OPEN, HOLDS)),
+        (92.0, 90.0, 94.0, (HOLDS, OPEN, HOLDS)),
+        (88.0, 90.0, 86.0, (REFUTED, HOLDS, REFUTED)),
+        (90.0, 90.0, 90.0, (OPEN, HOLDS, OPEN)),
+        (88.0, 86.0, 93.0, (HOLDS, REFUTED, HOLDS)),  # 5 points below SGD
+        (91.6, 90.0, 91.7, (OPEN, HOLDS, HOLDS)),
     ],
 )
 def test_skipping_block_0(skip: float, every: float, sgd: float, expected: tuple[str, ...]) -> None:
+    """Better than all layers; 2.6 points below SGD at most; all layers below SGD."""
     found = table("augmented", sgd=sgd, search_skip0=skip, search_all=every)
     assert tuple(claim.verdict for claim in found.values()) == expected
 
@@ -303,23 +328,23 @@ NEAR_1 = "SGD's cosine distance to the targets is close to 1"
 
 
 @pytest.mark.parametrize(
-    ("sgd", "learned", "farther", "near"),
+    ("sgd", "learned", "near"),
     [
-        (0.95, 0.70, HOLDS, HOLDS),
-        (0.90, 0.83, HOLDS, REFUTED),  # nearer to search-based learning than to 1
-        (0.90, 0.80, HOLDS, OPEN),  # half-way: the boundary
-        (0.90, 0.90, OPEN, REFUTED),
-        (0.70, 0.90, REFUTED, REFUTED),
+        (0.95, 0.70, HOLDS),
+        (0.90, 0.83, REFUTED),  # nearer to search-based learning than to 1
+        (0.90, 0.80, OPEN),  # half-way: the boundary
+        (0.90, 0.90, REFUTED),
+        (0.70, 0.90, REFUTED),
     ],
 )
-def test_sgd_against_search_based_learning(sgd: float, learned: float, farther: str, near: str) -> None:
+def test_sgd_against_search_based_learning(sgd: float, learned: float, near: str) -> None:
     """Each seed adds the same to both, so that their difference is sharper than either."""
 
     def value(series: str, block: int, kind: str, epoch: int, seed: int) -> float:
         return (sgd + NOISE[seed] / 2) if series == "sgd" else learned + NOISE[seed] / 2 + NOISE[seed - 1] / 10
 
     found = trajectories("figure5", value)
-    assert (found[FARTHER].verdict, found[NEAR_1].verdict) == (farther, near)
+    assert (found[FARTHER].verdict, found[NEAR_1].verdict) == ("by construction", near)
 
 
 def gaps(search: float, sgd: float, noise: float) -> Callable[[str, int, str, int, int], float]:

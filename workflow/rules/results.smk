@@ -34,28 +34,30 @@ rule table:
         "python -m repsearch table {input:q} --settings {params.settings:q} --out {output.csv:q} --log {log:q}"
 
 
-rule table3:
-    input:
-        table3_inputs(),
-    output:
-        csv=report(f"{RESULTS}/tables/table3.csv", category="Tables"),
-        text=f"{RESULTS}/tables/table3.md",
-        png=report(f"{RESULTS}/tables/table3.png", category="Tables"),
-    log:
-        f"{RESULTS}/logs/tables/table3.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/tables/table3.tsv"
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        code=code_version("results.table3"),
-    message:
-        "Table 3"
-    shell:
-        "python -m repsearch table3 {input:q} --out {output.csv:q} --log {log:q}"
+if table3_inputs():
+
+    rule table3:
+        input:
+            table3_inputs(),
+        output:
+            csv=report(f"{RESULTS}/tables/table3.csv", category="Tables"),
+            text=f"{RESULTS}/tables/table3.md",
+            png=report(f"{RESULTS}/tables/table3.png", category="Tables"),
+        log:
+            f"{RESULTS}/logs/tables/table3.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/tables/table3.tsv"
+        conda:
+            "../../environment.yml"
+        resources:
+            mem_mb=1000,
+            runtime=10,
+        params:
+            code=code_version("results.table3"),
+        message:
+            "Table 3"
+        shell:
+            "python -m repsearch table3 {input:q} --out {output.csv:q} --log {log:q}"
 
 
 rule figure:

@@ -88,7 +88,7 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
     half = max(1, last // 2)
     means = curves(frame).pivot_table(index="block", columns="runs", values="mean")
     texts = [f"block {block[-1]} {row[half]:.2f} → {row[last]:.2f}" for block, row in means.iterrows()]
-    what = f"{half} → {last} runs; one counts with a probability above {threshold}"
+    what = f"{half} → {last} runs; a candidate counts with a probability above {threshold}"
     yield claim(
         "N_eff grows with independent runs",
         QUOTE,
@@ -96,14 +96,14 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
         effects=[],
         n="–",
         ours=f"{what}\n{'; '.join(texts)}",
-        by_construction="N_eff is exactly 1 for one candidate, and larger with any candidate that is not the same",
+        by_construction="N_eff is exactly 1 for one candidate, and larger for two that differ",
     )
     growths = _growths(frame, half, last)
     yield claim(
         "N_eff still grows in the second half of the runs",
         QUOTE,
-        f"relative growth of an image's N_eff from half of the runs to all, which must be above {GROWTH:g} (0: the "
-        "later runs find nothing else; 1: as much as the earlier ones)",
+        f"relative growth of an image's N_eff from half of the runs to all, which must be above {GROWTH:g}, so that it "
+        "counts (0: the later runs find nothing else; 1: as much as the earlier ones)",
         effects=[Effect(f"block {b[-1]}", Estimate.of(g), margin=GROWTH) for b, g in growths.items() if len(g)],
         n=f"{phrases.number_range(map(len, growths.values()))} images that have a run that counts in the first half",
         ours=what,
@@ -125,7 +125,7 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
             if len(alike)
         ],
         n=f"{len(alike)} images that have two or more runs that count in each block",
-        ours=f"{counts:.1f} candidates of an image on average; one counts with a probability above {threshold}",
+        ours=f"{counts:.1f} candidates of an image on average; a candidate counts with a probability above {threshold}",
         problem="" if len(alike) else "no image has two runs that count in every block",
     )
 

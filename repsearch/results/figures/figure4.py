@@ -77,7 +77,8 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
         yield Claim(
             "§4.4, figure 4", f"Validation accuracy rises with {panel}",
             "the accuracy scales with more compute along both the number of generations and the population size",
-            f"accuracy (%) with the most {panel} minus that with the least, which must be above 0",
+            f"validation accuracy (%), which also chose the epoch, with the most {panel} minus that with the least, "
+            "which must be above 0",
             f"{WELCH}; each recipe has searches of its own", [effect],
             phrases.averaged_text(most["searches"], most["seeds"]) + " each",
             f"{most['label']}: {phrases.scale_text(rows)}", ours=numbers, searches=int(rows["searches"].min()),
