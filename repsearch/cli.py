@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from repsearch import jobs
+from repsearch import __version__, jobs
 from repsearch.errors import UserError
 from repsearch.jobs import Job, from_json
 from repsearch.storage import locks
@@ -26,6 +26,14 @@ bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: speeds, the plai
 app.add_typer(bench_app, name="bench")
 log = logging.getLogger(__name__)
 T = TypeVar("T", bound=Job)
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        typer.echo(f"repsearch {__version__}")
+        raise typer.Exit
+
 
 Settings = Annotated[str, typer.Option(help="The job's settings, as JSON (repsearch.jobs).")]
 Out = Annotated[Path, typer.Option(help="File (or folder) to write; its manifest and other formats go next to it.")]

@@ -1,10 +1,14 @@
-"""environment.yml and pyproject.toml name the same dependencies."""
+"""environment.yml and pyproject.toml name the same dependencies; one version everywhere."""
 
 import re
 import tomllib
 from pathlib import Path
 
 import yaml
+from typer.testing import CliRunner
+
+from repsearch import __version__
+from repsearch.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 CONDA_NAMES = {"pytorch": "torch", "snakemake-minimal": "snakemake"}
@@ -25,3 +29,10 @@ def test_both_files_name_the_same_packages_and_versions() -> None:
     assert pip == {"pip": ["--editable .[slurm]"]}  # Slurm's plugin comes with it
     assert {part for part in given if part[0] not in CONDA_ONLY} == wanted
     assert ("python", project["requires-python"]) in given
+
+
+def test_there_is_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert __version__ == project["version"] == citation["version"] and project["license"] == citation["license"]
+    assert CliRunner().invoke(app, ["--version"]).output == f"repsearch {__version__}\n"
