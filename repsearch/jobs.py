@@ -188,7 +188,7 @@ class ReadingsJob(Job):
 class ReproductionJob(Job):
     """The paper's claims against one results folder: its name, what was done there, and how to make a file of it.
 
-    full: whether all of it is at the paper's scale (`Plan.full_scale`).
+    full: whether all of it is at the paper's scale (`scale.is_full`).
     """
 
     name: str

@@ -4,10 +4,8 @@ Rules ask a `Plan` for the settings of a job by its wildcards, and for the names
 their files lie is decided in `workflow/rules/common.smk`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 from repsearch import jobs, paper
@@ -83,7 +81,7 @@ class Plan:
             raise UserError(f"datasets.{dataset}.source: {error}") from None
 
     def network(self, dataset: str) -> jobs.NetworkJob:
-        settings = self.config.network
+        settings = self.resolved.network(dataset)
         return jobs.NetworkJob(settings.width, settings.seed, settings.head_bias, settings.head_init)
 
     def learned(self, dataset: str, recipe: str) -> Run | None:
@@ -147,7 +145,7 @@ class Plan:
         self, dataset: str, augmentation: str, variant: str, recipe: str, depth: int | str, seed: int | str
     ) -> jobs.TrainJob:
         entry, augmented = self.config.datasets[dataset], augmentation == "augmented"
-        untrained = self.learned(dataset, recipe) is None
+        network, untrained = self.resolved.network(dataset), self.learned(dataset, recipe) is None
         if int(depth) > 1 and self.starts_from_search(dataset, variant) and untrained:
             raise UserError(f"training.start: 'search' needs depth 1, but {variant} is trained at depth {depth}")
         return jobs.TrainJob(
@@ -161,9 +159,9 @@ class Plan:
             recipe_name=recipe,
             recipe=self.recipes[recipe] if has_targets(recipe) else None,
             seed=int(seed),
-            width=self.config.network.width,
-            head_bias=self.config.network.head_bias,
-            head_init=self.config.network.head_init,
+            width=network.width,
+            head_bias=network.head_bias,
+            head_init=network.head_init,
             training=self.resolved.training(dataset, variant),
         )
 
@@ -331,11 +329,11 @@ class Plan:
     def _names(self, datasets: Iterable[str]) -> dict[str, DatasetName]:
         entries = {dataset: self.config.datasets[dataset] for dataset in datasets}
         return {
-            dataset: DatasetName(entry.label, entry.paper if self._is_papers(dataset) else None)
+            dataset: DatasetName(entry.label, entry.paper if self.is_papers(dataset) else None)
             for dataset, entry in entries.items()
         }
 
-    def _is_papers(self, dataset: str) -> bool:
+    def is_papers(self, dataset: str) -> bool:
         """Whether a data set has all images of the paper's, from a lossless source."""
         entry = self.config.datasets[dataset]
         settings = paper.SETTINGS.get(entry.source)
@@ -397,57 +395,3 @@ class Plan:
     def all_targets(self) -> list[Targets]:
         """The targets that `all` asks for: those of all its runs."""
         return sorted({Targets(run.dataset, run.recipe) for run in self.all_runs() if has_targets(run.recipe)})
-
-    # The scale
-
-    def used_datasets(self) -> list[str]:
-        """The data sets that results come from, in the order in which they are named."""
-        config = self.config
-        if config.readings:
-            return config.readings.datasets
-        figures = (config.figure2, config.figure3, config.figure4, config.trajectories)
-        names = [*config.table1.datasets, *config.table2.datasets, *(figure.dataset for figure in figures)]
-        for section in (config.images, config.compute, config.cycles, config.ensembles):
-            names += section.datasets if section else []
-        return list(dict.fromkeys(names))
-
-    @cached_property
-    def full_scale(self) -> bool:
-        """Whether every result is at the paper's scale: all official images from a lossless source, and the paper's
-        width, depths, search and training lengths (`repsearch.paper`)."""
-        return self.config.network.width == paper.WIDTH and all(map(self._at_full_scale, self.used_datasets()))
-
-    def _at_full_scale(self, dataset: str) -> bool:
-        entry, settings = self.config.datasets[dataset], paper.SETTINGS.get(self.config.datasets[dataset].source)
-        if settings is None or not self._is_papers(dataset):
-            return False
-        runs = [run for run in self.all_runs() if run.dataset == dataset]
-        trained = [self.resolved.training(dataset, run.variant) for run in runs]
-        return (
-            entry.validation_images == paper.VALIDATION_IMAGES
-            and entry.search_depth == settings.search_depth
-            and paper.schedule(self.recipe_of(dataset)) == settings.schedule
-            and all(training.epochs >= settings.epochs for training in trained)
-            and all(training.batch == paper.BATCH for training in trained)
-        )
-
-    def reproduction(self, configfiles: Sequence[str]) -> jobs.ReproductionJob:
-        """What the results are called, and how to make one of their files again. configfiles: as given to Snakemake,
-        relative to the working directory."""
-        config = self.config
-        overlays = [path for path in configfiles if path != "config.yaml"]
-        names = dict.fromkeys(config.datasets[dataset].recipe for dataset in self.used_datasets())
-        searches = [
-            f"recipe {name}: population {self.recipes[name].population}, "
-            f"{'/'.join(str(layer.generations) for layer in self.recipes[name].layers)} generations"
-            for name in names
-        ]
-        others = [config.datasets[name].label for name in self.used_datasets() if not self._is_papers(name)]
-        data = f"; only a part of the paper's data, or a copy or other data: {', '.join(others)}" if others else ""
-        return jobs.ReproductionJob(
-            name="paper" if config.results == "results" else Path(config.results).name,
-            what=f"width {config.network.width}; {'; '.join(searches)}{data}",
-            results=config.results,
-            options=f"--configfile {' '.join(overlays)}" if overlays else "",
-            full=self.full_scale,
-        )

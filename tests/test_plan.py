@@ -13,6 +13,7 @@ from repsearch.config.load import load, merge
 from repsearch.errors import UserError
 from repsearch.jobs import SearchJob, TrainJob, from_json, to_json
 from repsearch.plan import Plan, Run, Targets
+from repsearch.scale import is_full, reproduction
 from tests.golden import plan as golden
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,6 +87,18 @@ def test_figure_2s_probes_have_the_sweeps_generations_in_every_layer() -> None:
     job = planned().fitness("1", "60")
     assert (job.layer, job.recipe.population, job.recipe.parents) == (1, 60, 5)
     assert [layer.generations for layer in job.recipe.layers] == [300] * 4
+
+
+def test_a_data_set_may_have_a_network_of_its_own() -> None:
+    changes = {"datasets": {"cifar10": {"network": {"width": 64, "head_init": "kaiming"}}}}
+    plan = planned(**changes)
+    assert (plan.network("cifar10").width, plan.network("cifar10").head_init) == (64, "kaiming")
+    assert (plan.network("mnist").width, plan.network("mnist").head_init) == (256, "default")
+    run = plan.train("cifar10", "plain", "sgd", "none", 1, 0)
+    assert (run.width, run.head_init) == (64, "kaiming")
+    assert reproduction(plan, []).what.startswith("width 256 and 64;")
+    with pytest.raises(UserError, match=r"datasets\.cifar10\.network\.widht: unknown key"):
+        planned(datasets={"cifar10": {"network": {"widht": 64}}})
 
 
 def test_figure_8_spends_search_compute_in_every_way_from_every_search() -> None:
@@ -206,6 +219,7 @@ def test_all_runs_of_a_recipe_share_its_statistics_and_probes() -> None:
     "change",
     [
         {"network": {"width": 128}},
+        {"datasets": {"cifar10": {"network": {"width": 128}}}},
         {"datasets": {"cifar10": {"images": 40_000}}},
         {"datasets": {"cifar10": {"test_images": 5_000}}},
         {"datasets": {"cifar10": {"source": "npz:data/cifar10.npz"}}},  # may be lossy, or another split
@@ -222,9 +236,9 @@ def test_all_runs_of_a_recipe_share_its_statistics_and_probes() -> None:
     ],
 )
 def test_the_papers_scale_is_all_of_it(change: dict[str, Any]) -> None:
-    assert planned().full_scale
-    assert not planned(**change).full_scale
-    assert planned(**change).reproduction([]).full is False
+    assert is_full(planned())
+    assert not is_full(planned(**change))
+    assert reproduction(planned(**change), []).full is False
 
 
 @pytest.mark.parametrize(
@@ -234,11 +248,12 @@ def test_only_the_papers_data_are_compared_with_its_numbers(change: dict[str, An
     assert {name.paper for name in planned().table(1).datasets.values()} == {"MNIST", "CIFAR-10", "CIFAR-100"}
     plan = planned(datasets={"cifar10": change})
     assert plan.table(1).datasets["cifar10"].paper is None
-    assert "other data: CIFAR-10" in plan.reproduction([]).what and "other data" not in planned().reproduction([]).what
+    assert "other data: CIFAR-10" in reproduction(plan, []).what
+    assert "other data" not in reproduction(planned(), []).what
 
 
 def test_a_scale_names_the_files_that_override_the_configuration() -> None:
-    job = planned().reproduction(["config.yaml", "workflow/presets/demo.yaml"])
+    job = reproduction(planned(), ["config.yaml", "workflow/presets/demo.yaml"])
     assert job.options == "--configfile workflow/presets/demo.yaml" and job.name == "paper"
     assert (
         job.command("tables/table1.csv")

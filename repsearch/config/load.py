@@ -171,6 +171,7 @@ def _check_settings(config: Config) -> None:
     for variant in config.variants:
         resolved.variant(variant)
     for dataset in config.datasets:
+        resolved.network(dataset)
         for variant in config.variants:
             resolved.training(dataset, variant)
     _ = resolved.recipes

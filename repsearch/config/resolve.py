@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from repsearch.config import alternatives
 from repsearch.config.alternatives import Changes
 from repsearch.config.parsing import parse
-from repsearch.config.schema import Config
+from repsearch.config.schema import Config, NetworkSettings
 from repsearch.errors import UserError
 from repsearch.learning.settings import Training, Variant, defaults
 from repsearch.search.recipe import Recipe, scaled
@@ -140,6 +140,12 @@ class Resolved:
         changes = _once(alternatives.differing(size, change) for change in [{}, *swept])
         seeds = self._seeds(dataset, recipes, self.config.datasets[dataset].searches)
         return [{**change, **seed} for change in changes for seed in seeds]
+
+    def network(self, dataset: str) -> NetworkSettings:
+        """The search network's settings, with what the data set changes in them."""
+        changes = self.config.datasets[dataset].network
+        merged = {**self.config.network.model_dump(), **changes}
+        return parse(NetworkSettings, merged, f"datasets.{dataset}.network")
 
     # Variants and their training settings
 

@@ -73,6 +73,7 @@ class Dataset(Section):
     recipe: Name
     searches: Annotated[int, Field(ge=1, le=100)] = 1
     search_depth: Count = 3
+    network: dict[str, Any] = {}  # what differs from the section of that name
     training: dict[str, Any] = {}
 
 

@@ -21,6 +21,7 @@ from repsearch.config.schema import Config
 from repsearch.errors import UserError
 from repsearch.jobs import TrainJob, from_json, to_json
 from repsearch.plan import Plan
+from repsearch.scale import is_full
 from tests.faults import pipeline
 from tests.faults.judge import CANARY, judge, mutated
 
@@ -161,7 +162,7 @@ def works(config: Config) -> None:
     for recipe in recipes.values():
         assert json.dumps(recipe.to_dict(), allow_nan=False)
         assert recipe.refiners >= 0 and recipe.parents >= 1
-    assert isinstance(plan.full_scale, bool)
+    assert isinstance(is_full(plan), bool)
     for table in (config.table1, config.table2):
         assert set(table.datasets) <= config.datasets.keys() and set(table.variants) <= config.variants.keys()
     arguments = [json.dumps(config.model_dump(mode="json"), allow_nan=False), config.data, config.results]

@@ -6,6 +6,7 @@ from pathlib import Path
 from repsearch.config.load import read
 from repsearch.jobs import from_json, to_json
 from repsearch.plan import Plan
+from repsearch.scale import reproduction
 from repsearch.storage.files import digest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +47,7 @@ def jobs(plan: Plan) -> Iterator[tuple[str, tuple[object, ...], object]]:
             yield "table", (number,), plan.table(number)
         for figure in plan.config.figures:
             yield "figure", (figure,), plan.figure(figure)
-    yield "reproduction", (), plan.reproduction([])
+    yield "reproduction", (), reproduction(plan, [])
 
 
 def lines(preset: str) -> list[str]:

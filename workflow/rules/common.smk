@@ -11,6 +11,7 @@ from repsearch.errors import UserError
 from repsearch.jobs import to_json
 from repsearch.config.alternatives import NO_RECIPE, has_targets
 from repsearch.plan import Plan
+from repsearch.scale import reproduction
 from repsearch.stages import cache
 from repsearch.storage.files import check_writable
 from repsearch.storage.provenance import code_version
