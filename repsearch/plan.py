@@ -305,17 +305,18 @@ class Plan:
             for variant in [*study.variants, study.baseline]:
                 for changes in self.resolved.training_readings(dataset, variant):
                     name = alternatives.name(variant, changes)
-                    runs += self.runs(dataset, "plain", name, [study.depth], study.seeds)
-            grid = [alternatives.name(base, changes) for changes in self.resolved.grid_readings(base)]
-            for recipe in self.readings_recipes(dataset):
-                for variant in study.variants if recipe in grid else study.variants[:1]:
+                    for recipe in self.searches(dataset, variant):
+                        runs += self.runs(dataset, "plain", name, [study.depth], study.seeds, recipe)
+            grid = self.resolved.grid_readings(base)
+            for origin, changes in self.resolved.readings_recipes(dataset):
+                but_seed = {field: value for field, value in changes.items() if field != "seed"}
+                for variant in study.variants if origin == base and but_seed in grid else study.variants[:1]:
+                    recipe = alternatives.name(origin, changes)
                     runs += self.runs(dataset, "plain", variant, [study.depth], study.seeds, recipe)
         return list(dict.fromkeys(runs))
 
     def readings_recipes(self, dataset: str) -> list[str]:
-        study, base = self.config.readings, self.config.datasets[dataset].recipe
-        names = [alternatives.name(base, changes) for changes in self.resolved.search_readings(base)]
-        return list(dict.fromkeys([*names, *(study.recipes.get(dataset, []) if study else [])]))
+        return [alternatives.name(base, changes) for base, changes in self.resolved.readings_recipes(dataset)]
 
     def readings_targets(self) -> list[Targets]:
         datasets = self.config.readings.datasets if self.config.readings else []

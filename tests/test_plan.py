@@ -89,6 +89,22 @@ def test_figure_2s_probes_have_the_sweeps_generations_in_every_layer() -> None:
     assert [layer.generations for layer in job.recipe.layers] == [300] * 4
 
 
+def test_readings_are_studied_over_every_search_of_a_data_set() -> None:
+    study = {"datasets": ["cifar10"], "variants": ["search-all", "search-skip0"], "baseline": "sgd", "seeds": 2}
+    study |= {"grid": {"smooth": ["child", "noise"]}, "search": [{"start": "population"}]}
+    study |= {"recipes": {"cifar10": ["mnist"]}, "training": [{"compare": "before_gelu"}]}
+    one, two = (planned(readings=study, datasets={"cifar10": {"searches": n}}).readings_runs() for n in (1, 2))
+    assert {run.recipe.removesuffix("--seed-1") for run in two} == {run.recipe for run in one}
+    learned = [run for run in two if run.recipe != "none"]
+    assert len(learned) == 2 * len([run for run in one if run.recipe != "none"])
+    by_reading: dict[tuple[str, str], set[str]] = {}
+    for run in learned:
+        by_reading.setdefault((run.variant, run.recipe.removesuffix("--seed-1")), set()).add(run.recipe)
+    assert all(len(recipes) == 2 for recipes in by_reading.values())
+    assert {recipe for variant, recipe in by_reading if variant == "search-skip0"} == {"paper", "paper--smooth-noise"}
+    assert ("search-all--compare-before_gelu", "paper") in by_reading and ("search-all", "mnist") in by_reading
+
+
 def test_a_data_set_may_have_a_network_of_its_own() -> None:
     changes = {"datasets": {"cifar10": {"network": {"width": 64, "head_init": "kaiming"}}}}
     plan = planned(**changes)

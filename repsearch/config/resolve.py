@@ -57,13 +57,22 @@ class Resolved:
                 raise UserError(f"{key}: {error}") from None
         recipes |= {name: recipes[alternatives.family(name)] for name in filter(alternatives.has_targets, self.links)}
         for dataset in config.readings.datasets if config.readings else ():
-            base = config.datasets[dataset].recipe
-            for changes in self.search_readings(base):
+            for base, changes in self.readings_recipes(dataset, recipes):
                 name = alternatives.name(base, changes)
                 recipe = parse(Recipe, {**self._settings(base), **changes}, "readings: recipe")
                 if recipes.setdefault(name, recipe) != recipe:
                     raise UserError(f"readings: two recipes would be called {name}: choose values that differ more")
         return recipes
+
+    def readings_recipes(self, dataset: str, recipes: Mapping[str, Recipe] | None = None) -> list[tuple[str, Changes]]:
+        """The recipes of the study of readings for a data set, (base, what is changed), each with every search's seed:
+        the grid, all other changes, and further recipes.
+        """
+        study, base = self.config.readings, self.config.datasets[dataset].recipe
+        tried = [(base, changes) for changes in self.search_readings(base)]
+        tried += [(name, {}) for name in (study.recipes.get(dataset, []) if study else [])]
+        seeds = self._seeds(dataset, recipes or self.recipes, self.config.datasets[dataset].searches)
+        return [(name, {**changes, **seed}) for name, changes in tried for seed in seeds]
 
     @cached_property
     def links(self) -> dict[str, Link]:
