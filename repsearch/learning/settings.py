@@ -84,7 +84,7 @@ def defaults(learns: Literal["labels", "targets", "logits"]) -> Training:
         return Training()
     if learns == "targets":
         return Training(learning_rate_scaling="raw", bias_scale=0.0)
-    raise ValueError(f"learns must be labels, targets or logits, not {learns!r}")
+    raise ValueError(f"learns must be labels or targets or logits, not {learns!r}")
 
 
 def _check_types(settings: Training | Variant) -> None:

@@ -43,6 +43,7 @@ TEXT |= {
     "chain",
     "measure",
     "method",
+    "size",
     "verdict",
 }
 RERUN = "run snakemake again so that all are made alike"

@@ -88,13 +88,13 @@ def compute_axis(ax: Axes, values: pd.Series) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
 
 
-def legend(figure: Figure, axes: list[Axes]) -> Figure:
-    """One legend above all panels, clear of the data."""
+def legend(figure: Figure, axes: list[Axes], most: int = 4) -> Figure:
+    """One legend above all panels, clear of the data. most: entries in a row, of a figure that is wide enough."""
     entries: dict[str, Any] = {}
     for ax in axes:
         handles, labels = ax.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
-    columns = min(len(entries), 4 if figure.get_figwidth() > 5 else 2)
+    columns = min(len(entries), most if figure.get_figwidth() > 5 else 2)
     figure.legend(list(entries.values()), list(entries), loc="outside upper center", ncols=columns, handlelength=3)
     return figure
 

@@ -15,7 +15,7 @@ from repsearch.results.runs import COUNTS, read_csv
 from repsearch.storage.files import write_csv, write_text
 
 SCALE = ["train_images", "validation_images", "width", "epochs"]
-COLUMNS = ["label", "dataset", "method", "mean", "std", *COUNTS, "error", "df", "candidates", "image_passes"]
+COLUMNS = ["label", "dataset", "method", "size", "mean", "std", *COUNTS, "error", "df", "candidates", "image_passes"]
 COLUMNS += ["difference", "low", "high", "p", "verdict", *SCALE, "code_version"]
 
 
@@ -34,8 +34,8 @@ def redraw(csv: Path) -> None:
     frame = read_csv(csv, COLUMNS)
     title, notes = _caption(frame)
     header, rows = _cells(frame)
-    write_text(csv.with_suffix(".md"), f"**{title}** {' '.join(notes)}\n\n{phrases.markdown(header, rows, left=2)}\n")
-    tables.save(csv.with_suffix(".png"), lambda: tables.picture(title, header[1:], _by_dataset(rows), notes))
+    write_text(csv.with_suffix(".md"), f"**{title}** {' '.join(notes)}\n\n{phrases.markdown(header, rows, left=1)}\n")
+    tables.save(csv.with_suffix(".png"), lambda: tables.picture(title, header, rows, notes))
 
 
 def compared(frame: pd.DataFrame) -> pd.DataFrame:
@@ -53,9 +53,11 @@ def compared(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _verdict(gap: Estimate) -> str:
-    if not gap.p() < SIGNIFICANT:
-        return f"not told apart (would see {gap.smallest_effect():.1f})" if gap.df else "not tested"
-    return "above SGD" if gap.mean > 0 else "below SGD"
+    if not gap.df:
+        return "not tested"
+    if gap.p() < SIGNIFICANT:
+        return "above SGD" if gap.mean > 0 else "below SGD"
+    return "not told apart"
 
 
 def _of_figure8(path: Path) -> Iterator[dict[str, Any]]:
@@ -69,18 +71,15 @@ def _of_figure8(path: Path) -> Iterator[dict[str, Any]]:
         for series in figure8.SERIES.values():
             points = rows[(rows["series"] == series) & ~rows["base"]].sort_values("validation_mean", kind="stable")
             if len(points):
-                yield _searched(points.iloc[-1], f"{name}: {_size(points.iloc[-1])}")
-
-
-def _size(row: pd.Series) -> str:
-    runs = f"{row['runs']} runs, " if row["runs"] > 1 else ""
-    return f"{runs}population {row['population']}, {row['generations']} generations"
+                yield _searched(points.iloc[-1], f"{name}: {series[0].lower()}{series[1:]}")
 
 
 def _searched(row: pd.Series, method: str) -> dict[str, Any]:
     images = row["train_images"] + row["validation_images"]
     passes = row["train_images"] * row["epochs"] * row["depth"]
-    return {**row, "method": method, "candidates": row["candidates"] * images, "image_passes": passes}
+    size = " × ".join(f"{row[axis]:g}" for axis in ("runs", "population", "generations")) if row["candidates"] else ""
+    cost = {"candidates": row["candidates"] * images, "image_passes": passes}
+    return {**row, "method": method, "size": size, **cost}
 
 
 def _of_cycles(path: Path) -> Iterator[dict[str, Any]]:
@@ -89,9 +88,10 @@ def _of_cycles(path: Path) -> Iterator[dict[str, Any]]:
     frame = frame[frame["kind"] == cycles.ACCURACY]
     for (_, chain), rows in frame.groupby(["dataset", "chain"], sort=False):
         rows = rows.sort_values("cycle")
-        costs = [_searched(row, "") for _, row in rows.iterrows()]
-        total = {name: sum(cost[name] for cost in costs) for name in ("candidates", "image_passes")}
-        yield {**rows.iloc[-1], "method": f"Cycles, {chain}: {rows['cycle'].max():.0f}", **total}
+        images, passes = rows["train_images"] + rows["validation_images"], rows["train_images"] * rows["epochs"]
+        total = {"candidates": (rows["candidates"] * images).sum(), "image_passes": (passes * rows["depth"]).sum()}
+        size = f"{rows['cycle'].max():.0f} cycles"
+        yield {**rows.iloc[-1], "method": f"Search and learning in turn: {chain}", "size": size, **total}
 
 
 def _of_ensembles(path: Path) -> Iterator[dict[str, Any]]:
@@ -101,8 +101,8 @@ def _of_ensembles(path: Path) -> Iterator[dict[str, Any]]:
         cost = rows.set_index("measure")["mean"]
         for measure in ("ensemble", "weighted"):
             row = rows[rows["measure"] == measure].iloc[0]
-            method = f"{row['members']} members, {kind}" + (", weighted" if measure == "weighted" else "")
-            counted = {"searches": 0, "seeds": row["n"]}
+            method = f"Ensemble: {kind}" + (", weighted" if measure == "weighted" else "")
+            counted = {"searches": 0, "seeds": row["n"], "size": f"{row['members']} members"}
             yield {**row, **counted, "method": method, **cost[["candidates", "image_passes"]]}
 
 
@@ -110,42 +110,42 @@ READERS = {"figure8": _of_figure8, "cycles": _of_cycles, "ensembles": _of_ensemb
 
 
 def _cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    header = ["Data set", "Method", "Test accuracy (%)", "From SGD [95 %]", "", "Candidates", "Image passes"]
-    rows = []
-    for _, row in frame.iterrows():
-        gap = f"{row['difference']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]"
-        count = phrases.runs_text(row["searches"], row["seeds"])
-        accuracy = f"{phrases.mean_and_std(row)} (n = {count})"
-        data = f"{row['label']}, {row['train_images']:,.0f}"
-        rows.append(
-            [
-                data,
-                row["method"],
-                accuracy,
-                "" if isnan(row["p"]) else gap,
-                row["verdict"],
-                *map(_large, row[["candidates", "image_passes"]]),
-            ]
-        )
-    return header, rows
+    """Header and rows: a method per row, a data set per column."""
+    datasets = frame.drop_duplicates("dataset").set_index("dataset")
+    header = ["", *(f"{row['label']}, {row['train_images']:,.0f}" for _, row in datasets.iterrows())]
+    cells = {(row["method"], row["dataset"]): _cell(row) for _, row in frame.iterrows()}
+    methods = dict.fromkeys(frame["method"])
+    return header, [[method, *(cells.get((method, dataset), "–") for dataset in datasets.index)] for method in methods]
 
 
-def _by_dataset(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The rows with their data set before the method where it changes, as the picture has one column for both."""
-    return [[f"{data}: {method}" if method == "SGD" else method, *rest] for data, method, *rest in rows]
+MARKS = {"above SGD": " ▲", "below SGD": " ▼"}
+
+
+def _cell(row: pd.Series) -> str:
+    """Accuracy; the difference from SGD; what it cost."""
+    count = phrases.runs_text(row["searches"], row["seeds"])
+    lines = [f"{phrases.mean_and_std(row)} (n = {count}){MARKS.get(row['verdict'], '')}"]
+    if not isnan(row["p"]):
+        lines.append(f"{row['difference']:+.1f} [{row['low']:+.1f}, {row['high']:+.1f}]")
+    cost = [row["size"], *(_large(row[name]) for name in ("candidates", "image_passes"))]
+    return "\n".join([*lines, "; ".join(part for part in cost if part)])
 
 
 def _large(count: float) -> str:
-    return "–" if not count else f"{count / 1e6:,.0f} M" if count >= 1e7 else f"{count / 1e6:.1f} M"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return ""
 
 
 def _caption(frame: pd.DataFrame) -> tuple[str, list[str]]:
     notes = [
-        "Mean ± sample standard deviation over n runs (searches × training seeds), or n ensembles.",
-        f"Differences: {WELCH}. SGD is at the depth and the training settings that validation prefers; of each way to "
-        "spend search compute the point that validation prefers is shown.",
-        "Candidates: made by all searches, for all images. Image passes: training images × epochs × depth, over all "
-        "members and cycles.",
+        "Test accuracy (%), mean ± sample standard deviation over n runs (searches × training seeds), or n ensembles.",
+        f"Below it the difference from SGD with its 95 % confidence interval ({WELCH}); ▲ above SGD, ▼ below it, "
+        f"p < {SIGNIFICANT}, not corrected for the number of methods. SGD is at the depth and the training settings "
+        "that validation prefers; of each way to spend search compute the point that validation prefers is shown.",
+        "Last: runs × population × generations of block 0; candidates that all searches made, for all images; training "
+        "images × epochs × depth, over all members and cycles.",
         f"Scale: {phrases.scale_text(frame)}.",
     ]
     return "Table 3. Beyond the paper.", notes

@@ -185,11 +185,12 @@ def draw(number: int, frame: pd.DataFrame) -> Figure:
 
 def picture(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> Figure:
     """A table as a picture: three rules, as books set tables; notes below in small type."""
-    first, other = (0.3 + 0.085 * max(map(len, names)) for names in ([row[0] for row in rows], [*header, 18 * "x"]))
+    columns = [*header, 18 * "x", *(part for row in rows for cell in row[1:] for part in cell.split("\n"))]
+    first, other = (0.3 + 0.085 * max(map(len, names)) for names in ([row[0] for row in rows], columns))
     line = 0.2  # inches, as all sizes here
     width = max(5.0, first + other * (len(header) - 1))
     lines = [part for note in notes for part in textwrap.wrap(note, int(width * 17))]
-    heights = [2.2 * line if any("\n" in cell for cell in row) else 1.4 * line for row in rows]
+    heights = [line * (0.6 + 0.8 * max(1 + cell.count("\n") for cell in row)) for row in rows]
     height = 0.35 + 0.4 + sum(heights) + 0.15 + 0.15 * len(lines) + 0.1
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))

@@ -422,7 +422,7 @@ def test_an_impossible_padding_is_refused(splits: list[Split], pad: int) -> None
 def test_what_is_learned_decides_the_step_sizes() -> None:
     assert defaults("labels") == Training()
     assert defaults("targets") == Training(learning_rate_scaling="raw", bias_scale=0.0)
-    with pytest.raises(ValueError, match=r"^learns must be labels or targets"):
+    with pytest.raises(ValueError, match=r"^learns must be labels or targets or logits"):
         defaults("both")  # type: ignore[arg-type]
 
 
@@ -462,5 +462,5 @@ def test_impossible_variants_are_refused(learns: Any, blocks: tuple[int, ...]) -
 def test_a_choice_is_named_with_what_there_is_to_choose_from() -> None:
     with pytest.raises(ValueError, match=r"^precision must be float32 or bfloat16 or auto, not 'float64'$"):
         Training(precision="float64")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^learns must be labels or targets, not 'both'$"):
+    with pytest.raises(ValueError, match=r"^learns must be labels or targets or logits, not 'both'$"):
         Variant("both")  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from repsearch.config import alternatives
 from repsearch.errors import UserError
@@ -108,6 +109,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         accuracy.set(title=f"{part['label'].iloc[0]}, {images:,.0f} images", xlabel="Cycle")
         accuracy.set_xticks(sorted(set(part.loc[part["kind"] == ACCURACY, "x"])))
         search.set(xlabel="Generations, all search layers", yscale="log")
+        search.yaxis.set_major_formatter("{x:g}")
+        search.yaxis.set_minor_formatter(NullFormatter())
     axes[0].set_ylabel("Test accuracy (%)")
     axes[len(datasets)].set_ylabel("Cross-entropy of the best (nats)")
     return style.legend(figure, axes)

@@ -54,7 +54,7 @@ def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
                 axes = " and ".join(changed)
                 raise UserError(f"figure 8: recipe {row['recipe']} of {dataset} changes {axes} at once")
             rows += [{**row, "series": name} for axes, name in SERIES.items() if axes == changed or not changed]
-    return pd.DataFrame(rows).sort_values(["label", "train_images", "variant"], kind="stable")[COLUMNS]
+    return pd.DataFrame(rows)[COLUMNS]
 
 
 def draw(frame: pd.DataFrame) -> Figure:
@@ -68,7 +68,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             growing, equal = (axes[(2 * number + row) * count + column] for row in (0, 1))
             _lines(growing, part, list(GROWING.values()), "candidates")
             _lines(equal, part, list(EQUAL.values()), "runs")
-            growing.set(xlabel="Candidates per image, in thousands")
+            growing.set(xlabel="Thousand candidates per image")
             equal.set(xlabel="Runs, at equal compute")
             if not column:
                 growing.set_ylabel(f"{phrases.VARIANTS.get(variant, variant)}\ntest accuracy (%)")
@@ -77,7 +77,7 @@ def draw(frame: pd.DataFrame) -> Figure:
                 _baseline(ax, baselines[baselines["dataset"] == dataset])
         first = frame[frame["dataset"] == dataset].iloc[0]
         axes[column].set_title(f"{first['label']}, {first['train_images']:,} images")
-    return style.legend(figure, axes)
+    return style.legend(figure, axes, most=3)
 
 
 def _lines(ax: Axes, part: pd.DataFrame, series: Sequence[str], x: str) -> None:
