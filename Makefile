@@ -14,7 +14,7 @@ demo: .venv/installed
 	@echo "Logs:    results/demo/logs (one per job); of the whole run: $$(ls -t .snakemake/log/*.log | head -n 1)"
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 slurm: .venv/installed
 	$(BIN)/python -m pytest -v -m slurm tests/slurm
