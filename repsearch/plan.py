@@ -11,7 +11,7 @@ from typing import NamedTuple
 from repsearch import jobs, paper
 from repsearch.config import alternatives, load
 from repsearch.config.alternatives import NO_RECIPE, has_targets
-from repsearch.config.resolve import Link, Resolved
+from repsearch.config.resolve import Cycle, Resolved
 from repsearch.config.schema import Config, Table
 from repsearch.data.sources import training_images
 from repsearch.errors import UserError
@@ -86,8 +86,8 @@ class Plan:
 
     def learned(self, dataset: str, recipe: str) -> Run | None:
         """The run whose network a recipe's search is of; None for the untrained one."""
-        link = self.resolved.links.get(recipe)
-        return self._cycle(dataset, link._replace(cycle=link.cycle - 1)) if link else None
+        cycle = self.resolved.cycles.get(recipe)
+        return self._of_cycle(dataset, cycle._replace(number=cycle.number - 1)) if cycle else None
 
     def learned_network(self, dataset: str, recipe: str) -> jobs.LearnedNetworkJob:
         run = self.learned(dataset, recipe)
@@ -187,15 +187,16 @@ class Plan:
         return self._tuned_runs(self.config.images, "plain") if self.config.images else []
 
     def compute_runs(self) -> list[Run]:
-        """Figure 8's runs: the baseline at every depth and setting that is tuned; the variants on every recipe."""
+        """Figure 8's runs: the baseline at every depth and setting that is tuned; the variants on every recipe,
+        at the search depth."""
         compute, runs = self.config.compute, []
         for dataset in compute.datasets if compute else ():
             assert compute is not None
             runs += self._tuned_runs(Table(datasets=[dataset], variants=[compute.baseline]), "plain")
+            depth = self.config.datasets[dataset].search_depth
             for recipe in self.resolved.compute_recipes(dataset):
                 for variant in compute.variants:
-                    depths = self.resolved.depths(dataset, variant)
-                    runs += self.runs(dataset, "plain", variant, depths, self.config.seeds, recipe)
+                    runs += self.runs(dataset, "plain", variant, [depth], self.config.seeds, recipe)
         return runs
 
     def cycle_runs(self) -> list[Run]:
@@ -203,27 +204,27 @@ class Plan:
         cycles = self.config.cycles
         if cycles is None:
             return []
-        links = [
-            Link(chain, cycle, seed)
+        every = [
+            Cycle(chain, number, seed)
             for chain, settings in cycles.chains.items()
-            for cycle in range(settings.cycles + 1)
+            for number in range(settings.cycles + 1)
             for seed in range(cycles.seeds)
         ]
-        return list(dict.fromkeys(self._cycle(dataset, link) for dataset in cycles.datasets for link in links))
+        return list(dict.fromkeys(self._of_cycle(dataset, cycle) for dataset in cycles.datasets for cycle in every))
 
     def cycle_targets(self) -> list[Targets]:
         """The targets that are learned in the cycles, the first ones included."""
         targets = (Targets(run.dataset, run.recipe) for run in self.cycle_runs() if has_targets(run.recipe))
         return list(dict.fromkeys(targets))
 
-    def _cycle(self, dataset: str, link: Link) -> Run:
+    def _of_cycle(self, dataset: str, cycle: Cycle) -> Run:
         """The run of a cycle, at the data set's search depth."""
         assert self.config.cycles is not None
-        chain, depth = self.config.cycles.chains[link.chain], self.config.datasets[dataset].search_depth
-        if link.cycle:
-            return Run(dataset, "plain", chain.then, self.resolved.link(link), depth, link.seed)
+        chain, depth = self.config.cycles.chains[cycle.chain], self.config.datasets[dataset].search_depth
+        if cycle.number:
+            return Run(dataset, "plain", chain.then, self.resolved.cycle_recipe(cycle), depth, cycle.seed)
         recipe = self.searches(dataset, chain.first)[0]
-        return Run(dataset, "plain", chain.first, recipe, depth, link.seed)
+        return Run(dataset, "plain", chain.first, recipe, depth, cycle.seed)
 
     def ensembles(self) -> list[EnsembleOf]:
         chosen = self.config.ensembles
@@ -233,7 +234,7 @@ class Plan:
         return [EnsembleOf(dataset, kind, n) for dataset in chosen.datasets for kind in chosen.kinds for n in repeats]
 
     def members(self, dataset: str, kind: str, repeat: int | str) -> list[Run]:
-        """The runs whose networks make up an ensemble; the ensembles of a kind share no run.
+        """The runs whose networks make up an ensemble; those of a kind share neither a training seed nor a search.
 
         Over training seeds: of the repeat's search. Over searches: of the repeat's training seed.
         """
@@ -242,16 +243,15 @@ class Plan:
         if ensemble.chain is not None:
             assert self.config.cycles is not None
             cycles = range(min(count, self.config.cycles.chains[ensemble.chain].cycles + 1))
-            return [self._cycle(dataset, Link(ensemble.chain, cycle, repeat)) for cycle in cycles]
+            return [self._of_cycle(dataset, Cycle(ensemble.chain, cycle, repeat)) for cycle in cycles]
         variant, depth = str(ensemble.variant), self.config.datasets[dataset].search_depth
-        if self.resolved.variant(variant).learns == "labels":
-            seeds = range(repeat * count, (repeat + 1) * count)
-            return [Run(dataset, "plain", variant, NO_RECIPE, depth, seed) for seed in seeds]
+        own = slice(repeat * count, (repeat + 1) * count)
         if ensemble.over == "searches":
-            recipes = self.resolved.searches(dataset, count)
+            recipes = self.resolved.searches(dataset, own.stop)[own]
             return [Run(dataset, "plain", variant, recipe, depth, repeat) for recipe in recipes]
-        recipe = self.resolved.searches(dataset, repeat + 1)[-1]
-        return [Run(dataset, "plain", variant, recipe, depth, seed) for seed in range(count)]
+        searched = self.resolved.variant(variant).learns != "labels"
+        recipe = self.resolved.searches(dataset, repeat + 1)[-1] if searched else NO_RECIPE
+        return [Run(dataset, "plain", variant, recipe, depth, seed) for seed in range(own.start, own.stop)]
 
     def ensemble(self, dataset: str, kind: str, repeat: int | str) -> jobs.EnsembleJob:
         members = self.members(dataset, kind, repeat)

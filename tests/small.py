@@ -37,11 +37,13 @@ def search_network(width: int = 6, head_bias: bool = False) -> SearchNetwork:
 
 
 def shaken(net: SearchNetwork) -> SearchNetwork:
-    """The same network without identities: noise on every convolution, so that it takes the dense path."""
+    """A network as after learning: noise on every convolution and on BatchNorm's biases. It takes the dense path."""
     generator = torch.Generator().manual_seed(5)
     for module in net.network.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.weight += 0.1 * torch.randn(module.weight.shape, generator=generator)
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            module.bias += 0.3 * torch.randn(module.bias.shape, generator=generator)
     return SearchNetwork(net.network)
 
 

@@ -140,6 +140,8 @@ def test_figure_8_spends_search_compute_in_every_way_from_every_search() -> None
     one, equal = recipes["mnist"].candidates, recipes["mnist--runs-4--generations-75"].candidates
     assert one == 240 + 3 + 220 * (300 + 100 + 100 + 10) and equal == pytest.approx(one, rel=0.02)
     assert len(runs) == 12 * 2 * 2 + 3 * 3 * 2  # recipes, variants, seeds; depths, learning rates, seeds of SGD
+    of_runs = planned(compute=compute, recipes={"mnist": {"runs": 2}}).recipes
+    assert of_runs["mnist--runs-4--generations-150"].candidates == pytest.approx(of_runs["mnist"].candidates, rel=0.02)
     assert set(runs) <= set(plan.all_runs()) and plan.figure("figure8").datasets.keys() == {"mnist"}
     assert not planned().compute_runs()
 
@@ -187,6 +189,18 @@ def test_every_cycle_searches_the_network_of_the_one_before() -> None:
         plan.train("cifar10", "plain", "search-on", "paper", 3, 0)  # whose search network is the untrained one
     with pytest.raises(UserError, match=r"cycles\.chains\.on\.then: must be a variant that learns targets or logits"):
         planned(cycles={**cycles, "chains": {"on": {**CHAINS["on"], "then": "sgd"}}}, variants=THEN)
+    fresh = {"fresh": {"first": "sgd", "then": "sgd", "cycles": 1}}
+    for changes, message in (
+        ({"cycles": {**cycles, "chains": fresh}}, r"cycles\.chains\.fresh: sgd must have training\.start: search"),
+        ({"search_path": "fused"}, r"search_path: 'fused' can't search the learned networks of cycles\.chains\.on"),
+        (
+            {"training": {"evaluation": "recalibrated"}},
+            r"cycles\.chains\.on: search-all must have training\.evaluation",
+        ),
+        ({"figures": {"figure8": "cycles"}}, r"figures\.figure8: is drawn from compute, not from cycles"),
+    ):
+        with pytest.raises(UserError, match=message):
+            planned(**{"cycles": cycles, "variants": THEN, **changes})
     with pytest.raises(UserError, match=r"cycles\.chains\.on\.then: must be a variant that learns labels"):
         planned(cycles={**cycles, "chains": {"on": {"first": "sgd", "then": "distil", "cycles": 1}}}, variants=THEN)
 
@@ -207,15 +221,16 @@ def test_ensembles_of_a_kind_share_no_run() -> None:
         count = 2 if kind == "restarts" else 4
         assert len(set(first)) == len(set(second)) == count and not set(first) & set(second), kind
         assert set(first) <= set(plan.all_runs())
-    recipes = ["paper", *(f"paper--seed-{seed}" for seed in (1, 2, 3))]
+    recipes = [f"paper--seed-{seed}" for seed in (4, 5, 6, 7)]  # none of the first ensemble's
     assert [(run.recipe, run.seed) for run in members["searches"][1]] == [(recipe, 1) for recipe in recipes]
-    assert [(run.recipe, run.seed) for run in members["seeds"][1]] == [("paper--seed-1", seed) for seed in range(4)]
+    assert [(run.recipe, run.seed) for run in members["seeds"][1]] == [("paper--seed-1", seed) for seed in range(4, 8)]
     assert [run.seed for run in members["sgd"][1]] == [4, 5, 6, 7]
     assert [run.recipe for run in members["restarts"][1]] == ["none", "none--chain-restarts--cycle-1--network-1"]
     assert len(plan.ensembles()) == 8 and plan.ensemble("cifar10", "sgd", "1").repeat == 1
     for change, message in (
         ({"kinds": {"x": {"variant": "sgd", "over": "searches"}}}, "sgd learns labels, so that there are no searches"),
         ({"kinds": {"x": {"variant": "sgd", "chain": "on"}}}, "must have either a variant or a chain"),
+        ({"kinds": {"x": {"over": "seeds", "chain": "on"}}}, "must not say `over` of a chain"),
         ({"kinds": {"x": {"chain": "off"}}}, r"ensembles\.kinds\.x\.chain: 'off' is not defined"),
         ({"kinds": {"x": {"chain": "on"}}, "datasets": ["mnist"]}, r"cycles\.datasets.*'mnist' is not defined"),
         ({"repeats": 3}, r"ensembles\.repeats: must be at most cycles\.seeds"),

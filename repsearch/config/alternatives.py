@@ -49,4 +49,4 @@ def setting(name: str) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float | int) else str(value).replace("+", "-and-")
+    return f"{value:g}" if isinstance(value, float) else str(value).replace("+", "-and-")

@@ -16,6 +16,11 @@ from repsearch.errors import UserError, reason
 from repsearch.search.recipe import OPERATORS
 
 MOST_SHARDS = 9999  # per data set: four digits in the files' names
+INPUTS = {
+    "figure8": "compute",
+    "cycles": "cycles",
+    "ensembles": "ensembles",
+}  # of figures that nothing else will do for
 FIGURES = Path(__file__).parents[1] / "results" / "figures"
 
 
@@ -115,7 +120,9 @@ def _check_names(config: Config) -> None:
     _check_beyond(config, learns)
     if alternatives.NO_RECIPE in config.recipes:
         raise UserError("recipes.none: 'none' stands for no recipe in the results' paths; choose another name")
-    for figure in config.figures:
+    for figure, inputs in config.figures.items():
+        if INPUTS.get(figure, inputs) != inputs:
+            raise UserError(f"figures.{figure}: is drawn from {INPUTS[figure]}, not from {inputs}")
         if not (FIGURES / f"{figure}.py").is_file():
             raise UserError(f"figures.{figure}: there is no such file as repsearch/results/figures/{figure}.py")
 
@@ -175,6 +182,7 @@ def _check_settings(config: Config) -> None:
         for variant in config.variants:
             resolved.training(dataset, variant)
     _ = resolved.recipes
+    _check_cycles(config, resolved)
     for dataset in config.datasets:
         for variant in resolved.alternative_training:
             resolved.training(dataset, variant)
@@ -183,6 +191,33 @@ def _check_settings(config: Config) -> None:
             extensions.check(reference)
         except UserError as error:
             raise UserError(f"{key}: {error}") from None
+
+
+def _check_cycles(config: Config, resolved: Resolved) -> None:
+    """Raise UserError where chains and ensembles would fail after hours, or be of no use."""
+    chains = config.cycles.chains if config.cycles else {}
+    used = [(f"cycles.chains.{name}", [chain.first, chain.then]) for name, chain in chains.items()]
+    used += [
+        (f"ensembles.kinds.{name}", [kind.variant])
+        for name, kind in (config.ensembles.kinds if config.ensembles else {}).items()
+        if kind.variant is not None
+    ]
+    datasets = [
+        *(config.cycles.datasets if config.cycles else []),
+        *(config.ensembles.datasets if config.ensembles else []),
+    ]
+    for key, variants in used:
+        for dataset in datasets:
+            for variant in variants:
+                if resolved.training(dataset, variant).evaluation != "batch":
+                    raise UserError(f"{key}: {variant} must have training.evaluation: batch")
+    for name, chain in chains.items():
+        for dataset in config.cycles.datasets if config.cycles else ():
+            if chain.recipe is None and resolved.training(dataset, chain.then).start != "search":
+                why = "without a recipe, every cycle would be the same"
+                raise UserError(f"cycles.chains.{name}: {chain.then} must have training.start: search: {why}")
+        if chain.recipe is not None and config.search_path == "fused":
+            raise UserError(f"search_path: 'fused' can't search the learned networks of cycles.chains.{name}: set auto")
 
 
 def _check_counts(config: Config) -> None:

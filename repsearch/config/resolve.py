@@ -16,11 +16,11 @@ from repsearch.search.recipe import Recipe, scaled
 LEARNS = ("labels", "targets")  # sections of `training`: what a variant learns from decides its defaults
 
 
-class Link(NamedTuple):
-    """A cycle in which a learned network is searched: of the chain's network of the cycle before."""
+class Cycle(NamedTuple):
+    """One cycle of search and learning in turn. Cycle 0 searches the untrained network, if any."""
 
     chain: str
-    cycle: int  # from 1
+    number: int
     seed: int  # of training
 
 
@@ -36,7 +36,7 @@ class Resolved:
     def recipes(self) -> dict[str, Recipe]:
         """Recipes by name: the configured ones; and, as `<base>--<field>-<value>`, those of a data set's further
         searches (`seed`), of the sweeps of figures 4 and 8 (`population`, `generations`, `runs`), of the chains' cycles
-        (`links`), and the alternatives of the study of readings.
+        (`cycles`), and the alternatives of the study of readings.
         """
         config = self.config
         recipes = {name: parse(Recipe, self._settings(name), f"recipes.{name}") for name in config.recipes}
@@ -44,18 +44,21 @@ class Resolved:
         derived = [("figure4", figure.dataset, changes) for panel in self._sweep().values() for changes in panel]
         for dataset, entry in config.datasets.items():
             ensembles = config.ensembles
-            more = [ensembles.members, ensembles.repeats] if ensembles and dataset in ensembles.datasets else []
-            seeds = self._seeds(dataset, recipes, max([entry.searches, *more]))
+            more = ensembles.members * ensembles.repeats if ensembles and dataset in ensembles.datasets else 0
+            seeds = self._seeds(dataset, recipes, max(entry.searches, more))
             derived += [(f"datasets.{dataset}.searches", dataset, seed) for seed in seeds]
         for dataset in config.compute.datasets if config.compute else ():
-            derived += [("compute", dataset, changes) for changes in self._spent(dataset, recipes)]
+            derived += [("compute", dataset, changes) for changes in self._compute_changes(dataset, recipes)]
         for key, dataset, changes in derived:
             base = config.datasets[dataset].recipe
             try:
-                recipes[alternatives.name(base, changes)] = scaled(recipes[base], changes)
+                recipe = scaled(recipes[base], changes)
             except ValueError as error:
                 raise UserError(f"{key}: {error}") from None
-        recipes |= {name: recipes[alternatives.family(name)] for name in filter(alternatives.has_targets, self.links)}
+            name = alternatives.name(base, changes)
+            if recipes.setdefault(name, recipe) != recipe:
+                raise UserError(f"{key}: two recipes would be called {name}: choose values that differ more")
+        recipes |= {name: recipes[alternatives.family(name)] for name in filter(alternatives.has_targets, self.cycles)}
         for dataset in config.readings.datasets if config.readings else ():
             for base, changes in self.readings_recipes(dataset, recipes):
                 name = alternatives.name(base, changes)
@@ -75,21 +78,22 @@ class Resolved:
         return [(name, {**changes, **seed}) for name, changes in tried for seed in seeds]
 
     @cached_property
-    def links(self) -> dict[str, Link]:
-        """The cycles of all chains, by the names of their recipes."""
-        cycles, links = self.config.cycles, {}
+    def cycles(self) -> dict[str, Cycle]:
+        """The cycles of all chains in which a learned network is searched, from 1, by the names of their recipes."""
+        cycles, found = self.config.cycles, {}
         for chain, settings in cycles.chains.items() if cycles else ():
             assert cycles is not None
-            for cycle in range(1, settings.cycles + 1):
+            for number in range(1, settings.cycles + 1):
                 for seed in range(cycles.seeds):
-                    links[self.link(Link(chain, cycle, seed))] = Link(chain, cycle, seed)
-        return links
+                    cycle = Cycle(chain, number, seed)
+                    found[self.cycle_recipe(cycle)] = cycle
+        return found
 
-    def link(self, link: Link) -> str:
-        """The name of a cycle's recipe."""
+    def cycle_recipe(self, cycle: Cycle) -> str:
+        """The name of the recipe of a cycle, from 1; its family is `none` where the chain has no search."""
         assert self.config.cycles is not None
-        base = self.config.cycles.chains[link.chain].recipe or alternatives.NO_RECIPE
-        return alternatives.name(base, {"chain": link.chain, "cycle": link.cycle, "network": link.seed})
+        base = self.config.cycles.chains[cycle.chain].recipe or alternatives.NO_RECIPE
+        return alternatives.name(base, {"chain": cycle.chain, "cycle": cycle.number, "network": cycle.seed})
 
     def searches(self, dataset: str, count: int | None = None) -> list[str]:
         """The recipes of a data set's searches, which differ by their seed: `<recipe>`, `<recipe>--seed-1`, …
@@ -132,11 +136,11 @@ class Resolved:
     def compute_recipes(self, dataset: str) -> list[str]:
         """Figure 8's recipes of a data set."""
         base = self.config.datasets[dataset].recipe
-        return [alternatives.name(base, changes) for changes in self._spent(dataset, self.recipes)]
+        return [alternatives.name(base, changes) for changes in self._compute_changes(dataset, self.recipes)]
 
-    def _spent(self, dataset: str, recipes: Mapping[str, Recipe]) -> list[Changes]:
+    def _compute_changes(self, dataset: str, recipes: Mapping[str, Recipe]) -> list[Changes]:
         """Figure 8's changes to a data set's recipe: more of one axis; or more runs, each with fewer generations or a
-        smaller population, at equal search compute. Of every search.
+        smaller population, at about equal search compute. Of every search.
         """
         compute = self.config.compute
         assert compute is not None
@@ -145,7 +149,8 @@ class Resolved:
         swept += [{"generations": count} for count in compute.generations]
         for runs in compute.runs:
             swept += [{"runs": runs}]
-            swept += [{"runs": runs, axis: max(1, round(size[axis] / runs))} for axis in ("generations", "population")]
+            each = size["runs"] / runs  # of the compute
+            swept += [{"runs": runs, axis: max(1, round(size[axis] * each))} for axis in ("generations", "population")]
         changes = _once(alternatives.differing(size, change) for change in [{}, *swept])
         seeds = self._seeds(dataset, recipes, self.config.datasets[dataset].searches)
         return [{**change, **seed} for change in changes for seed in seeds]

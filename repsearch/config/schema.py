@@ -15,8 +15,8 @@ Seeds = Annotated[int, Field(ge=1, le=1000)]
 
 
 def _plain_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{,99}", name):
-        raise ValueError("a name must be letters, digits, '-' and '_', at most 100 (it becomes a folder)")
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_-]{,98}[A-Za-z0-9_])?", name):
+        raise ValueError("a name must be letters, digits, '-' and '_', at most 100 and no '-' at the end")
     if MARK in name:
         raise ValueError(f"a name must not have {MARK!r}, which marks alternatives")
     return name
@@ -161,13 +161,15 @@ class Ensemble(Section):
     """What the members of an ensemble differ in: their training seed, their search, or their cycle of a chain."""
 
     variant: Name | None = None
-    over: Literal["seeds", "searches"] = "seeds"
+    over: Literal["seeds", "searches"] | None = None  # None: seeds, of a variant
     chain: Name | None = None  # in place of a variant: its networks after each cycle
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "Ensemble":
         if (self.variant is None) == (self.chain is None):
             raise ValueError("must have either a variant or a chain")
+        if self.chain is not None and self.over is not None:
+            raise ValueError("must not say `over` of a chain, whose cycles are the members")
         return self
 
 

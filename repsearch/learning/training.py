@@ -166,7 +166,7 @@ def train(
             best = {"accuracy": row["validation_accuracy"], "epoch": epoch, "weights": weights}
         save({**{name: owner.state_dict() for name, owner in stateful.items()}, "rows": rows, "best": best})
     network.load_state_dict(best["weights"])
-    test_accuracy = float((_predict(network, test.images, settings).argmax(1) == test.labels).float().mean())
+    test_accuracy = float((predict(network, test.images, settings).argmax(1) == test.labels).float().mean())
     weights = {name: value.cpu() for name, value in best["weights"].items()}
     return TrainingResult(rows, best["epoch"], best["accuracy"], test_accuracy, weights)
 
@@ -342,7 +342,7 @@ def evaluated(network: Network, images: Tensor, settings: Training) -> Outputs:
 
 
 @torch.no_grad()
-def _predict(network: Network, images: Tensor, settings: Training) -> Tensor:
+def predict(network: Network, images: Tensor, settings: Training) -> Tensor:
     """Logits [N, K] without keeping the maps."""
     batches = fixed_batches(len(images), settings.evaluation_batch, None)
     return torch.cat([_forward(network, images[b.to(images.device)], settings).logits.float() for b in batches])
@@ -352,7 +352,7 @@ def _predict(network: Network, images: Tensor, settings: Training) -> Tensor:
 def _evaluate(network: Network, split: Split, settings: Training) -> dict[str, float]:
     """Validation accuracy and loss; where the split has targets, also the traces of figures 5 to 7 (§4.5)."""
     if not split.targets:
-        logits = _predict(network, split.images, settings)
+        logits = predict(network, split.images, settings)
         traces: dict[str, float] = {}
     else:
         outputs = evaluated(network, split.images, settings)

@@ -43,6 +43,8 @@ TEXT |= {
     "chain",
     "measure",
     "method",
+    "precision",
+    "evaluated_by",
     "size",
     "verdict",
 }

@@ -15,7 +15,20 @@ from repsearch.results.runs import COUNTS, read_csv
 from repsearch.storage.files import write_csv, write_text
 
 SCALE = ["train_images", "validation_images", "width", "epochs"]
-COLUMNS = ["label", "dataset", "method", "size", "mean", "std", *COUNTS, "error", "df", "candidates", "image_passes"]
+COLUMNS = [
+    "label",
+    "dataset",
+    "method",
+    "is_baseline",
+    "size",
+    "mean",
+    "std",
+    *COUNTS,
+    "error",
+    "df",
+    "candidates",
+    "image_passes",
+]
 COLUMNS += ["difference", "low", "high", "p", "verdict", *SCALE, "code_version"]
 
 
@@ -24,7 +37,7 @@ def make(inputs: Sequence[Path], out: Path) -> None:
 
     inputs: the CSVs of figure8, cycles, ensembles, as far as there are any. Raises UserError where one can't be used.
     """
-    rows = [row for path in inputs for row in READERS[path.stem](path)]
+    rows = [{"is_baseline": 0, **row} for path in inputs for row in READERS[path.stem](path)]
     write_csv(out, compared(pd.DataFrame(rows)))
     redraw(out)
 
@@ -39,11 +52,13 @@ def redraw(csv: Path) -> None:
 
 
 def compared(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows with each one's difference from SGD on the same data set, in points, and what Welch's t-test says."""
-    baseline = frame[frame["method"] == "SGD"].drop_duplicates("dataset").set_index("dataset")
+    """The rows with each one's difference from the baseline on the same data set, in points, and what Welch's t-test
+    says: nothing without one.
+    """
+    baseline = frame[frame["is_baseline"] == 1].drop_duplicates("dataset").set_index("dataset")
     columns: list[dict[str, Any]] = []
     for _, row in frame.iterrows():
-        if row["method"] == "SGD" or row["dataset"] not in baseline.index:
+        if row["is_baseline"] or row["dataset"] not in baseline.index:
             columns.append({**dict.fromkeys(("difference", "low", "high", "p"), nan), "verdict": ""})
             continue
         gap = Estimate.read(row) - Estimate.read(baseline.loc[row["dataset"]])
@@ -67,7 +82,8 @@ def _of_figure8(path: Path) -> Iterator[dict[str, Any]]:
     frame = frame.sort_values("series", key=lambda series: series != figure8.BASELINE, kind="stable")
     for (_, variant), rows in frame.groupby(["dataset", "variant"], sort=False):
         name = phrases.VARIANTS.get(str(variant), str(variant))
-        yield _searched(rows[rows["base"]].iloc[0], name)
+        own = int(rows["series"].iloc[0] == figure8.BASELINE)
+        yield {**_searched(rows[rows["base"]].iloc[0], name), "is_baseline": own}
         for series in figure8.SERIES.values():
             points = rows[(rows["series"] == series) & ~rows["base"]].sort_values("validation_mean", kind="stable")
             if len(points):
@@ -143,7 +159,8 @@ def _caption(frame: pd.DataFrame) -> tuple[str, list[str]]:
         "Test accuracy (%), mean ± sample standard deviation over n runs (searches × training seeds), or n ensembles.",
         f"Below it the difference from SGD with its 95 % confidence interval ({WELCH}); ▲ above SGD, ▼ below it, "
         f"p < {SIGNIFICANT}, not corrected for the number of methods. SGD is at the depth and the training settings "
-        "that validation prefers; of each way to spend search compute the point that validation prefers is shown.",
+        "that validation prefers, all others are at their own settings, not tuned; of each way to spend search compute "
+        "the point that validation prefers is shown.",
         "Last: runs × population × generations of block 0; candidates that all searches made, for all images; training "
         "images × epochs × depth, over all members and cycles.",
         f"Scale: {phrases.scale_text(frame)}.",

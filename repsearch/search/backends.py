@@ -89,7 +89,7 @@ def refusal(network: SearchNetwork, recipe: Recipe) -> str | None:
     if not recipe.independent:
         return "its BatchNorm statistics are the batch's (batch_norm: batch)"
     if network.shape.convolutions != 2 or not network.later_blocks_are_identities:
-        return "the network's convolutions are not identities"
+        return "the network's later blocks are not identities"
     if network.network.head.weight.dtype != torch.float32:
         return "the network is not in single precision"
     implemented = {name: getattr(op, name) for name in IMPLEMENTED}

@@ -67,9 +67,11 @@ class SearchNetwork:
 
     @property
     def later_blocks_are_identities(self) -> bool:
-        """Whether the blocks after the first compute without a convolution, as in the untrained network."""
-        convolutions = [module for module in self.network.blocks[1:].modules() if isinstance(module, nn.Conv2d)]
-        return all(module in self._identities for module in convolutions)
+        """Whether the blocks after the first compute without a convolution and a bias, as in the untrained network."""
+        modules = list(self.network.blocks[1:].modules())
+        biases = [module.bias for module in modules if isinstance(module, nn.BatchNorm2d)]
+        convolutions = [module for module in modules if isinstance(module, nn.Conv2d)]
+        return all(module in self._identities for module in convolutions) and not any(map(torch.any, biases))
 
     def to(
         self, device: torch.device | str, dtype: torch.dtype = torch.float32, convolutions: torch.dtype | None = None
@@ -159,12 +161,18 @@ class SearchNetwork:
     def _steps(self, blocks: range, moments: Tensor) -> list[list[Step]]:
         """The convolutions and BatchNorms of each block."""
         steps = iter(moments)
-        convolutions = ([c for group in self._groups(block) for c in (group.conv1, group.conv2)] for block in blocks)
-        return [[self._fold(convolution, *next(steps)) for convolution in block] for block in convolutions]
+        return [
+            [
+                self._fold(convolution, norm.bias, *next(steps))
+                for group in self._groups(block)
+                for convolution, norm in ((group.conv1, group.norm1), (group.conv2, group.norm2))
+            ]
+            for block in blocks
+        ]
 
-    def _fold(self, convolution: nn.Conv2d, mean: Tensor, variance: Tensor) -> Step:
+    def _fold(self, convolution: nn.Conv2d, bias: Tensor, mean: Tensor, variance: Tensor) -> Step:
         scale = torch.rsqrt(variance + BATCH_NORM_EPSILON)
-        shift = (-mean * scale)[:, None, None]
+        shift = (bias - mean * scale)[:, None, None]
         if convolution in self._identities:
             return Step(None, scale[:, None, None], shift)
         weight = convolution.weight * scale[:, None, None, None]
@@ -192,14 +200,14 @@ class SearchNetwork:
         pool: False where x is max-pooled already, by a network whose convolutions are identities; x is overwritten.
         """
 
-        def batch_norm_and_gelu(x: Tensor) -> Tensor:
+        def batch_norm_and_gelu(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
             """In place, for x can fill much of the memory."""
             parts = some_at_a_time(x)
             mean, variance = moments_of(parts)
             moments.append(torch.stack([mean, variance]))
             scale = torch.rsqrt(variance + BATCH_NORM_EPSILON)
             for part in parts:
-                torch.ops.aten.gelu_(part.mul_(scale[:, None, None]).sub_((mean * scale)[:, None, None]))
+                torch.ops.aten.gelu_(part.mul_(scale[:, None, None]).sub_((mean * scale - norm.bias)[:, None, None]))
             return x
 
         def convolve(convolution: nn.Conv2d, x: Tensor, pool: bool) -> Tensor:
@@ -212,8 +220,8 @@ class SearchNetwork:
             return torch.cat([max_pool(part) if pool else part for part in parts])
 
         for group in self._groups(index):
-            x = batch_norm_and_gelu(convolve(group.conv1, x, group.pool and pool))
-            x = batch_norm_and_gelu(convolve(group.conv2, x, False))
+            x = batch_norm_and_gelu(group.norm1, convolve(group.conv1, x, group.pool and pool))
+            x = batch_norm_and_gelu(group.norm2, convolve(group.conv2, x, False))
         return x
 
     def _groups(self, block: int) -> list[ConvGroup]:

@@ -142,17 +142,17 @@ class Reference:
         """Some blocks, then the head if asked for. R3: with given statistics, or those of what passes."""
         x, given = population.flatten(0, 1), iter(() if moments is None else moments)
 
-        def batch_norm(x: Tensor) -> Tensor:
+        def batch_norm(x: Tensor, bias: Tensor) -> Tensor:
             own = moments is None
             mean, variance = (x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)) if own else next(given)
-            return (x - mean[:, None, None]) / torch.sqrt(variance[:, None, None] + 1e-5)
+            return (x - mean[:, None, None]) / torch.sqrt(variance[:, None, None] + 1e-5) + bias[:, None, None]
 
         for index in blocks:
             for group in self.network.blocks[index]:  # type: ignore[attr-defined]
                 assert isinstance(group, ConvGroup)
                 x = F.conv2d(x, group.conv1.weight, padding=1)
-                x = F.gelu(batch_norm(F.max_pool2d(x, 2) if group.pool else x))
-                x = F.gelu(batch_norm(F.conv2d(x, group.conv2.weight, padding=1)))
+                x = F.gelu(batch_norm(F.max_pool2d(x, 2) if group.pool else x, group.norm1.bias))
+                x = F.gelu(batch_norm(F.conv2d(x, group.conv2.weight, padding=1), group.norm2.bias))
         if head:
             x = F.linear(x.flatten(1), self.network.head.weight, self.network.head.bias)
         return x.unflatten(0, population.shape[:2])

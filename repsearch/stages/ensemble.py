@@ -17,7 +17,7 @@ from repsearch.jobs import EnsembleJob
 from repsearch.learning import ensembles
 from repsearch.learning.precision import choose
 from repsearch.learning.settings import Training
-from repsearch.learning.training import evaluated
+from repsearch.learning.training import evaluated, predict
 from repsearch.search.recipe import BLOCKS
 from repsearch.stages import cache
 from repsearch.storage import networks
@@ -25,6 +25,7 @@ from repsearch.storage.files import write_csv
 from repsearch.storage.manifest import verify, write_manifest
 
 log = logging.getLogger(__name__)
+ALL_OF = ("recipe_digest", "precision", "code_version")  # of the members
 FACTS = ("augmentation", "train_images", "validation_images", "test_images", "width", "depth", "epochs")
 
 
@@ -53,23 +54,24 @@ def make(job: EnsembleJob, dataset: Path, members: Sequence[Path], out: Path, de
         return values.contiguous(memory_format=torch.channels_last)
 
     held_out, test = images(data.images[data.validation]), images(data.test_images)
-    outputs = [evaluated(model, held_out, settings) for model in models]
-    chosen_on = torch.stack([out.logits.softmax(1).cpu() for out in outputs])
-    tested = torch.stack([evaluated(model, test, settings).logits.softmax(1).cpu() for model in models])
+    chosen_on, tested = (
+        torch.stack([predict(model, part, settings).softmax(1).cpu() for model in models]) for part in (held_out, test)
+    )
     labels = torch.from_numpy(data.labels[data.validation])
     values = measures(chosen_on, labels, tested, torch.from_numpy(data.test_labels))
-    for block, name in enumerate(BLOCKS):
-        maps = [out.maps[block] for out in outputs]
+    for block, name in enumerate(BLOCKS):  # one at a time: the maps of all members can fill the memory
+        maps = [evaluated(model, held_out, settings).maps[block] for model in models]
         distances = [metrics.cosine_distance(maps[a], maps[b]).mean() for a in range(len(maps)) for b in range(a)]
         values[f"distance_{name}"] = float(torch.stack(distances).mean())
-    searched = {summary["recipe_digest"]: summary["candidates"] * _images(summary) for summary in summaries}
+    searched = {summary["recipe"]: summary["candidates"] * _images(summary) for summary in summaries}
     values["candidates"] = float(sum(searched.values()))  # members may share a search
     values["image_passes"] = float(sum(s["train_images"] * s["epochs"] * s["depth"] for s in summaries))
     facts = {"dataset": job.dataset, "kind": job.kind, "repeat": job.repeat, "members": len(members)}
-    facts |= {name: summaries[0][name] for name in FACTS} | {"recipe_digest": "+".join(filter(None, searched))}
+    facts |= {name: summaries[0][name] for name in FACTS}
+    facts |= {name: "+".join(sorted({summary[name] for summary in summaries})) for name in ALL_OF}
     key = cache.key(job, dataset, *members)
     frame = pd.DataFrame({"measure": list(values), "value": list(values.values())})
-    write_csv(out, frame.assign(**facts, code_version=key["code"]))
+    write_csv(out, frame.assign(**facts, evaluated_by=key["code"]))
     write_manifest(cache.manifest_path(job, out), key, [out], {})
     log.info("%d members: %.4f, their ensemble %.4f", len(members), values["member"], values["ensemble"])
 

@@ -133,4 +133,4 @@ def read_statistics(network: SearchNetwork, recipe: Recipe, path: Path | None) -
         return None
     if path is None:
         raise UserError(f"--statistics must be given for a recipe with batch_norm: {recipe.batch_norm}")
-    return storage.read(path, network.shape.width, recipe).to(network.device)
+    return storage.read(path, network.shape, recipe).to(network.device)

@@ -17,6 +17,7 @@ from repsearch.devices import computing_on, fits
 from repsearch.errors import UserError
 from repsearch.jobs import TrainJob
 from repsearch.learning.precision import choose
+from repsearch.learning.runs import chosen as learned_runs
 from repsearch.learning.training import Split, train
 from repsearch.network import Network, Shape, whitening_filters
 from repsearch.progress import bar
@@ -66,7 +67,8 @@ def make(
     model = _start(job, shape, images, network)
     test_images = torch.from_numpy(data.normalised(data.test_images))
     test = Split(_channels_last(test_images, device), torch.from_numpy(data.test_labels).to(device), {})
-    training, validation = (_split(data, indices, targets, device) for indices in (data.train, data.validation))
+    parts, runs = (data.train, data.validation), job.training.runs
+    training, validation = (_split(data, indices, targets, runs, device) for indices in parts)
     augmented = job.augmentation == "augmented"
     settings = replace(job.training, precision=choose(job.training.precision, device))
     log.info("convolutions in %s (precision: %s)", settings.precision, job.training.precision)
@@ -98,7 +100,7 @@ def make(
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu", "torch": torch.__version__,
         "precision": settings.precision,
     }  # fmt: skip
-    facts["sha256"] = file_digest(out / "weights.pt")
+    facts["sha256"] = digest([file_digest(out / "weights.pt"), facts])  # for what is made from weights and facts
     write_manifest(out / "summary.json", key, [out / "epochs.csv", out / "weights.pt"], facts)
     forget(out)
     scores = result.validation_accuracy, result.epoch_chosen, result.test_accuracy
@@ -115,16 +117,20 @@ def _start(job: TrainJob, shape: Shape, images: Tensor, network: Path | None) ->
     searching = networks.read(network)[0]
     if searching.shape != shape:
         raise UserError(f"{network} is not of the run's shape: training.start: 'search' needs depth 1")
-    return searching.requires_grad_(True).train()
+    return searching.train()
 
 
 def _split(
-    data: datasets.Prepared, indices: NDArray[np.int64], targets: dict[str, NDArray[np.float16]], device: torch.device
-) -> Split:
-    """Images, labels and targets of a part of the data; targets that don't fit on the device stay on the host."""
+    data: datasets.Prepared, indices: NDArray[np.int64], targets: dict[str, NDArray[np.float16]], runs: str,
+    device: torch.device,
+) -> Split:  # fmt: skip
+    """Images, labels and targets of a part of the data; targets that don't fit on the device stay on the host.
+
+    runs: which of an image's targets are learned (`Training.runs`).
+    """
+    part = {layer: torch.from_numpy(targets[layer][indices]) for layer in SEARCH_LAYERS if targets}
     chosen = {}
-    for layer in SEARCH_LAYERS if targets else ():
-        values = torch.from_numpy(targets[layer][indices])
+    for layer, values in learned_runs(part, runs).items():
         if fits(values, device):
             chosen[layer] = _channels_last(values, device)
         else:

@@ -136,8 +136,8 @@ def block(network: Network, index: int, x: Tensor, norm: Norm) -> Tensor:
         x = F.conv2d(x, group.conv1.weight, padding=1)
         if group.pool:
             x = F.max_pool2d(x, 2)
-        x = F.gelu(norm(x))
-        x = F.gelu(norm(F.conv2d(x, group.conv2.weight, padding=1)))
+        x = F.gelu(norm(x) + group.norm1.bias[:, None, None])
+        x = F.gelu(norm(F.conv2d(x, group.conv2.weight, padding=1)) + group.norm2.bias[:, None, None])
     return x
 
 

@@ -125,7 +125,7 @@ def test_frozen_statistics_are_those_of_the_first_candidates(net: str, batch_nor
 
 
 @pytest.mark.parametrize("layer", [0, 1])
-def test_on_the_frozen_candidates_each_batchnorm_gives_mean_0_and_variance_1(
+def test_on_the_frozen_candidates_each_batchnorm_gives_its_bias_as_mean_and_variance_1(
     layer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For the candidates that the statistics are of, smoothed and normalised; shown by what enters each GELU."""
@@ -136,9 +136,10 @@ def test_on_the_frozen_candidates_each_batchnorm_gives_mean_0_and_variance_1(
     seen, gelu = [], torch.nn.functional.gelu
     monkeypatch.setattr(torch.nn.functional, "gelu", lambda x: seen.append(x) or gelu(x))
     NET.logits(normalise(maps)[None], layer, statistics.scoring(layer, 0))
-    assert len(seen) == 2 * (2 - layer)
-    for x in seen:
-        torch.testing.assert_close(x.mean((0, 2, 3)), torch.zeros(6).double(), rtol=0, atol=1e-9)
+    norms = [norm for norm in NET.network.blocks[layer + 1 :].modules() if isinstance(norm, torch.nn.BatchNorm2d)]
+    assert len(seen) == len(norms) == 2 * (2 - layer)
+    for x, norm in zip(seen, norms, strict=True):
+        torch.testing.assert_close(x.mean((0, 2, 3)), norm.bias, rtol=0, atol=1e-9)
         torch.testing.assert_close(x.var((0, 2, 3), correction=0), torch.ones(6).double(), rtol=0, atol=1e-2)
 
 

@@ -47,10 +47,14 @@ def test_a_changed_network_takes_the_dense_path() -> None:
     plain, changed = small.search_network(), small.shaken(small.search_network())
     maps, moments = torch.randn(3, 1, 6, 8, 8), _given(plain).scoring(0, 0)
     assert not torch.allclose(plain.logits(maps, 0, moments), changed.logits(maps, 0, moments), atol=1e-3)
+    biased = small.search_network()
+    biased.network.blocks[2][0].norm2.bias[0] = 0.1  # type: ignore[index, union-attr]
+    assert plain.later_blocks_are_identities and not biased.later_blocks_are_identities
 
 
-def test_batch_statistics_make_it_the_network_that_learns(net: SearchNetwork) -> None:
-    images = small.images(5)
+@pytest.mark.parametrize("learned", [False, True])
+def test_batch_statistics_make_it_the_network_that_learns(net: SearchNetwork, learned: bool) -> None:
+    images, net = small.images(5), small.shaken(net) if learned else net
     out = net.network.train()(images)
     first = net.first_map(images[:, None], [])[:, 0]
     torch.testing.assert_close(first, out.maps[0])

@@ -12,6 +12,7 @@ import torch
 from repsearch.data import prepared as datasets
 from repsearch.errors import UserError
 from repsearch.jobs import DescribeJob, EnsembleJob, LearnedNetworkJob
+from repsearch.search.recipe import SEARCH_LAYERS
 from repsearch.stages import ensemble as stage_ensemble
 from repsearch.stages import learned as stage_learned
 from repsearch.stages import targets as stage_targets
@@ -75,6 +76,40 @@ def test_a_learned_network_is_searched_and_learned_on_with(made: Path, tmp_path:
     (first / "weights.pt").write_bytes(b"")
     with pytest.raises(UserError, match=r"weights\.pt is missing or not what"):
         stage_learned.make(job, first / "summary.json", tmp_path / "n.pt")
+
+
+def test_a_run_that_goes_on_trains_what_a_fresh_one_trains(made: Path, tmp_path: Path) -> None:
+    """R19: neither the whitening filters nor BatchNorm's weights."""
+    job = train_job("labels", None, learning_rate=8.0)
+    on = replace(job, training=replace(job.training, start="search"))
+    stage_train.make(on, made / "d.npz", made / "n.pt", [], tmp_path, CPU)
+    before = networks.read(made / "n.pt")[0].state_dict()
+    after = torch.load(tmp_path / "weights.pt", weights_only=True)["weights"]
+    frozen = [name for name in before if name == "whiten.weight" or ("norm" in name and name.endswith("weight"))]
+    assert len(frozen) == 1 + 6 and all(torch.equal(before[name], after[name]) for name in frozen)
+    assert not torch.equal(before["head.weight"], after["head.weight"])
+
+
+def test_the_search_of_a_learned_network_is_of_its_own_activations(made: Path, tmp_path: Path) -> None:
+    """Without generations, noise and normalisation its targets are what the network computes: biases included."""
+    job = train_job("labels", None, bias_scale=64.0, learning_rate=8.0)
+    stage_train.make(job, made / "d.npz", None, [], tmp_path / "run", CPU)
+    for name in ("d.npz", "d.json"):
+        (tmp_path / name).write_bytes((made / name).read_bytes())
+    learned = LearnedNetworkJob("digits", "plain", "labels", "none", 1, 0)
+    stage_learned.make(learned, tmp_path / "run/summary.json", tmp_path / "n.pt")
+    still = tuple(replace(layer, generations=0) for layer in RECIPE.layers)
+    recipe = replace(RECIPE, layers=still, initial_noise=0.0, normalise_start=False, statistics_images=30)
+    arrays, _ = targets.read(*targets.paths(search_shard(tmp_path, 0, 40, "still", recipe)))
+    data, network = datasets.read(tmp_path / "d.npz"), networks.load(tmp_path / "n.pt").train()
+    assert (
+        max(float(norm.bias.detach().abs().max()) for norm in network.modules() if hasattr(norm, "running_mean")) > 0.01
+    )
+    with torch.no_grad():  # the statistics are those of the training images
+        outputs = network(torch.from_numpy(data.normalised(data.images[data.train])))
+    for layer, computed in zip(SEARCH_LAYERS, [*outputs.maps, outputs.logits], strict=True):
+        searched = torch.from_numpy(arrays[f"targets/{layer}"][data.train]).float()
+        torch.testing.assert_close(searched, computed, atol=5e-3, rtol=5e-3)
 
 
 def test_an_ensemble_is_the_mean_of_its_members(made: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ RUN = f"{RESULTS}/runs/{{dataset}}/{{augmentation}}/{{variant}}/{{recipe}}/depth
 
 wildcard_constraints:
     dataset="|".join(CONFIG.datasets),
-    recipe="|".join(re.escape(name) for name in [NO_RECIPE, *PLAN.recipes, *PLAN.resolved.links]),
+    recipe="|".join(re.escape(name) for name in [NO_RECIPE, *PLAN.recipes, *PLAN.resolved.cycles]),
     variant="|".join(map(re.escape, PLAN.variants)),
     augmentation="plain|augmented",
     figure="|".join(CONFIG.figures),

@@ -44,7 +44,7 @@ rule learned_network:
     benchmark:
         f"{RESULTS}/benchmarks/network/{{dataset}}/{{recipe}}.tsv"
     wildcard_constraints:
-        recipe="|".join(map(re.escape, PLAN.resolved.links)) or "none",
+        recipe="|".join(map(re.escape, PLAN.resolved.cycles)) or "none",
     conda:
         "../../environment.yml"
     resources:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from repsearch.errors import UserError
 from repsearch.jobs import FigureJob
 from repsearch.results import style
 from repsearch.results.estimates import Estimate
@@ -18,7 +19,8 @@ from repsearch.results.phrases import number_range, scale_text
 from repsearch.results.runs import dataset_name, read_csv
 
 READ = ["measure", "value", "dataset", "kind", "repeat", "members", "train_images", "validation_images", "test_images"]
-READ += ["width", "depth", "epochs", "recipe_digest", "code_version"]
+READ += ["width", "depth", "epochs", "recipe_digest", "precision", "code_version", "evaluated_by"]
+ALIKE = ["members", "train_images", "width", "depth", "epochs", "precision", "code_version", "evaluated_by"]
 ACCURACIES = {"member": "Mean member", "ensemble": "Ensemble", "weighted": "Weighted", "picked": "Picked members"}
 PER_CENT = [*ACCURACIES, "best", "gain", "disagreement"]
 COLUMNS = [
@@ -47,9 +49,15 @@ def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
     measured.loc[measured["measure"].isin(PER_CENT), "value"] *= 100
     summary = []
     for (dataset, kind, measure), group in measured.groupby(["dataset", "kind", "measure"], sort=False):
+        for column in ALIKE:
+            if len(set(group[column])) > 1:
+                values = ", ".join(map(str, dict.fromkeys(group[column])))
+                raise UserError(
+                    f"figure ensembles: can't average ensembles of {kind} that differ in {column}: {values}"
+                )
         first = {name: group[name].iloc[0] for name in READ if name not in ("value", "repeat")}
         estimate, std = Estimate.of(group["value"]), group["value"].std() if len(group) > 1 else np.nan
-        first |= {"code_version": group["code_version"].iloc[0], "n": len(group), "std": std}
+        first |= {"recipe_digest": "+".join(dict.fromkeys(group["recipe_digest"])), "n": len(group), "std": std}
         name = dataset_name(job.datasets, str(dataset))
         summary.append({**first, "label": name.label, **asdict(estimate), "kind": kind, "measure": measure})
     return pd.DataFrame(summary)[COLUMNS]
@@ -91,6 +99,7 @@ def caption(frame: pd.DataFrame) -> str:
         "**Ensembles.** Test accuracy (%) of the mean member, of the mean of all members' probabilities, and of the "
         "weights and the members that are best on held-out images (top); the ensemble's gain over its mean member, "
         f"against the share of test images that two members class differently (bottom). {members} members. Bars: ± 1 "
-        f"standard deviation over {ensembles} ensembles that share no network. Scale: {scale_text(frame)}. "
+        f"standard deviation over {ensembles} ensembles that share neither a training seed nor a search. "
+        f"Scale: {scale_text(frame)}. "
         f"Code version: {', '.join(dict.fromkeys(frame['code_version']))}.\n"
     )

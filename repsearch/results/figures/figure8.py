@@ -69,7 +69,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             _lines(growing, part, list(GROWING.values()), "candidates")
             _lines(equal, part, list(EQUAL.values()), "runs")
             growing.set(xlabel="Thousand candidates per image")
-            equal.set(xlabel="Runs, at equal compute")
+            equal.set(xlabel="Runs, at about equal compute")
             if not column:
                 growing.set_ylabel(f"{phrases.VARIANTS.get(variant, variant)}\ntest accuracy (%)")
                 equal.set_ylabel("Test accuracy (%)")
@@ -108,7 +108,7 @@ def caption(frame: pd.DataFrame) -> str:
     title = (
         "**Figure 8.** What search compute is worth: test accuracy (%) of networks trained on the searched "
         "representations, with a larger population, more generations or more independent runs of each image, against "
-        "the candidates that the search of one image makes; and with more runs at equal compute, each with fewer "
+        "the candidates that the search of one image makes; and with more runs at about equal compute, each with fewer "
         "generations or a smaller population. A network learns one run of each image per epoch, drawn at random, "
         "unless its training settings say otherwise. Thin lines: validation accuracy. The dotted line is SGD, at the "
         "depth and the training settings that validation prefers."
