@@ -332,7 +332,7 @@ def test_every_kind_of_run_resumes_after_every_epoch(
     undisturbed = train(folder, f"{name}-undisturbed", job, save_seconds=1e9)
     for _ in range(job.training.epochs - 1):  # each resumes for one epoch and saves
         cut(monkeypatch, training, "_prepare_evaluation", 2, lambda: train(folder, name, job))
-    cut(monkeypatch, training, "_predict", 1, lambda: train(folder, name, job))  # with at most one epoch to go
+    cut(monkeypatch, training, "predict", 1, lambda: train(folder, name, job))  # with at most one epoch to go
     assert train(folder, name, job) == undisturbed
 
 

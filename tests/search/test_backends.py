@@ -42,7 +42,7 @@ def test_the_path_is_chosen_by_what_it_can_do() -> None:
     assert backends.choose(plain, recipe, "dense") is None
     assert backends.choose(shaken, recipe, "auto") is None
     assert backends.choose(plain, small.recipe(batch_norm="batch"), "auto") is None
-    with pytest.raises(UserError, match="convolutions are not identities"):
+    with pytest.raises(UserError, match="later blocks are not identities"):
         backends.choose(shaken, recipe, "fused")
     with pytest.raises(UserError, match="its BatchNorm statistics"):
         backends.choose(plain, small.recipe(batch_norm="batch"), "fused")
