@@ -43,7 +43,7 @@ def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
 
 def draw(frame: pd.DataFrame) -> Figure:
     labels = list(dict.fromkeys(frame["label"]))
-    figure, axes = style.panels(2, len(labels), 3.3 * len(labels), 5.0)
+    figure, axes = style.panels(2, len(labels), max(4.8, 3.3 * len(labels)), 5.0)
     looks = style.variant_looks(frame["variant"])
     for column, label in enumerate(labels):
         above, below = axes[column], axes[len(labels) + column]
