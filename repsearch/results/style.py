@@ -63,6 +63,13 @@ def line(ax: Axes, rows: pd.DataFrame, x: str, look: Look, label: str, low: floa
     ax.fill_between(rows[x], lower, upper, color=look["color"], alpha=0.15, linewidth=0)
 
 
+def errorbars(ax: Axes, rows: pd.DataFrame, x: str, look: Look, label: str) -> None:
+    """The mean of each point, and ± 1 std where n > 1, in the order of x."""
+    rows = rows.sort_values(x)
+    bars = rows["std"].where(rows["n"] > 1)
+    ax.errorbar(rows[x], rows["mean"], bars, capsize=2.5, elinewidth=0.9, label=label, **look)
+
+
 def variant_looks(variants: Iterable[str]) -> dict[str, Look]:
     """The same look for a variant in every figure; variants that are not the paper's take the free looks in turn."""
     distinct = list(dict.fromkeys(variants))

@@ -91,11 +91,15 @@ def _of_figure8(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _searched(row: pd.Series, method: str) -> dict[str, Any]:
-    images = row["train_images"] + row["validation_images"]
-    passes = row["train_images"] * row["epochs"] * row["depth"]
     size = " × ".join(f"{row[axis]:g}" for axis in ("runs", "population", "generations")) if row["candidates"] else ""
-    cost = {"candidates": row["candidates"] * images, "image_passes": passes}
-    return {**row, "method": method, "size": size, **cost}
+    return {**row, "method": method, "size": size, **_cost(row.to_frame().T)}
+
+
+def _cost(rows: pd.DataFrame) -> dict[str, float]:
+    """Of all rows: candidates, of all images, held-out ones included; passes of training images × depth."""
+    candidates = rows["candidates"] * (rows["train_images"] + rows["validation_images"])
+    passes = rows["train_images"] * rows["epochs"] * rows["depth"]
+    return {"candidates": float(candidates.sum()), "image_passes": float(passes.sum())}
 
 
 def _of_cycles(path: Path) -> Iterator[dict[str, Any]]:
@@ -104,10 +108,8 @@ def _of_cycles(path: Path) -> Iterator[dict[str, Any]]:
     frame = frame[frame["kind"] == cycles.ACCURACY]
     for (_, chain), rows in frame.groupby(["dataset", "chain"], sort=False):
         rows = rows.sort_values("cycle")
-        images, passes = rows["train_images"] + rows["validation_images"], rows["train_images"] * rows["epochs"]
-        total = {"candidates": (rows["candidates"] * images).sum(), "image_passes": (passes * rows["depth"]).sum()}
         size = f"{rows['cycle'].max():.0f} cycles"
-        yield {**rows.iloc[-1], "method": f"Search and learning in turn: {chain}", "size": size, **total}
+        yield {**rows.iloc[-1], "method": f"Search and learning in turn: {chain}", "size": size, **_cost(rows)}
 
 
 def _of_ensembles(path: Path) -> Iterator[dict[str, Any]]:

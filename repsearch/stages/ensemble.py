@@ -68,7 +68,7 @@ def make(job: EnsembleJob, dataset: Path, members: Sequence[Path], out: Path, de
     values["image_passes"] = float(sum(s["train_images"] * s["epochs"] * s["depth"] for s in summaries))
     facts = {"dataset": job.dataset, "kind": job.kind, "repeat": job.repeat, "members": len(members)}
     facts |= {name: summaries[0][name] for name in FACTS}
-    facts |= {name: "+".join(sorted({summary[name] for summary in summaries})) for name in ALL_OF}
+    facts |= {name: "+".join(sorted({summary[name] for summary in summaries} - {""})) for name in ALL_OF}
     key = cache.key(job, dataset, *members)
     frame = pd.DataFrame({"measure": list(values), "value": list(values.values())})
     write_csv(out, frame.assign(**facts, evaluated_by=key["code"]))
@@ -95,5 +95,5 @@ def measures(held_out: Tensor, labels: Tensor, tested: Tensor, test_labels: Tens
 
 
 def _images(summary: dict[str, Any]) -> int:
-    """How many images a run's search searched: those that are held out too (figure 5)."""
+    """The number of images in a run's search, held-out ones included (figure 5)."""
     return int(summary["train_images"] + summary["validation_images"])

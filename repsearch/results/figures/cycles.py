@@ -33,7 +33,7 @@ def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
     runs = read([path for path in inputs if path.name != "facts.json"], job.datasets)
     rows = [row for group in points(runs) for row in _accuracies(job, group)]
     facts = [read_json(path) for path in inputs if path.name == "facts.json"]
-    rows += [row for chosen in _alike(facts) for row in _searches(job, chosen)]
+    rows += [row for chosen in _by_targets(facts) for row in _searches(job, chosen)]
     frame = pd.DataFrame(rows).reindex(columns=COLUMNS)
     text = ["augmentation", "code_version", "recipe_digest", "variant"]
     return frame.fillna(dict.fromkeys(text, "")).sort_values(["dataset", "chain", "kind", "cycle", "x"], kind="stable")
@@ -44,25 +44,25 @@ def _accuracies(job: FigureJob, group: pd.DataFrame) -> Iterator[dict[str, Any]]
     first = group.iloc[0]
     facts = {"kind": ACCURACY, **percent(group, "test_accuracy"), **counts(group)}
     facts |= {**first[["candidates", *RUN_FACTS]]}
-    for chain, cycle in _places(job, first["recipe"], first["variant"]):
+    for chain, cycle in _chains_and_cycles(job, first["recipe"], first["variant"]):
         yield {**facts, "chain": chain, "cycle": cycle, "x": cycle}
 
 
-def _places(job: FigureJob, recipe: str, variant: str | None = None) -> list[tuple[str, int]]:
+def _chains_and_cycles(job: FigureJob, recipe: str, variant: str | None = None) -> list[tuple[str, int]]:
     """(chain, cycle) of a run, or of targets (variant None): those of the untrained network are cycle 0 of every chain,
     to compare with.
     """
-    link = alternatives.changes(recipe)
-    if "chain" in link:
-        return [(link["chain"], int(link["cycle"]))]
+    named = alternatives.changes(recipe)
+    if "chain" in named:
+        return [(named["chain"], int(named["cycle"]))]
     found = [(name, 0) for name, chain in job.chains.items() if variant in (None, chain.first)]
     if not found:
         raise UserError(f"figure cycles: no chain begins with {variant}: give it the runs of its chains alone")
     return found
 
 
-def _alike(facts: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Facts of the same targets but for the training seed of the network that was searched, together."""
+def _by_targets(facts: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The facts in groups: in each, targets that differ in nothing but the training seed of the network searched."""
     together: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for fact in facts:
         together.setdefault((fact["dataset"], without_search(fact["recipe"])), []).append(fact)
@@ -77,7 +77,7 @@ def _searches(job: FigureJob, facts: Sequence[dict[str, Any]]) -> Iterator[dict[
     shared = {"kind": SEARCH, "dataset": first["dataset"], "label": name.label, "n": networks, "seeds": networks}
     shared |= {"recipe": without_search(first["recipe"]), "recipe_digest": first["recipe_digest"], "searches": 1}
     shared |= {"code_version": first["code_version"]}
-    for chain, cycle in _places(job, first["recipe"]):
+    for chain, cycle in _chains_and_cycles(job, first["recipe"]):
         for generation in range(curves.shape[1] if curves.shape[1] > 1 else 0):
             values = curves[:, generation]
             std = values.std(ddof=1) if networks > 1 else np.nan
@@ -97,9 +97,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         accuracy, search = axes[column], axes[len(datasets) + column]
         part = frame[frame["dataset"] == dataset]
         for chain in chains:
-            rows = part[(part["chain"] == chain) & (part["kind"] == ACCURACY)].sort_values("x")
-            bars = rows["std"].where(rows["n"] > 1)
-            accuracy.errorbar(rows["x"], rows["mean"], bars, capsize=2.5, elinewidth=0.9, label=chain, **looks[chain])
+            rows = part[(part["chain"] == chain) & (part["kind"] == ACCURACY)]
+            style.errorbars(accuracy, rows, "x", looks[chain], chain)
             searches = part[(part["chain"] == chain) & (part["kind"] == SEARCH)]
             for cycle, curve in searches.groupby("cycle") if (searches["cycle"] > 0).any() else ():
                 fade = 1.0 / (1 + int(str(cycle)))

@@ -49,9 +49,8 @@ def draw(frame: pd.DataFrame) -> Figure:
         for variant, depth in series:
             rows = part[(part["variant"] == variant) & (part["depth"] == depth)].sort_values("x")
             if len(rows):
-                bars = rows["std"].where(rows["n"] > 1)
                 label = f"{phrases.VARIANTS.get(variant, variant)}, {2 * depth} convolutions per block"
-                ax.errorbar(rows["x"], rows["mean"], bars, capsize=2.5, elinewidth=0.9, label=label, **looks[variant])
+                style.errorbars(ax, rows, "x", looks[variant], label)
         style.compute_axis(ax, part["x"])
         ax.set(title=f"Scaling {name.lower()}", xlabel=name if panel == "population" else "Generations of block 0")
     axes[0].set_ylabel("Validation accuracy (%)")

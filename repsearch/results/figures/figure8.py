@@ -85,10 +85,8 @@ def _lines(ax: Axes, part: pd.DataFrame, series: Sequence[str], x: str) -> None:
     part = part.assign(candidates=part["candidates"] / 1000)
     for name in series:
         rows = part[part["series"] == name].sort_values(x)
-        look = LOOKS[name]
-        bars = rows["std"].where(rows["n"] > 1)
-        ax.errorbar(rows[x], rows["mean"], bars, capsize=2.5, elinewidth=0.9, label=name, **look)
-        ax.plot(rows[x], rows["validation_mean"], color=look["color"], linewidth=0.7, alpha=0.5)
+        style.errorbars(ax, rows, x, LOOKS[name], name)
+        ax.plot(rows[x], rows["validation_mean"], color=LOOKS[name]["color"], linewidth=0.7, alpha=0.5)
     if x == "runs":
         style.compute_axis(ax, part["runs"])
     else:

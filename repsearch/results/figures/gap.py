@@ -51,15 +51,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         for variant, rows in part.groupby("variant", sort=False):
             name, look = phrases.VARIANTS.get(str(variant), str(variant)), looks[str(variant)]
             rows = rows.sort_values("x")
-            above.errorbar(
-                rows["x"],
-                rows["mean"],
-                rows["std"].where(rows["n"] > 1),
-                capsize=2.5,
-                elinewidth=0.9,
-                label=name,
-                **look,
-            )
+            style.errorbars(above, rows, "x", look, name)
             if variant != BASELINE:
                 bars = [rows["gap"] - rows["gap_low"], rows["gap_high"] - rows["gap"]]
                 below.errorbar(rows["x"], rows["gap"], bars, capsize=2.5, elinewidth=0.9, **look)
