@@ -128,9 +128,9 @@ def _split(
 
     runs: which of an image's targets are learned (`Training.runs`).
     """
-    part = {layer: torch.from_numpy(targets[layer][indices]) for layer in SEARCH_LAYERS if targets}
     chosen = {}
-    for layer, values in learned_runs(part, runs).items():
+    for layer in SEARCH_LAYERS if targets else ():  # one at a time: they can fill the memory
+        (values,) = learned_runs({layer: torch.from_numpy(targets[layer][indices])}, runs).values()
         if fits(values, device):
             chosen[layer] = _channels_last(values, device)
         else:
