@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from repsearch import metrics
 from repsearch.learning.augment import augment
 from repsearch.learning.objective import block_losses, head_loss, search_based_loss
+from repsearch.learning.optimiser import Nesterov
 from repsearch.learning.precision import choose
 from repsearch.learning.runs import chosen, drawn, flat, has_runs
 from repsearch.learning.settings import Training, Variant
@@ -117,10 +118,10 @@ def train(
     )
     targets, runs = flat(train_split.targets)
     batches = fixed_batches(len(train_split.images), settings.batch, seed)
-    optimiser, schedule = _optimiser(network, settings, len(batches))
+    optimiser = Nesterov(network, settings, len(batches))
     rows: list[dict[str, float]] = []
     best: dict[str, Any] = {"accuracy": -1.0, "epoch": 0, "weights": {}}
-    stateful: dict[str, Any] = {"network": network, "optimiser": optimiser, "schedule": schedule}
+    stateful: dict[str, Any] = {"network": network, "optimiser": optimiser}
     if state is not None:
         rows, best = state["rows"], state["best"]
         if settings.evaluation == "recalibrated":  # the network has the buffers that it has after an epoch
@@ -146,10 +147,9 @@ def train(
             else:
                 loss, terms = _target_losses(outputs, targets, rows_of_targets[members], settings, variant)
             scale = 1 if settings.learning_rate_scaling == "decoupled" else 1 / len(members)  # R5: sum, or mean
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
             (loss.sum() * scale).backward()
             optimiser.step()
-            schedule.step()
             for name, values in {"loss": loss, **terms}.items():
                 sums[name] = sums.get(name, 0) + values.detach().sum()
         row = {f"train_{name}": float(total) / len(train_split.images) for name, total in sums.items()}
@@ -260,38 +260,6 @@ def _block_loss(computed: Tensor, targets: Tensor, rows: Tensor, squared_norm: s
 
 def _rows(values: Tensor, rows: Tensor) -> Tensor:
     return values[rows.to(values.device)].to(rows.device, non_blocking=True)
-
-
-def _optimiser(
-    network: Network, settings: Training, batches: int
-) -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.LRScheduler]:
-    """Nesterov SGD (A.3) with the lineage's decoupling of learning rate, momentum and weight decay (R5, R7).
-
-    decoupled: the learning rate is per 1024 examples of a sum-reduced loss, divided by 1 + 1 / (1 - momentum), the
-    factor by which Nesterov momentum lengthens a step.
-    """
-    per_step = 1024 * (1 + 1 / (1 - settings.momentum))
-    rate = settings.learning_rate / (per_step if settings.learning_rate_scaling == "decoupled" else 1)
-    decay = settings.weight_decay * settings.batch / per_step
-    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    groups = []
-    for is_norm, scale in ((True, settings.bias_scale), (False, 1.0)):
-        chosen = [p for name, p in named if ("norm" in name) == is_norm]
-        lr = rate * scale
-        groups.append({"params": chosen, "lr": lr, "weight_decay": decay / lr if lr else 0.0})
-    optimiser = torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, nesterov=True)
-    steps = settings.epochs * batches
-    factor = triangle(steps) if settings.schedule == "triangle" else lambda step: 1.0
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-
-
-def triangle(steps: int, start: float = 0.2, end: float = 0.07, peak: float = 0.23) -> Callable[[int], float]:
-    """R7, the lineage's schedule: step → factor of the learning rate, from `start` to 1 at `peak`, then to `end`.
-
-    peak: a fraction of the steps. Both slopes are linear.
-    """
-    corners, values = [0, max(1, int(peak * steps)), max(2, steps)], [start, 1.0, end]
-    return lambda step: float(np.interp(step, corners, values))
 
 
 def _prepare_evaluation(network: Network, split: Split, batches: list[Tensor], settings: Training) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,7 +23,7 @@ from repsearch.progress import bar
 from repsearch.search.recipe import SEARCH_LAYERS
 from repsearch.stages import cache
 from repsearch.storage import networks
-from repsearch.storage.files import atomic, digest, file_digest, write_csv
+from repsearch.storage.files import atomic, digest, file_digest, write_rows
 from repsearch.storage.manifest import read_manifest, write_manifest
 from repsearch.storage.resume import Resume, forget
 from repsearch.storage.targets import read_all
@@ -82,7 +81,7 @@ def make(
         )  # fmt: skip
     except FloatingPointError as error:
         raise UserError(f"{job.dataset}, {job.variant_name}: {error}") from None
-    write_csv(out / "epochs.csv", pd.DataFrame(result.epochs))
+    write_rows(out / "epochs.csv", result.epochs)
     with atomic(out / "weights.pt") as temporary, temporary.open("wb") as opened:  # torch would store a path's name
         torch.save({"shape": asdict(shape), "weights": result.weights}, opened)
     facts = {

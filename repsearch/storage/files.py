@@ -1,14 +1,16 @@
 """Files written atomically, and digests of what is in them."""
 
 import contextlib
+import csv
 import errno
 import fcntl
 import glob
 import hashlib
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +94,18 @@ def write_csv(path: Path, frame: "pd.DataFrame") -> None:
     """Write numbers with six significant digits: further ones are the noise of float32."""
     with atomic(path) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g")
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """The same file, of rows of numbers with the same columns, without pandas, which takes half a second to import."""
+
+    def text(value: float) -> str:
+        return str(value) if isinstance(value, int) else "" if math.isnan(value) else f"{value:.6g}"
+
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.writer(opened, lineterminator="\n")
+        writer.writerow(rows[0])
+        writer.writerows([text(row[name]) for name in rows[0]] for row in rows)
 
 
 def write_json(path: Path, value: Any) -> None:

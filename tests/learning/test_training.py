@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from repsearch.learning import precision, training
+from repsearch.learning import precision
 from repsearch.learning.settings import Training, Variant, defaults
-from repsearch.learning.training import Split, TrainingResult, fixed_batches, train, triangle
+from repsearch.learning.training import Split, TrainingResult, fixed_batches, train
 from repsearch.network import Network, Shape, whitening_filters
 from repsearch.search.calibration import calibrate
 from repsearch.search.evolution import search
@@ -69,37 +69,6 @@ def test_batches_are_a_near_equal_partition(count: int, size: int, seed: int | N
 
 def test_the_seed_draws_the_batches() -> None:
     assert not torch.equal(fixed_batches(100, 100, 0)[0], fixed_batches(100, 100, 1)[0])
-
-
-def test_triangle_corners() -> None:
-    factor = triangle(1000)
-    assert [factor(step) for step in (0, 230, 1000)] == pytest.approx([0.2, 1.0, 0.07])
-    assert factor(115) == pytest.approx(0.6) and factor(615) == pytest.approx((1 + 0.07) / 2)
-    assert all(0 < triangle(steps)(step) <= 1 for steps in (1, 2, 3, 5) for step in range(steps))
-
-
-@pytest.mark.parametrize("scaling", ["decoupled", "raw"])
-def test_learning_rates_follow_the_lineage(splits: list[Split], scaling: str) -> None:
-    """airbench94: kilostep_scale = 1024 · (1 + 1 / (1 - momentum)); lr and decay · batch over it, decay per lr."""
-    net = _network(splits)
-    settings = Training(learning_rate_scaling=scaling)
-    optimiser, schedule = training._optimiser(net, settings, batches=10)
-    kilostep_scale = 1024 * (1 + 1 / (1 - 0.85))
-    lr = 4.0 / kilostep_scale if scaling == "decoupled" else 4.0
-    decay = 0.0153 * 2000 / kilostep_scale
-    norms, others = optimiser.param_groups
-    assert (norms["initial_lr"], others["initial_lr"]) == pytest.approx((64 * lr, lr))
-    assert (norms["weight_decay"], others["weight_decay"]) == pytest.approx((decay / (64 * lr), decay / lr))
-    assert all(group["nesterov"] and group["momentum"] == 0.85 for group in optimiser.param_groups)
-    assert (norms["lr"], others["lr"]) == pytest.approx((0.2 * 64 * lr, 0.2 * lr))  # the triangle's start
-    names = {id(p): name for name, p in net.named_parameters()}
-    assert {names[id(p)].rsplit(".", 2)[1] for p in norms["params"]} == {"norm1", "norm2"}
-    trained = {id(p) for p in net.parameters() if p.requires_grad}
-    assert {id(p) for group in optimiser.param_groups for p in group["params"]} == trained
-    for _ in range(900):
-        optimiser.step()
-        schedule.step()
-    assert others["lr"] == pytest.approx(0.07 * lr)
 
 
 def test_decoupled_and_raw_are_the_same_run_at_matching_rates(splits: list[Split]) -> None:

@@ -1,17 +1,20 @@
 """Files written atomically, manifests, and what an unfinished job keeps."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from repsearch.errors import UserError
 from repsearch.jobs import PrepareJob
 from repsearch.stages import cache
 from repsearch.storage import resume
-from repsearch.storage.files import atomic, write_csv
+from repsearch.storage.files import atomic, write_csv, write_rows
 from repsearch.storage.manifest import verify, write_manifest
 from repsearch.storage.provenance import BACKENDS
 
@@ -21,6 +24,14 @@ JOB, OTHER_JOB = PrepareJob("sklearn:digits", 1), PrepareJob("sklearn:digits", 2
 def test_csvs_hold_no_noise_of_float32(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", pd.DataFrame({"x": [float(np.float32(0.15)), 123456789.0], "n": [10**9, 1]}))
     assert (tmp_path / "a.csv").read_text() == "x,n\n0.15,1000000000\n1.23457e+08,1\n"
+
+
+@given(st.lists(st.fixed_dictionaries({"epoch": st.integers(0, 10**6), "loss": st.floats()}), min_size=1))
+def test_rows_are_written_as_pandas_writes_them(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    write_rows(folder / "rows.csv", rows)
+    write_csv(folder / "frame.csv", pd.DataFrame(rows))
+    assert (folder / "rows.csv").read_bytes() == (folder / "frame.csv").read_bytes()
 
 
 def test_a_failed_writer_leaves_the_former_file(tmp_path: Path) -> None:
