@@ -44,6 +44,7 @@ NOT_TESTED = [  # section, claim, why; what figures and tables show is claimed i
         "a hypothesis of the paper, which does not test it either",
     ),
 ]
+NOT_KEPT = ("gallery.csv", "curves.csv")  # no claim is read from them, and at the paper's scale they are megabytes
 Entry = tuple[ReproductionJob, str, Claim]  # a claim, and the CSV that it was read from, relative to the results folder
 Unread = tuple[ReproductionJob, str, str]  # a CSV that has not the columns that its claims need, and which
 Key = tuple[str, str]  # a claim's section and text, alike at every scale
@@ -59,7 +60,7 @@ def publish(job: ReproductionJob, results: Path, out: Path) -> None:
     the page of all folders published there.
     """
     for pattern in ("tables/*.csv", "figures/*.csv", "tables/readings.*"):
-        for source in sorted(results.glob(pattern)):
+        for source in sorted(path for path in results.glob(pattern) if path.name not in NOT_KEPT):
             with atomic(out / job.name / source.relative_to(results)) as temporary:
                 shutil.copyfile(source, temporary)
     write_json(out / job.name / SCALE, asdict(job))

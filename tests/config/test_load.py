@@ -87,7 +87,7 @@ def test_sweeps_hold_the_base_recipe_once() -> None:
         ("figures.figure9", "table1", r"figures\.figure9: there is no .*figure9\.py"),
         ("figures.figure8", "compute", "compute: must say what is compared"),
         ("recipes.paper-", {"base": "paper"}, r"recipes\.paper-\.\[key\]: a name must be .* no '-' at the end"),
-        ("figures.figure2", "tables", r"figures\.figure2: .*'fitness'"),
+        ("figures.figure2", "probes", r"figures\.figure2: .*'fitness'"),
         ("recipes.paper.layers", 3, "recipes.paper.layers: must be a list"),
         ("recipes.mnist.base", "mnist", "recipes.mnist.base: 'mnist' is not another recipe"),
         ("variants.search-all.training", {"epoch": 3}, r"variants\.search-all\.training\.epoch: unknown key"),

@@ -59,6 +59,7 @@ TARGETS = f"{RESULTS}/targets/{{dataset}}/{{recipe}}"
 SHARD = f"{TARGETS}/shard-{{shard}}"
 FITNESS = f"{RESULTS}/probes/fitness/block{{layer}}-population{{population}}"
 DIVERSITY = f"{RESULTS}/probes/diversity"
+GALLERY = f"{RESULTS}/probes/gallery"
 ENSEMBLE = f"{RESULTS}/ensembles/{{dataset}}/{{kind}}/repeat{{repeat}}"
 RUN = f"{RESULTS}/runs/{{dataset}}/{{augmentation}}/{{variant}}/{{recipe}}/depth{{depth}}/seed{{seed}}"
 
@@ -206,8 +207,10 @@ def figure_inputs(figure):
         return [ENSEMBLE.format(**ensemble._asdict()) + ".csv" for ensemble in PLAN.ensembles()]
     if inputs == "fitness":
         return [FITNESS.format(**probe._asdict()) + ".csv" for probe in PLAN.fitness_probes()]
+    if inputs in ("diversity", "gallery"):
+        return [f"{DIVERSITY if inputs == 'diversity' else GALLERY}.csv"]
     facts = facts_files(PLAN.cycle_targets()) if inputs == "cycles" else []
-    return [f"{DIVERSITY}.csv"] if inputs == "diversity" else [*summaries(PLAN.figure_runs(figure)), *facts]
+    return [*summaries(PLAN.figure_runs(figure)), *facts]
 
 
 def probe_manifests(figure):
