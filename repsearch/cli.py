@@ -287,14 +287,15 @@ def table3(
 @app.command()
 def report(
     results: Annotated[list[Path], typer.Argument(help="Tables (.md) and figures (.png, .md); others are ignored.")],
+    settings: Settings,
     out: Out,
     log: Log = None,
 ) -> None:
-    """One page with all tables and figures."""
+    """One HTML page with everything that the results folder holds (a ReproductionJob)."""
     _start(log, out)
-    from repsearch.results import report as page
+    from repsearch.results.report import page
 
-    page.make(results, out)
+    page.make(from_json(jobs.ReproductionJob, settings), results, out)
 
 
 @app.command()

@@ -46,9 +46,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         for ax, (kind, name) in zip(axes[2 * place :], KINDS.items(), strict=False):
             by_epoch(ax, rows[rows["kind"] == kind])
             ax.set_ylabel(name)
-            ax.set_title(
-                f"{rows['label'].iloc[0]}, {phrases.AUGMENTATIONS[rows['augmentation'].iloc[0]]}", fontsize=8.5
-            )
+            ax.set_title(title, fontsize=8.5)
             if place < len(charts) - 1:
                 ax.set_xlabel("")
         axes[2 * place + 1].set_ylim(bottom=0)

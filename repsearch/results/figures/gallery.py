@@ -43,13 +43,13 @@ def draw(frame: pd.DataFrame) -> Figure:
         edges = {"top": top - 0.25 / height, "bottom": top - (STRIP - 0.5) / height}
         _image(figure.add_subplot(figure.add_gridspec(1, 1, left=0.01, right=0.15, **edges)[0]), rows)
         drawn = _maps(figure, rows[rows["kind"] == "map"], left=0.2, right=0.65, **edges)
-        above, below = figure.add_gridspec(2, 1, left=0.72, right=0.99, hspace=0.65, **edges).subplots()
-        _logits(above, rows[rows["kind"] == "logit"])
-        _losses(below, rows[rows["kind"] == "loss"])
+        right = figure.add_gridspec(2, 1, left=0.72, right=0.99, hspace=0.65, **edges)
+        _logits(figure.add_subplot(right[0]), rows[rows["kind"] == "logit"])
+        _losses(figure.add_subplot(right[1]), rows[rows["kind"] == "loss"])
     scale = figure.add_axes((0.27, 0.42 / height, 0.31, 0.07 / height))
     bar = figure.colorbar(drawn, cax=scale, orientation="horizontal")
     bar.set_label("Activation (a candidate has mean 0 and variance 1)", fontsize=7.5)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     return figure
 
 
