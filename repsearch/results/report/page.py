@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from repsearch import __version__
 from repsearch.errors import UserError
@@ -41,7 +42,7 @@ class Shown:
 
     name: str
     caption: Caption
-    parts: list[Table | texts.Markup]
+    parts: list[Table | Markup]
     csv: str
 
 
