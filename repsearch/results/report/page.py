@@ -4,7 +4,7 @@ import base64
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,12 @@ def _table(folder: Path, path: Path) -> Shown:
     first, *rest = texts.blocks(texts.read(path))
     if isinstance(first, Table):
         raise UserError(f"{path} has no caption: delete it and run snakemake again")
+    caption = texts.caption(first)
+    last = rest[-1] if rest else ""
+    if isinstance(last, str) and last.startswith(texts.PROVENANCE):  # of the study of readings
+        caption, rest = replace(caption, provenance=last), rest[:-1]
     parts = [part if isinstance(part, Table) else texts.inline(part) for part in rest]
-    return Shown(path.stem, texts.caption(first), parts, _link(folder, path.with_suffix(".csv")))
+    return Shown(path.stem, caption, parts, _link(folder, path.with_suffix(".csv")))
 
 
 def _picture(folder: Path, path: Path) -> Picture:

@@ -1,11 +1,12 @@
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from repsearch.jobs import DatasetName, ReproductionJob, TableJob
-from repsearch.results import figures, tables
+from repsearch.jobs import DatasetName, ReadingsJob, ReproductionJob, TableJob
+from repsearch.results import figures, readings, tables
 from repsearch.results.report import page
 from tests.results import made_up
 
@@ -20,6 +21,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = {name: DatasetName(f"Data set {name} <b>") for name in WIDE}
     runs = made_up.table_runs(inputs, "plain", WIDE, {"sgd": 0.9, "search-all": 0.89})
     tables.make(TableJob(1, names), runs, folder / "tables/table1.csv")
+    readings.make(ReadingsJob(made_up.DATASETS), [*chain(*made_up.study(inputs))], folder / "tables/readings.csv")
     for name in ("figure2", "figure3"):
         made = made_up.figure_inputs(name, inputs / name)
         figures.make(made_up.figure_job(name), made, folder / f"figures/{name}.csv")

@@ -78,6 +78,7 @@ def test_the_parts_are_in_order_and_details_are_folded_away(results: Path) -> No
         "snakemake results/toy/figures/figure2.csv --configfile toy.yaml",
     ):
         assert hidden in reader.folded and hidden not in reader.seen
+    assert "Recipe digest" not in reader.seen.replace("Recipe digests and code versions", "")
     assert "Made up." in reader.seen and "And more." in reader.folded
 
 
