@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/snakemake all --quiet host reason --configfile workflow/presets/demo.yaml
 	@echo "Tables:  results/demo/tables"
 	@echo "Figures: results/demo/figures"
-	@echo "Report:  results/demo/report.md"
+	@echo "Report:  results/demo/report.html (open it in a browser)"
 	@echo "Logs:    results/demo/logs (one per job); of the whole run: $$(ls -t .snakemake/log/*.log | head -n 1)"
 
 test: .venv/installed

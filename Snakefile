@@ -6,6 +6,9 @@ min_version("9.8")
 configfile: "config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/search.smk"
@@ -20,7 +23,7 @@ localrules:
 rule all:
     default_target: True
     input:
-        f"{RESULTS}/report.md",
+        f"{RESULTS}/report.html",
         f"{RESULTS}/reproduction.md",
         all_results(),
         of_wildcards(all_shards),  # how many there are may have to be read from the user's files

@@ -175,13 +175,13 @@ def _searching(name: str, kind: type[Job], description: str) -> None:
     ) -> None:
         _start(log, out)
         job = _job_to_do(kind, settings, out, dataset, network, statistics)
-        from repsearch.stages import probes, search
+        from repsearch.stages import gallery, probes, search
 
         where, how = _device(device, threads), _path(path)
         if name == "fitness":  # takes its own statistics
             probes.fitness(job, dataset, network, out, where, how)  # type: ignore[arg-type]
         else:
-            make: Any = search.make if name == "search" else probes.diversity
+            make: Any = {"search": search.make, "diversity": probes.diversity, "gallery": gallery.make}[name]
             make(job, dataset, network, statistics, out, where, how)
 
     app.command(name, help=description)(command)
@@ -190,6 +190,7 @@ def _searching(name: str, kind: type[Job], description: str) -> None:
 _searching("search", jobs.SearchJob, "Search one shard of images (a SearchJob).")
 _searching("fitness", jobs.FitnessJob, "Figure 2's probe: evolve one block alone (a FitnessJob).")
 _searching("diversity", jobs.DiversityJob, "Figure 3's probe: independent runs of the search (a DiversityJob).")
+_searching("gallery", jobs.GalleryJob, "What a search makes of a few held-out images (a GalleryJob).")
 
 
 @app.command()
@@ -286,14 +287,15 @@ def table3(
 @app.command()
 def report(
     results: Annotated[list[Path], typer.Argument(help="Tables (.md) and figures (.png, .md); others are ignored.")],
+    settings: Settings,
     out: Out,
     log: Log = None,
 ) -> None:
-    """One page with all tables and figures."""
+    """One HTML page with everything that the results folder holds (a ReproductionJob)."""
     _start(log, out)
-    from repsearch.results import report as page
+    from repsearch.results.report import page
 
-    page.make(results, out)
+    page.make(from_json(jobs.ReproductionJob, settings), results, out)
 
 
 @app.command()

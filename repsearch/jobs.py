@@ -94,6 +94,14 @@ class DiversityJob(Job):
 
 
 @dataclass(frozen=True)
+class GalleryJob(Job):
+    """What one search makes of the first held-out images, each of another class."""
+
+    recipe: Recipe
+    images: int
+
+
+@dataclass(frozen=True)
 class DescribeJob(Job):
     """A description of a recipe's targets. dataset, recipe: their names."""
 

@@ -136,6 +136,13 @@ class Plan:
         recipe = self.recipe_of(figure.dataset).run(0)
         return jobs.DiversityJob(recipe, figure.images, figure.runs, figure.probability)
 
+    @property
+    def gallery_dataset(self) -> str:
+        return self.config.gallery.dataset or self.config.figure3.dataset
+
+    def gallery(self) -> jobs.GalleryJob:
+        return jobs.GalleryJob(self.recipe_of(self.gallery_dataset).run(0), self.config.gallery.images)
+
     def recipe_of(self, dataset: str) -> Recipe:
         return self.recipes[self.config.datasets[dataset].recipe]
 
@@ -353,6 +360,8 @@ class Plan:
                 return self.trajectory_runs()
             case "table1" | "table2" as table:
                 return self.table_runs(table[-1])
+            case "tables":
+                return [*self.table_runs(1), *self.table_runs(2)]
             case "images":
                 return self.image_runs()
             case "compute":
@@ -372,7 +381,10 @@ class Plan:
                 return job
             chains = {name: ChainNames(chain.first, chain.then) for name, chain in section.chains.items()}
             return replace(job, chains=chains)
+        if inputs == "tables":
+            return FigureJob(figure, self._names([*config.table1.datasets, *config.table2.datasets]), "")
         datasets = {"fitness": config.figure2.dataset, "diversity": config.figure3.dataset}
+        datasets |= {"gallery": self.gallery_dataset}
         datasets |= {"scaling": config.figure4.dataset, "trajectories": config.trajectories.dataset}
         dataset = datasets[inputs]
         job = FigureJob(figure, self._names([dataset]), dataset, config.datasets[dataset].recipe)

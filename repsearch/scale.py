@@ -15,6 +15,7 @@ def used_datasets(config: Config) -> list[str]:
         return config.readings.datasets
     figures = (config.figure2, config.figure3, config.figure4, config.trajectories)
     names = [*config.table1.datasets, *config.table2.datasets, *(figure.dataset for figure in figures)]
+    names += [config.gallery.dataset] if config.gallery.dataset else []
     for section in (config.images, config.compute, config.cycles, config.ensembles):
         names += section.datasets if section else []
     return list(dict.fromkeys(names))

@@ -70,7 +70,7 @@ def test_a_label_is_a_setting_of_results_alone() -> None:
         for (kind, wildcards, job), (_, _, other) in zip(golden.jobs(before), golden.jobs(after), strict=True)
         if job != other
     }
-    assert changed == {"table"}  # figures are drawn of CIFAR-100 here
+    assert changed == {"table", "figure"}  # the training curves; the other figures are drawn of CIFAR-100 here
     assert after.table(1).datasets["cifar10"].label == "Ten classes"
 
 
@@ -87,6 +87,16 @@ def test_figure_2s_probes_have_the_sweeps_generations_in_every_layer() -> None:
     job = planned().fitness("1", "60")
     assert (job.layer, job.recipe.population, job.recipe.parents) == (1, 60, 5)
     assert [layer.generations for layer in job.recipe.layers] == [300] * 4
+
+
+def test_the_gallery_shows_the_targets_search() -> None:
+    """Of figure 3's data set, unless another is named; of the first run where there are several."""
+    plan = planned(recipes={"paper": {"runs": 3}})
+    assert plan.gallery().recipe == plan.recipes["paper"].run(0) and plan.gallery().images == 3
+    other = planned(gallery={"dataset": "mnist", "images": 2})
+    assert (other.gallery().recipe, other.gallery_dataset) == (other.recipes["mnist"], "mnist")
+    assert other.figure("gallery").datasets.keys() == {"mnist"}
+    assert set(plan.figure_runs("curves")) == {*plan.table_runs(1), *plan.table_runs(2)}
 
 
 def test_readings_are_studied_over_every_search_of_a_data_set() -> None:

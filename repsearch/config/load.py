@@ -20,6 +20,8 @@ INPUTS = {
     "figure8": "compute",
     "cycles": "cycles",
     "ensembles": "ensembles",
+    "gallery": "gallery",
+    "curves": "tables",
 }  # of figures that nothing else will do for
 FIGURES = Path(__file__).parents[1] / "results" / "figures"
 
@@ -83,6 +85,7 @@ def _check_names(config: Config) -> None:
         *[(f"table{n}.datasets", table.datasets, config.datasets) for n, table in tables.items()],
         *[(f"table{n}.variants", table.variants, config.variants) for n, table in tables.items()],
         *[(f"{key}.dataset", [section.dataset], config.datasets) for key, section in drawn.items()],
+        ("gallery.dataset", [config.gallery.dataset] if config.gallery.dataset else [], config.datasets),
         ("figure4.variant", [config.figure4.variant], config.variants),
         ("trajectories.variants", config.trajectories.variants, config.variants),
         *[(f"datasets.{name}.recipe", [entry.recipe], config.recipes) for name, entry in config.datasets.items()],

@@ -111,6 +111,13 @@ class Figure3(Section):
     probability: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
+class Gallery(Section):
+    """The images of which the report shows what the search made of them."""
+
+    dataset: Name | None = None  # None: figure 3's
+    images: Annotated[int, Field(ge=1, le=20)] = 3
+
+
 class Figure4(Section):
     dataset: Name
     variant: Name
@@ -198,8 +205,9 @@ class Readings(Section):
 
 
 FigureInputs = Literal[
-    "fitness", "diversity", "scaling", "trajectories", "table1", "table2", "images", "compute", "cycles", "ensembles"
-]
+    "fitness", "diversity", "gallery", "scaling", "trajectories", "table1", "table2", "tables", "images", "compute",
+    "cycles", "ensembles",
+]  # fmt: skip
 
 
 class Config(Section):
@@ -219,6 +227,7 @@ class Config(Section):
     table2: Table
     figure2: Figure2
     figure3: Figure3
+    gallery: Gallery = Gallery()
     figure4: Figure4
     trajectories: Trajectories
     images: Table | None = None

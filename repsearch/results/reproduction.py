@@ -44,6 +44,7 @@ NOT_TESTED = [  # section, claim, why; what figures and tables show is claimed i
         "a hypothesis of the paper, which does not test it either",
     ),
 ]
+NOT_KEPT = ("gallery.csv", "curves.csv")  # no claim is read from them, and at the paper's scale they are megabytes
 Entry = tuple[ReproductionJob, str, Claim]  # a claim, and the CSV that it was read from, relative to the results folder
 Unread = tuple[ReproductionJob, str, str]  # a CSV that has not the columns that its claims need, and which
 Key = tuple[str, str]  # a claim's section and text, alike at every scale
@@ -59,7 +60,7 @@ def publish(job: ReproductionJob, results: Path, out: Path) -> None:
     the page of all folders published there.
     """
     for pattern in ("tables/*.csv", "figures/*.csv", "tables/readings.*"):
-        for source in sorted(results.glob(pattern)):
+        for source in sorted(path for path in results.glob(pattern) if path.name not in NOT_KEPT):
             with atomic(out / job.name / source.relative_to(results)) as temporary:
                 shutil.copyfile(source, temporary)
     write_json(out / job.name / SCALE, asdict(job))
@@ -93,8 +94,8 @@ def claims(csv: Path, module: ModuleType) -> list[Claim]:
     return list(module.claims(frame)) if hasattr(module, "claims") else []  # a figure need not have any
 
 
-def to_markdown(folders: Sequence[tuple[ReproductionJob, Path]]) -> str:
-    """Every claim, in the paper's order, with a line for each scale and data set; then what was not tested."""
+def collect(folders: Sequence[tuple[ReproductionJob, Path]]) -> tuple[dict[Key, list[Entry]], list[Unread]]:
+    """Every claim, in the paper's order, with an entry for each scale and data set; and what could not be read."""
     entries: dict[Key, list[Entry]] = {}
     unread: list[Unread] = []
     for scale, folder in folders:
@@ -104,7 +105,12 @@ def to_markdown(folders: Sequence[tuple[ReproductionJob, Path]]) -> str:
                     entries.setdefault((claim.section, claim.claim), []).append((scale, file, claim))
             except MissingColumns as error:
                 unread.append((scale, file, str(error).removeprefix(f"{folder / file} ").partition(":")[0]))
-    entries = {key: entries[key] for key in sorted(entries, key=lambda key: _place(key[0]))}
+    return {key: entries[key] for key in sorted(entries, key=lambda key: _place(key[0]))}, unread
+
+
+def to_markdown(folders: Sequence[tuple[ReproductionJob, Path]]) -> str:
+    """Every claim, with a line for each scale and data set; then what was not tested."""
+    entries, unread = collect(folders)
     parts = ["# What reproduces", _introduction([scale for scale, _ in folders])]
     if not entries:
         parts.append("None of the paper's claims can be held against these results.")
@@ -195,7 +201,10 @@ def _verdict(scale: ReproductionJob, claim: Claim) -> str:
     """The verdict and what limits it."""
     if claim.by_construction:
         return WORDS["by construction"]
-    limits = ["on one search"] if claim.searches == 1 else []
-    limits += [claim.setting] if claim.setting else []
-    limits += [] if scale.full else ["not at the paper's scale"]
-    return ", ".join([WORDS[claim.verdict], *limits])
+    scaled = [] if scale.full else ["not at the paper's scale"]
+    return ", ".join([WORDS[claim.verdict], *limits(claim), *scaled])
+
+
+def limits(claim: Claim) -> list[str]:
+    """What a verdict does not go beyond, apart from the scale."""
+    return (["on one search"] if claim.searches == 1 else []) + ([claim.setting] if claim.setting else [])

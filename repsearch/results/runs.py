@@ -47,6 +47,8 @@ TEXT |= {
     "evaluated_by",
     "size",
     "verdict",
+    "class",
+    "true_class",
 }
 RERUN = "run snakemake again so that all are made alike"
 ONE_PRECISION = "their machines differ: set training.precision to one of these, then run snakemake again"

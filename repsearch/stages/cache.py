@@ -24,6 +24,7 @@ STAGES = {  # the module that makes what a job asks for
     jobs.SearchJob: "stages.search",
     jobs.FitnessJob: "stages.probes",
     jobs.DiversityJob: "stages.probes",
+    jobs.GalleryJob: "stages.gallery",
     jobs.DescribeJob: "stages.targets",
     jobs.TrainJob: "stages.train",
     jobs.EnsembleJob: "stages.ensemble",
@@ -80,6 +81,6 @@ def _named(job: Any) -> Mapping[str, str]:
             return named_code([source])
         case jobs.StatisticsJob(recipe=settings) | jobs.SearchJob(recipe=settings):
             return named_code(vars(settings).values())
-        case jobs.FitnessJob(recipe=settings) | jobs.DiversityJob(recipe=settings):
+        case jobs.FitnessJob(recipe=settings) | jobs.DiversityJob(recipe=settings) | jobs.GalleryJob(recipe=settings):
             return named_code(vars(settings).values())
     return {}

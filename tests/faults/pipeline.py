@@ -115,7 +115,7 @@ def descendants(root: int) -> list[int]:
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
-    """What must be identical after any fault: bytes of CSVs, tables, figures, report, weights and data; summaries;
+    """What must be identical after any fault: bytes of CSVs, tables, figures, weights and data; summaries;
     targets by their manifests, which have their digests."""
     results = folder / RESULTS
     contents = {}

@@ -43,6 +43,7 @@ def jobs(plan: Plan) -> Iterator[tuple[str, tuple[object, ...], object]]:
         for probe in plan.fitness_probes():
             yield "fitness", probe, plan.fitness(*probe)
         yield "diversity", (), plan.diversity()
+        yield "gallery", (), plan.gallery()
         for number in (1, 2):
             yield "table", (number,), plan.table(number)
         for figure in plan.config.figures:

@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 
 from repsearch.jobs import ReadingsJob, ReproductionJob, TableJob
-from repsearch.results import figures, readings, report, reproduction, tables
+from repsearch.results import figures, readings, reproduction, tables
+from repsearch.results.report import page
 from tests.results import made_up
 
 FOLDER = Path(__file__).parent / "results"
@@ -25,7 +26,7 @@ def make(out: Path, inputs: Path) -> None:
         tables.make(TableJob(number, made_up.DATASETS), runs, out / f"tables/table{number}.csv")
     study = [*itertools.chain(*made_up.study(inputs / "study"))]
     readings.make(ReadingsJob(made_up.DATASETS), study, out / "tables/readings.csv")
-    report.make(sorted([*out.glob("tables/*"), *out.glob("figures/*")]), out / "report.md")
+    page.make(SCALE, sorted([*out.glob("tables/*"), *out.glob("figures/*")]), out / "report.html")
     reproduction.make(SCALE, out, out / "reproduction.md")
 
 

@@ -113,7 +113,7 @@ def test_trajectories_refuse(tmp_path):
 
 def test_unknown_figure(tmp_path):
     for name in ("figure1", "figures", "../runs", "os"):
-        with pytest.raises(UserError, match=f"no figure '{name}': choose cycles, ensembles, figure2, figure3, figure4"):
+        with pytest.raises(UserError, match=f"no figure '{name}': choose curves, cycles, ensembles, figure2, figure3"):
             figures.make(figure_job(name), [], tmp_path / "a.csv")
 
 

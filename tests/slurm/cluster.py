@@ -21,7 +21,8 @@ from tests.workflow.test_workflow import ROOT, TINY
 
 HERE = Path(__file__).parent
 RUN = Path(os.environ.get("SLURM_RUN_DIR", "/tmp/repsearch-slurm"))
-GPU_RULES = {"take_statistics", "search_shard", "probe_fitness", "probe_diversity", "train", "evaluate_ensemble"}
+GPU_RULES = {"take_statistics", "search_shard", "probe_fitness", "probe_diversity", "probe_gallery", "train"}
+GPU_RULES |= {"evaluate_ensemble"}
 CPU_RULES = {"initialise_network", "learned_network", "describe_targets"}
 # This machine may be slow and busy: how long a condition may take to come true before a test gives up.
 PATIENCE = 900.0

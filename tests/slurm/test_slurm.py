@@ -42,7 +42,7 @@ def test_every_stage_runs_under_slurm_and_only_gpu_stages_hold_a_gpu(undisturbed
     for job in jobs:
         assert (job.partition, job.gpus) == (("gpu", 1) if job.rule in GPU_RULES else ("cpu", 0)), job
     assert len({job.id.partition("_")[0] for job in jobs if job.rule == "search_shard"}) == 1  # an array
-    assert (undisturbed / "results/tiny/report.md").exists()
+    assert (undisturbed / "results/tiny/report.html").exists()
 
 
 def test_a_job_sees_its_own_gpu_alone(slurm: None) -> None:

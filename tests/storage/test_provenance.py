@@ -11,8 +11,8 @@ from repsearch.jobs import PrepareJob
 from repsearch.stages import cache
 from repsearch.storage import provenance
 
-RESULTS = ("tables", "figures", "readings", "reproduction", "report")
-FIGURES = "figure2 figure3 figure4 figure5 figure6 figure7"
+RESULTS = ("tables", "figures", "readings", "reproduction", "report.page")
+FIGURES = "figure2 figure3 figure4 figure5 figure6 figure7 gallery curves"
 VERSIONS = {  # name → stage and backend of the search
     "dataset": ("stages.dataset", "dense"),
     "network": ("stages.network", "dense"),
@@ -25,15 +25,19 @@ VERSIONS = {  # name → stage and backend of the search
     "probes": ("stages.probes", "dense"),
     "probes-cpu": ("stages.probes", "cpu"),
     "probes-gpu": ("stages.probes", "gpu"),
+    "shown": ("stages.gallery", "dense"),
+    "shown-cpu": ("stages.gallery", "cpu"),
+    "shown-gpu": ("stages.gallery", "gpu"),
     "train": ("stages.train", "dense"),
     "targets": ("stages.targets", "dense"),
     **{name: (f"results.{name}", "dense") for name in RESULTS},
     **{name: (f"results.figures.{name}", "dense") for name in FIGURES.split()},
 }
+PAGES = "reproduction report.page"
 PROBES = "probes probes-cpu probes-gpu"
-SEARCH = f"search search-cpu search-gpu {PROBES}"
+SEARCH = f"search search-cpu search-gpu shown shown-cpu shown-gpu {PROBES}"
 STATISTICS = "statistics statistics-cpu statistics-gpu"
-CPU, GPU = (f"statistics-{kind} search-{kind} probes-{kind}" for kind in ("cpu", "gpu"))
+CPU, GPU = (f"statistics-{kind} search-{kind} shown-{kind} probes-{kind}" for kind in ("cpu", "gpu"))
 EVOLUTION = f"{STATISTICS} {SEARCH}"
 
 # Name of the edit: file, a text in it, what replaces the text, and the stages that must run again
@@ -71,12 +75,12 @@ EDITS = {
     "how many targets are described": ("stages/targets.py", "IMAGES = 2000", "IMAGES = 3000", "targets"),
     "the storage format's number": ("storage/shards.py", "FORMAT = 1", "FORMAT = 2", f"{SEARCH} train targets"),
     # Results
-    "a table's rounding": ("results/tables.py", "['paper_mean']:.1f}", "['paper_mean']:.2f}", "tables reproduction"),
-    "a colour": ("results/style.py", "#0072B2", "#0072B3", f"figures {FIGURES} readings reproduction"),
+    "a table's rounding": ("results/tables.py", "['paper_mean']:.1f}", "['paper_mean']:.2f}", f"tables curves {PAGES}"),
+    "a colour": ("results/style.py", "#0072B2", "#0072B3", f"figures {FIGURES} readings {PAGES}"),
     "a plot's title": ("results/figures/figure4.py", 'title=f"Scaling ', 'title=f"Scale ', "figure4"),
-    "the driver of figures": ("results/figures/__init__.py", "verify_inputs(inputs)", "pass", "figures reproduction"),
+    "the driver of figures": ("results/figures/__init__.py", "verify_inputs(inputs)", "pass", f"figures {PAGES}"),
     "the names of alternatives": (
-        "config/alternatives.py", '("-", " ", 1)', '("-", ": ", 1)', f"figures {FIGURES} tables readings reproduction",
+        "config/alternatives.py", '("-", " ", 1)', '("-", ": ", 1)', f"figures {FIGURES} tables readings {PAGES}",
     ),
     # What computes nothing
     "a stage's log": ("stages/search.py", "images: cross-entropy", "images searched, cross-entropy", ""),

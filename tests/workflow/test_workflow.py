@@ -83,11 +83,13 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_result_is_there(done: Path) -> None:
     results = done / "results/tiny"
     names = [f"tables/table{n}" for n in (1, 2)] + [f"figures/figure{n}" for n in range(2, 8)]
+    names += ["figures/gallery", "figures/curves"]
+    page = (results / "report.html").read_text()
     for name in names:
         assert len(pd.read_csv(results / f"{name}.csv")) > 0, name
         assert (results / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
         assert (results / f"{name}.md").read_text(), name
-        assert f"{name}.png" in (results / "report.md").read_text() or name.startswith("tables")
+        assert f'href="{name}.csv"' in page, name
     table = pd.read_csv(results / "tables/table1.csv")
     assert list(table["variant"]) == ["sgd", "search-all"]
     summary = json.loads((results / "runs/digits/plain/sgd/none/depth1/seed0/summary.json").read_text())
@@ -101,6 +103,15 @@ def test_what_is_printed_is_short_lines_that_name_the_jobs(done: Path) -> None:
     jobs = [line.split(": ", 1)[1] for line in lines if re.match(r"Job \d+: ", line)]
     assert {"Prepare digits", "Search digits, recipe tiny, shard 0001", "Report", "All results are made"} <= set(jobs)
     assert lines[-2].startswith("Complete log(s): ")
+
+
+def test_snakemake_makes_a_report_of_its_own(done: Path) -> None:
+    """It has what it shows from the installed package, and needs no network."""
+    run = snakemake(done, "all", "--report", "own.html")
+    assert run.returncode == 0, run.stderr[-2000:]
+    report = (done / "own.html").read_text()
+    for text in ("Everything on one page", "Table 1", "gallery", "is drawn from the CSV of the same name alone"):
+        assert text in report, text
 
 
 def test_a_second_run_has_nothing_to_do(done: Path) -> None:

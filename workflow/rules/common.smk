@@ -5,6 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import repsearch
 from repsearch.config.load import load
 from repsearch.devices import device_wanted, gpus_found, gpus_wanted
 from repsearch.errors import UserError
@@ -13,7 +14,7 @@ from repsearch.config.alternatives import NO_RECIPE, has_targets
 from repsearch.plan import Plan
 from repsearch.scale import reproduction
 from repsearch.stages import cache
-from repsearch.storage.files import check_writable
+from repsearch.storage.files import check_writable, file_digest
 from repsearch.storage.provenance import code_version
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
@@ -59,6 +60,7 @@ TARGETS = f"{RESULTS}/targets/{{dataset}}/{{recipe}}"
 SHARD = f"{TARGETS}/shard-{{shard}}"
 FITNESS = f"{RESULTS}/probes/fitness/block{{layer}}-population{{population}}"
 DIVERSITY = f"{RESULTS}/probes/diversity"
+GALLERY = f"{RESULTS}/probes/gallery"
 ENSEMBLE = f"{RESULTS}/ensembles/{{dataset}}/{{kind}}/repeat{{repeat}}"
 RUN = f"{RESULTS}/runs/{{dataset}}/{{augmentation}}/{{variant}}/{{recipe}}/depth{{depth}}/seed{{seed}}"
 
@@ -115,6 +117,12 @@ def figure_code(figure):
 
 def reproduction_code():
     return "".join([code_version("results.reproduction"), *map(figure_code, CONFIG.figures)])
+
+
+def report_code():
+    """Of the page: its template counts too."""
+    template = Path(repsearch.__file__).parent / "results/report/template.html.j2"
+    return code_version("results.report.page") + file_digest(template)[:12]
 
 
 # Input files
@@ -206,8 +214,10 @@ def figure_inputs(figure):
         return [ENSEMBLE.format(**ensemble._asdict()) + ".csv" for ensemble in PLAN.ensembles()]
     if inputs == "fitness":
         return [FITNESS.format(**probe._asdict()) + ".csv" for probe in PLAN.fitness_probes()]
+    if inputs in ("diversity", "gallery"):
+        return [f"{DIVERSITY if inputs == 'diversity' else GALLERY}.csv"]
     facts = facts_files(PLAN.cycle_targets()) if inputs == "cycles" else []
-    return [f"{DIVERSITY}.csv"] if inputs == "diversity" else [*summaries(PLAN.figure_runs(figure)), *facts]
+    return [*summaries(PLAN.figure_runs(figure)), *facts]
 
 
 def probe_manifests(figure):

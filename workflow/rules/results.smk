@@ -12,10 +12,20 @@ rule table:
     input:
         of_wildcards(table_inputs),
     output:
-        csv=report(f"{RESULTS}/tables/table{{number}}.csv", category="Tables"),
+        csv=report(
+            f"{RESULTS}/tables/table{{number}}.csv",
+            category="Tables",
+            caption="../report/table.rst",
+            labels={"table": "Table {number}", "file": "data"},
+        ),
         tried=f"{RESULTS}/tables/table{{number}}_tried.csv",
         text=f"{RESULTS}/tables/table{{number}}.md",
-        png=report(f"{RESULTS}/tables/table{{number}}.png", category="Tables"),
+        png=report(
+            f"{RESULTS}/tables/table{{number}}.png",
+            category="Tables",
+            caption="../report/table.rst",
+            labels={"table": "Table {number}", "file": "picture"},
+        ),
     log:
         f"{RESULTS}/logs/tables/table{{number}}.log",
     benchmark:
@@ -40,9 +50,19 @@ if table3_inputs():
         input:
             table3_inputs(),
         output:
-            csv=report(f"{RESULTS}/tables/table3.csv", category="Tables"),
+            csv=report(
+                f"{RESULTS}/tables/table3.csv",
+                category="Tables",
+                caption="../report/table3.rst",
+                labels={"table": "Table 3", "file": "data"},
+            ),
             text=f"{RESULTS}/tables/table3.md",
-            png=report(f"{RESULTS}/tables/table3.png", category="Tables"),
+            png=report(
+                f"{RESULTS}/tables/table3.png",
+                category="Tables",
+                caption="../report/table3.rst",
+                labels={"table": "Table 3", "file": "picture"},
+            ),
         log:
             f"{RESULTS}/logs/tables/table3.log",
         benchmark:
@@ -65,9 +85,19 @@ rule figure:
         drawn=of_wildcards(figure_inputs),
         manifests=of_wildcards(probe_manifests),
     output:
-        csv=report(f"{RESULTS}/figures/{{figure}}.csv", category="Figures"),
+        csv=report(
+            f"{RESULTS}/figures/{{figure}}.csv",
+            category="Figures",
+            caption="../report/figure.rst",
+            labels={"figure": "{figure}", "file": "data"},
+        ),
         caption=f"{RESULTS}/figures/{{figure}}.md",
-        png=report(f"{RESULTS}/figures/{{figure}}.png", category="Figures"),
+        png=report(
+            f"{RESULTS}/figures/{{figure}}.png",
+            category="Figures",
+            caption="../report/figure.rst",
+            labels={"figure": "{figure}", "file": "picture"},
+        ),
     log:
         f"{RESULTS}/logs/figures/{{figure}}.log",
     benchmark:
@@ -92,9 +122,19 @@ rule readings:
         runs=readings_runs(),
         targets=readings_targets(),
     output:
-        csv=report(f"{RESULTS}/tables/readings.csv", category="Tables"),
+        csv=report(
+            f"{RESULTS}/tables/readings.csv",
+            category="Tables",
+            caption="../report/readings.rst",
+            labels={"table": "Readings", "file": "data"},
+        ),
         text=f"{RESULTS}/tables/readings.md",
-        png=report(f"{RESULTS}/tables/readings.png", category="Tables"),
+        png=report(
+            f"{RESULTS}/tables/readings.png",
+            category="Tables",
+            caption="../report/readings.rst",
+            labels={"table": "Readings", "file": "picture"},
+        ),
     log:
         f"{RESULTS}/logs/tables/readings.log",
     benchmark:
@@ -118,7 +158,12 @@ rule reproduction:
     input:
         all_csvs(),
     output:
-        report(f"{RESULTS}/reproduction.md", category="Claims"),
+        report(
+            f"{RESULTS}/reproduction.md",
+            category="Claims",
+            caption="../report/claims.rst",
+            labels={"page": "The paper's claims"},
+        ),
     log:
         f"{RESULTS}/logs/reproduction.log",
     benchmark:
@@ -164,7 +209,12 @@ rule assemble_report:
     input:
         all_results(),
     output:
-        f"{RESULTS}/report.md",
+        report(
+            f"{RESULTS}/report.html",
+            category="Report",
+            caption="../report/page.rst",
+            labels={"page": "Everything on one page"},
+        ),
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:
@@ -175,8 +225,9 @@ rule assemble_report:
         mem_mb=1000,
         runtime=10,
     params:
-        code=code_version("results.report"),
+        settings=to_json(reproduction(PLAN, CONFIG_FILES)),
+        code=report_code(),
     message:
         "Report"
     shell:
-        "python -m repsearch report {input:q} --out {output:q} --log {log:q}"
+        "python -m repsearch report {input:q} --settings {params.settings:q} --out {output:q} --log {log:q}"

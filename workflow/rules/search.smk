@@ -115,6 +115,26 @@ use rule probe_fitness as probe_diversity with:
         "Probe of diversity (figure 3)"
 
 
+use rule probe_fitness as probe_gallery with:
+    input:
+        **probe_inputs(PLAN.gallery_dataset),
+        **statistics_files(PLAN.gallery_dataset, CONFIG.datasets[PLAN.gallery_dataset].recipe),
+    output:
+        csv=update(f"{GALLERY}.csv"),
+        manifest=update(f"{GALLERY}.json"),
+    log:
+        f"{RESULTS}/logs/probes/gallery.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/probes/gallery.tsv"
+    params:
+        command="gallery",
+        statistics=statistics_option,
+        settings=settings(PLAN.gallery),
+        code=code(PLAN.gallery, BACKEND),
+    message:
+        "What the search makes of a few images (the report's gallery)"
+
+
 rule describe_targets:
     input:
         manifests=of_wildcards(manifests),

@@ -1,0 +1,1 @@
+"""One HTML page with everything a results folder holds, its pictures inside: `page.make`."""
