@@ -146,7 +146,9 @@ def test_the_page_says_what_is_claimed_tested_and_found(tmp_path: Path) -> None:
 def test_publishing_keeps_what_the_page_is_made_from(tmp_path: Path) -> None:
     results, docs = _folder(tmp_path / "results"), tmp_path / "docs"
     reproduction.make(SCALE, results, results / "reproduction.md")
+    (results / "figures/gallery.csv").write_text("megabytes")
     reproduction.publish(SCALE, results, docs)
+    assert not [*docs.rglob("gallery.csv")] and [*docs.rglob("figure2.csv")]
     assert [scale for scale, _ in reproduction.published(docs)] == [SCALE]
     assert (tmp_path / "docs.md").read_text() == (results / "reproduction.md").read_text()
 
