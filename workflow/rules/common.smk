@@ -5,7 +5,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from repsearch.config.load import load
+from repsearch.config import command_line
+from repsearch.config.load import load, merge
 from repsearch.devices import device_wanted, gpus_found, gpus_wanted
 from repsearch.errors import UserError
 from repsearch.jobs import to_json
@@ -29,8 +30,12 @@ def stop(error):
     raise SystemExit(1)
 
 
+CONFIG_FILES = [os.path.relpath(path) for path in workflow.configfiles]
+SETTINGS = workflow.config_settings.config_args or []  # words after --config
 try:
-    CONFIG = load(config)
+    command_line.check_configuration_files(CONFIG_FILES)
+    CONFIG = load(merge(config, command_line.settings(SETTINGS)))
+    command_line.check_targets(sys.argv[1:], CONFIG.results, Path(workflow.basedir) / "workflow/presets")
     PLAN = Plan(CONFIG)
     check_writable(Path(CONFIG.results))
 except UserError as error:
@@ -49,7 +54,6 @@ BACKEND = "dense" if CONFIG.search_path == "dense" else "gpu" if GPU else "cpu"
 if "gpu" not in workflow.global_resources and not ELSEWHERE:
     # No --resources gpu=N, and jobs run on this machine: at most as many at a time as it has GPUs.
     workflow.global_resources["gpu"] = max(1, gpus_found())
-CONFIG_FILES = [os.path.relpath(path) for path in workflow.configfiles]
 
 DATASET = f"{RESULTS}/data/{{dataset}}"
 NETWORK = f"{RESULTS}/network/{{dataset}}"
