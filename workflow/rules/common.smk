@@ -22,6 +22,11 @@ from slurm_plugin import install
 
 # Stages run with the Python that runs Snakemake, whether or not its environment was activated.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+# A job that the kernel kills can't say so itself.
+KILLED = (
+    "error: the job was killed (SIGKILL). Did memory run out? Run fewer jobs at a time (--cores, --resources mem_mb=…)"
+)
+shell.suffix(f" || (status=$?; [ $status != 137 ] || echo {shlex.quote(KILLED)} >&2; exit $status)")
 
 
 def stop(error):
