@@ -127,20 +127,21 @@ def test_an_unknown_source_is_refused(source: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown source"):
         sources.load(source, tmp_path)
     with pytest.raises(UserError, match="unknown source"):
-        sources.training_images(source)
+        sources.size(source)
 
 
-def test_the_stated_number_of_training_images_is_right(tmp_path: Path) -> None:
-    assert sources.training_images("sklearn:digits") == len(sources.load("sklearn:digits", tmp_path).x_train)
-    assert sources.training_images(npz(tmp_path)) == 30
+def test_the_stated_numbers_of_images_are_right(tmp_path: Path) -> None:
+    raw = sources.load("sklearn:digits", tmp_path)
+    assert sources.size("sklearn:digits") == (len(raw.x_train), len(raw.x_test), len(raw.classes))
+    assert sources.size(npz(tmp_path)) == (30, 6, None)
 
 
 def test_planning_reads_the_header_of_the_labels_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = npz(tmp_path)
     monkeypatch.setattr(sources.np, "load", lambda *_, **__: pytest.fail("the arrays were read"))
-    assert sources.training_images(source) == 30
+    assert sources.size(source) == (30, 6, None)
     (tmp_path / "data.npz").unlink()
-    assert sources.training_images(source) == 30  # from a cache
+    assert sources.size(source) == (30, 6, None)  # from a cache
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_planning_reads_the_header_of_the_labels_alone(tmp_path: Path, monkeypat
 def test_what_is_no_npz_file_is_one_line_at_planning(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "data.npz"
     np.savez(path, other=[1]) if content is None else path.write_bytes(content)
-    for read in (sources.training_images, lambda source: sources.load(source, tmp_path)):
+    for read in (sources.size, lambda source: sources.load(source, tmp_path)):
         with pytest.raises(UserError, match=message) as caught:
             read(f"npz:{path}")
         assert "pickle" not in str(caught.value) and "\n" not in str(caught.value)
@@ -231,9 +232,9 @@ def test_code_that_gives_no_data_set_is_refused_in_one_line(
 def test_code_is_not_run_at_planning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "unread.py").write_text("raise AssertionError('run')")
-    assert sources.is_code("unread:images") and sources.known_training_images("unread:images") is None
+    assert sources.is_code("unread:images") and sources.known_size("unread:images") is None
     with pytest.raises(UserError, match=r"^images: must be given for a source that is code$"):
-        sources.training_images("unread:images")
+        sources.size("unread:images")
 
 
 @pytest.mark.parametrize("source", ["npz:data", "torchvision:MNIST", "sklearn:digits", "sklearn:iris", "digits"])

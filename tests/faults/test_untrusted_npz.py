@@ -141,8 +141,8 @@ def test_mutated_npz_files(count: int, tmp_path: Path) -> None:
     def work(content: bytes) -> tuple[Raw, int]:
         path = tmp_path / "data.npz"
         path.write_bytes(content)
-        sources._npz_length.cache_clear()
-        return sources.load("npz:data.npz", tmp_path), sources.training_images("npz:data.npz")
+        sources._npz_size.cache_clear()
+        return sources.load("npz:data.npz", tmp_path), sources.size("npz:data.npz").train
 
     accepted, refused = judge(files(count, random.Random(count)), work, right, r"data\.npz", tmp_path)
     assert accepted > count / 50 and refused > count / 3
