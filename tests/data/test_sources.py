@@ -1,7 +1,9 @@
 """Sources of images: every layout is read alike, and an unusable array or unknown source is refused by name."""
 
+import inspect
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import URLError
 
@@ -51,7 +53,7 @@ def test_every_layout_becomes_channels_first(tmp_path: Path, layout: str) -> Non
     ("changes", "message"),
     [
         ({"y_test": None}, "no array y_test"),
-        ({"x_train": np.zeros((30, 12, 12), np.float32)}, "x_train must be uint8"),
+        ({"x_train": np.zeros((30, 12, 12), complex)}, "x_train must be uint8"),
         ({"x_train": np.zeros((30, 12, 13), np.uint8)}, "x_train must be square"),
         ({"x_train": np.zeros((30, 8, 8), np.uint8)}, "x_train must be square and at least 9"),
         ({"x_train": np.zeros((30, 144), np.uint8)}, r"x_train must be \[N, H, W\]"),
@@ -79,6 +81,31 @@ def test_a_truncated_or_missing_file_is_refused(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match=r"data\.npz does not exist"):
         sources.load(source, tmp_path)
+
+
+@pytest.mark.parametrize("name", sources.TORCHVISION)
+def test_every_set_of_torchvisions_is_asked_for_as_it_wants(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The arguments are those of the real class; SVHN has another one, other names, and channels first."""
+    signature, made = inspect.signature(getattr(torchvision.datasets, name)), arrays()
+    grey, svhn = name.endswith("MNIST"), name == "SVHN"
+
+    def dataset(*words: Any, **options: Any) -> SimpleNamespace:
+        asked = signature.bind(*words, **options).arguments
+        assert asked["download"] is True and asked["root"] == tmp_path
+        part = asked["split"] if svhn else {True: "train", False: "test"}[asked["train"]]
+        x, y = made[f"x_{part}"], made[f"y_{part}"]
+        if svhn:
+            return SimpleNamespace(data=x.transpose(0, 3, 1, 2), labels=y)
+        return SimpleNamespace(data=x[..., 0] if grey else x, targets=y.tolist(), classes=["a", "b", "c"])
+
+    monkeypatch.setattr(torchvision.datasets, name, dataset)
+    raw = sources.load(f"torchvision:{name}", tmp_path)
+    expected = made["x_train"].transpose(0, 3, 1, 2)[:, : 1 if grey else 3]
+    assert np.array_equal(raw.x_train, expected) and raw.y_test.tolist() == [0, 1, 2, 0, 1, 2]
+    assert raw.classes == ([str(digit) for digit in range(10)] if svhn else ["a", "b", "c"])
+    assert sources.known_size(f"torchvision:{name}") == sources.TORCHVISION[name]
 
 
 def test_a_failed_download_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +239,7 @@ def test_code_is_a_source_like_an_npz_file(code: str, tmp_path: Path) -> None:
     ("function", "message"),
     [
         ("misnamed", "classes must be a list of names, not int64"),
-        ("floats", "x_train must be uint8"),
+        ("floats", "x_train is float64 in 0 … 1, x_test is uint8 in 0 … 255: give both the same scale"),
         ("ragged", "failed with ValueError: "),
         ("three", "must return x_train, y_train, x_test, y_test and perhaps classes, not 3 items"),
         ("nothing", "failed with TypeError: "),
