@@ -1,7 +1,7 @@
-"""Commands, one per stage: each parses its arguments, takes the lock of its output and calls the stage.
+"""Commands: `check` and `bench` are for people; the others, one per stage, are for the rules.
 
-The workflow calls these. A job's settings come as JSON (`repsearch.jobs`), so that what a rule tracks is exactly what
-the stage gets. `python -m repsearch COMMAND --help` describes each.
+Each parses its arguments, takes the lock of its output and calls the stage. A job's settings come as JSON
+(`repsearch.jobs`), so that what a rule tracks is exactly what the stage gets.
 """
 
 import json
@@ -9,27 +9,33 @@ import logging
 import os
 import sys
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
-from repsearch import __version__, jobs
+from repsearch import __version__, jobs, signals
 from repsearch.errors import UserError
 from repsearch.jobs import Job, from_json
 from repsearch.storage import locks
 from repsearch.storage.files import cannot_write, hidden
 
+FOR_PEOPLE, FOR_RULES = "For people", "For the workflow's rules, which give a job's settings as JSON"
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks: speeds, the plain reference's, and the ceilings.")
-app.add_typer(bench_app, name="bench")
+app.add_typer(bench_app, name="bench", rich_help_panel=FOR_PEOPLE)
+for_people = partial(app.command, rich_help_panel=FOR_PEOPLE)
+for_rules = partial(app.command, rich_help_panel=FOR_RULES)
 log = logging.getLogger(__name__)
 T = TypeVar("T", bound=Job)
 
 
 @app.callback(invoke_without_command=True)
 def _options(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Decoupled search and learning. Results are made by snakemake, which calls the commands for its rules."""
     if version:
         typer.echo(f"repsearch {__version__}")
         raise typer.Exit
@@ -38,9 +44,9 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
 Settings = Annotated[str, typer.Option(help="The job's settings, as JSON (repsearch.jobs).")]
 Out = Annotated[Path, typer.Option(help="File (or folder) to write; its manifest and other formats go next to it.")]
 Log = Annotated[Path | None, typer.Option(help="Log file; messages also go to standard error.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-SearchPath = Annotated[str, typer.Option(help="auto, fused or dense: how the search computes.")]
-Threads = Annotated[int, typer.Option(help="CPU threads.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What computes.")]
+SearchPath = Annotated[Literal["auto", "fused", "dense"], typer.Option(help="How the search computes.")]
+Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
 Data = Annotated[Path, typer.Option("--dataset", help="Prepared data set (npz).")]
 NetworkFile = Annotated[Path, typer.Option("--network", help="Search network (pt).")]
 StatisticsFile = Annotated[
@@ -65,6 +71,7 @@ def _start(log_file: Path | None = None, out: Path | None = None) -> None:
             handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
         except OSError as error:
             raise UserError(cannot_write(log_file, error)) from None
+    signals.report(log_file)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True)
     if out is not None:
         locks.hold(hidden(out, "lock"), out)
@@ -80,19 +87,13 @@ def _job_to_do(kind: type[T], settings: str, out: Path, *inputs: Path | None) ->
     return job
 
 
-def _path(name: str) -> Any:
-    if name not in ("auto", "fused", "dense"):
-        raise UserError(f"--path must be auto, fused or dense, not {name!r}")
-    return name
-
-
 def _device(name: str, threads: int) -> Any:
     from repsearch.devices import choose
 
     return choose(name, threads)
 
 
-@app.command()
+@for_people()
 def check(
     files: Annotated[list[Path], typer.Argument(help="config.yaml, and the files that override it, in this order.")],
 ) -> None:
@@ -106,7 +107,7 @@ def check(
     log.info("%s: no mistakes found", ", ".join(map(str, files)))
 
 
-@app.command()
+@for_rules()
 def prepare(settings: Settings, out: Out, data: Path = Path("data"), log: Log = None) -> None:
     """Prepare a data set: download or read it, split it, write one npz file (a PrepareJob)."""
     _start(log, out)
@@ -115,7 +116,7 @@ def prepare(settings: Settings, out: Out, data: Path = Path("data"), log: Log = 
     dataset.make(from_json(jobs.PrepareJob, settings), data, out)
 
 
-@app.command()
+@for_rules()
 def network(settings: Settings, dataset: Data, out: Out, log: Log = None, threads: Threads = 1) -> None:
     """Initialise a data set's search network (a NetworkJob)."""
     _start(log, out)
@@ -126,7 +127,7 @@ def network(settings: Settings, dataset: Data, out: Out, log: Log = None, thread
     stage.make(job, dataset, out)
 
 
-@app.command()
+@for_rules()
 def learned(
     summary: Annotated[Path, typer.Argument(help="The run's summary.json.")],
     settings: Settings,
@@ -140,7 +141,7 @@ def learned(
     stage.make(from_json(jobs.LearnedNetworkJob, settings), summary, out)
 
 
-@app.command()
+@for_rules()
 def statistics(
     settings: Settings,
     dataset: Data,
@@ -156,11 +157,11 @@ def statistics(
     job = _job_to_do(jobs.StatisticsJob, settings, out, dataset, network)
     from repsearch.stages import statistics as stage
 
-    stage.make(job, dataset, network, out, _device(device, threads), _path(path))
+    stage.make(job, dataset, network, out, _device(device, threads), path)
 
 
-def _searching(name: str, kind: type[Job], description: str) -> None:
-    """Add one of the commands that search; they have the same options."""
+def _searching(name: str, function: str, kind: type[Job], description: str) -> None:
+    """Add one of the commands that search, by a `module.function` of stages; they have the same options."""
 
     def command(
         settings: Settings,
@@ -175,25 +176,21 @@ def _searching(name: str, kind: type[Job], description: str) -> None:
     ) -> None:
         _start(log, out)
         job = _job_to_do(kind, settings, out, dataset, network, statistics)
-        from repsearch.stages import gallery, probes, search
+        module, _, called = function.partition(".")  # pandas is not imported where it is not needed
+        make = getattr(import_module(f"repsearch.stages.{module}"), called)
+        own = name == "fitness"  # takes its own statistics
+        make(job, dataset, network, *([] if own else [statistics]), out, _device(device, threads), path)
 
-        where, how = _device(device, threads), _path(path)
-        if name == "fitness":  # takes its own statistics
-            probes.fitness(job, dataset, network, out, where, how)  # type: ignore[arg-type]
-        else:
-            make: Any = {"search": search.make, "diversity": probes.diversity, "gallery": gallery.make}[name]
-            make(job, dataset, network, statistics, out, where, how)
-
-    app.command(name, help=description)(command)
+    for_rules(name, help=description)(command)
 
 
-_searching("search", jobs.SearchJob, "Search one shard of images (a SearchJob).")
-_searching("fitness", jobs.FitnessJob, "Figure 2's probe: evolve one block alone (a FitnessJob).")
-_searching("diversity", jobs.DiversityJob, "Figure 3's probe: independent runs of the search (a DiversityJob).")
-_searching("gallery", jobs.GalleryJob, "What a search makes of a few held-out images (a GalleryJob).")
+_searching("search", "search.make", jobs.SearchJob, "Search one shard of images (a SearchJob).")
+_searching("fitness", "probes.fitness", jobs.FitnessJob, "Figure 2's probe: evolve one block alone (a FitnessJob).")
+_searching("diversity", "probes.diversity", jobs.DiversityJob, "Figure 3's probe: independent runs (a DiversityJob).")
+_searching("gallery", "gallery.make", jobs.GalleryJob, "What a search makes of a few images (a GalleryJob).")
 
 
-@app.command()
+@for_rules()
 def describe(
     manifests: Annotated[list[Path], typer.Argument(help="The manifests of all shards.")],
     settings: Settings,
@@ -207,7 +204,7 @@ def describe(
     targets.make(from_json(jobs.DescribeJob, settings), manifests, out)
 
 
-@app.command()
+@for_rules()
 def train(
     settings: Settings,
     dataset: Data,
@@ -233,7 +230,7 @@ def train(
     stage.make(job, dataset, network, targets or [], out, _device(device, threads))
 
 
-@app.command()
+@for_rules()
 def ensemble(
     members: Annotated[list[Path], typer.Argument(help="The members' summary.json, in order.")],
     settings: Settings,
@@ -263,7 +260,7 @@ def _drawing(name: str, module: str, kind: type[Job], description: str) -> None:
         _start(log, out)
         import_module(f"repsearch.results.{module}").make(from_json(kind, settings), inputs, out)
 
-    app.command(name, help=description)(command)
+    for_rules(name, help=description)(command)
 
 
 _drawing("table", "tables", jobs.TableJob, "Table 1 or 2 from its runs (a TableJob).")
@@ -271,7 +268,7 @@ _drawing("figure", "figures", jobs.FigureJob, "A figure from its probes or runs 
 _drawing("readings", "readings", jobs.ReadingsJob, "The study of readings: every reading, and SGD (a ReadingsJob).")
 
 
-@app.command()
+@for_rules()
 def table3(
     inputs: Annotated[list[Path], typer.Argument(help="figure8.csv, cycles.csv, ensembles.csv: those there are.")],
     out: Out,
@@ -284,7 +281,7 @@ def table3(
     table.make(inputs, out)
 
 
-@app.command()
+@for_rules()
 def report(
     results: Annotated[list[Path], typer.Argument(help="Tables (.md) and figures (.png, .md); others are ignored.")],
     settings: Settings,
@@ -298,7 +295,7 @@ def report(
     page.make(from_json(jobs.ReproductionJob, settings), results, out)
 
 
-@app.command()
+@for_rules()
 def reproduction(results: Results, settings: Settings, out: Out, log: Log = None) -> None:
     """The paper's claims, each with a verdict (a ReproductionJob)."""
     _start(log, out)
@@ -307,7 +304,7 @@ def reproduction(results: Results, settings: Settings, out: Out, log: Log = None
     page.make(from_json(jobs.ReproductionJob, settings), results, out)
 
 
-@app.command()
+@for_rules()
 def publish(
     results: Results,
     settings: Settings,
@@ -322,9 +319,9 @@ def publish(
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Width = Annotated[int, typer.Option(help="Channels of every block.")]
-Classes = Annotated[int, typer.Option(help="Classes of the head.")]
-AllThreads = Annotated[int, typer.Option(help="CPU threads; 0: all cores.")]
+Width = Annotated[int, typer.Option(help="Channels of every block.", min=1)]
+Classes = Annotated[int, typer.Option(help="Classes of the head.", min=2)]
+AllThreads = Annotated[int, typer.Option(help="CPU threads; 0: all cores.", min=0)]
 
 
 def _print(measured: dict[str, Any], as_json: bool) -> None:
@@ -339,8 +336,8 @@ def bench_search(
     threads: AllThreads = 0,
     width: Width = 256,
     classes: Classes = 10,
-    images: Annotated[int, typer.Option(help="Images searched at a time; 0: one per thread, or 256 on a GPU.")] = 0,
-    generations: Annotated[int, typer.Option(help="At most so many per search layer; 0: the paper's.")] = 0,
+    images: Annotated[int, typer.Option(help="At a time; 0: one per thread, or 256 on a GPU.", min=0)] = 0,
+    generations: Annotated[int, typer.Option(help="At most so many per search layer; 0: the paper's.", min=0)] = 0,
     path: SearchPath = "auto",
     trained: Annotated[bool, typer.Option("--trained", help="A network whose convolutions are no identities.")] = False,
     scaling: Annotated[bool, typer.Option(help="Also vary images, population and width.")] = False,
@@ -354,7 +351,7 @@ def bench_search(
     where = _device(device, threads)
     images = images or (256 if where.type == "cuda" else threads)
     setup = bench.Bench(where, width, classes, images, generations, trained)
-    _print(bench.bench_search(setup, _path(path), scaling), as_json)
+    _print(bench.bench_search(setup, path, scaling), as_json)
 
 
 @bench_app.command("train")
@@ -363,9 +360,9 @@ def bench_train(
     threads: AllThreads = 0,
     width: Width = 256,
     classes: Classes = 10,
-    images: Annotated[int, typer.Option(help="Training images; 0: 200, or 46,000 (A.3) on a GPU.")] = 0,
-    depths: Annotated[list[int] | None, typer.Option("--depth", help="1, 2 or 3; again for several.")] = None,
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or auto.")] = "auto",
+    images: Annotated[int, typer.Option(help="Training images; 0: 200, or 46,000 (A.3) on a GPU.", min=0)] = 0,
+    depths: Annotated[list[int] | None, typer.Option("--depth", help="Again for several.", min=1, max=3)] = None,
+    precision: Annotated[Literal["auto", "float32", "bfloat16"], typer.Option(help="Of the convolutions.")] = "auto",
     as_json: Json = False,
 ) -> None:
     """Training images per second by variant and depth, against the matrix product's ceiling."""

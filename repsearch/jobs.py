@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
 from repsearch.config.parsing import parse
-from repsearch.errors import UserError
+from repsearch.errors import UserError, reason
 from repsearch.learning.settings import Training, Variant
 from repsearch.search.recipe import Recipe
 
@@ -218,8 +218,8 @@ def from_json(kind: type[T], text: str) -> T:
     """A job that `to_json` wrote. Raises UserError, naming the key, where it is not one of `kind`."""
     try:
         plain = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"--settings is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"--settings is not JSON: {reason(error)}") from None
     if not isinstance(plain, dict):
-        raise UserError("--settings must be a JSON object")
-    return parse(kind, plain, "")
+        raise UserError(f"--settings must be a JSON object with the keys of a {kind.__name__}")
+    return parse(kind, plain, "", of=f"--settings ({kind.__name__})")

@@ -13,7 +13,7 @@ from repsearch.config import alternatives, load
 from repsearch.config.alternatives import NO_RECIPE, has_targets
 from repsearch.config.resolve import Cycle, Resolved
 from repsearch.config.schema import Config, Table
-from repsearch.data.sources import training_images
+from repsearch.data.sources import Size, size
 from repsearch.errors import UserError
 from repsearch.jobs import ChainNames, DatasetName, FigureJob
 from repsearch.search.recipe import BLOCKS, Recipe, scaled_population
@@ -70,14 +70,26 @@ class Plan:
 
     def prepare(self, dataset: str) -> jobs.PrepareJob:
         entry = self.config.datasets[dataset]
+        load.check_split(dataset, entry, self._size(dataset))
         return jobs.PrepareJob(entry.source, entry.validation_images, entry.images, entry.test_images)
 
     def image_count(self, dataset: str) -> int:
         """Training images, held-out ones included, known before anything is downloaded."""
+        images = self.config.datasets[dataset].images
+        if images is None:
+            known = self._size(dataset)
+            assert known is not None
+            return known.train
+        return images
+
+    def _size(self, dataset: str) -> Size | None:
+        """How many images a data set's source has; None where that can't be known, but the settings say enough."""
         entry = self.config.datasets[dataset]
         try:
-            return entry.images or training_images(entry.source)
+            return size(entry.source)
         except UserError as error:
+            if entry.images is not None:
+                return None
             raise UserError(f"datasets.{dataset}.source: {error}") from None
 
     def network(self, dataset: str) -> jobs.NetworkJob:
@@ -120,6 +132,7 @@ class Plan:
     def fitness(self, layer: int | str, population: int | str) -> jobs.FitnessJob:
         """The data set's recipe with another population; each block has as many generations as figure 2 needs."""
         figure = self.config.figure2
+        load.check_figure("figure2", self.config, self.image_count(figure.dataset))
         recipe = scaled_population(self.recipe_of(figure.dataset).run(0), int(population))
         first, second, third, logits = (
             replace(settings, generations=max(figure.generations)) for settings in recipe.layers
@@ -133,6 +146,7 @@ class Plan:
 
     def diversity(self) -> jobs.DiversityJob:
         figure = self.config.figure3
+        load.check_figure("figure3", self.config, self.image_count(figure.dataset))
         recipe = self.recipe_of(figure.dataset).run(0)
         return jobs.DiversityJob(recipe, figure.images, figure.runs, figure.probability)
 

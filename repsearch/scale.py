@@ -1,5 +1,6 @@
 """What the results of a configuration are called, and whether they are at the paper's scale."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,12 +44,14 @@ def _is_full(plan: Plan, dataset: str) -> bool:
     )
 
 
-def reproduction(plan: Plan, configfiles: Sequence[str]) -> ReproductionJob:
+def reproduction(plan: Plan, configfiles: Sequence[str], settings: Sequence[str] = ()) -> ReproductionJob:
     """What the results are called, and how to make one of their files again. configfiles: as given to Snakemake,
-    relative to the working directory.
+    relative to the working directory. settings: the words after its option `--config`.
     """
     config, datasets = plan.config, used_datasets(plan.config)
     overlays = [path for path in configfiles if path != "config.yaml"]
+    options = ["--configfile", *overlays] if overlays else []
+    options += ["--config", *settings] if settings else []
     recipes = {name: plan.recipes[name] for name in (config.datasets[dataset].recipe for dataset in datasets)}
     searches = [
         f"recipe {name}: population {recipe.population}, "
@@ -62,6 +65,6 @@ def reproduction(plan: Plan, configfiles: Sequence[str]) -> ReproductionJob:
         name="paper" if config.results == "results" else Path(config.results).name,
         what=f"width {' and '.join(widths)}; {'; '.join(searches)}{data}",
         results=config.results,
-        options=f"--configfile {' '.join(overlays)}" if overlays else "",
+        options=shlex.join(options),
         full=is_full(plan),
     )

@@ -10,8 +10,8 @@ from repsearch import extensions
 from repsearch.config import alternatives
 from repsearch.config.parsing import check_plain, parse
 from repsearch.config.resolve import Resolved
-from repsearch.config.schema import Config
-from repsearch.data.sources import is_code, known_training_images
+from repsearch.config.schema import Config, Dataset
+from repsearch.data.sources import Size, is_code, known_size
 from repsearch.errors import UserError, reason
 from repsearch.search.recipe import OPERATORS
 
@@ -225,28 +225,57 @@ def _check_cycles(config: Config, resolved: Resolved) -> None:
 
 def _check_counts(config: Config) -> None:
     """Raise UserError where more images are asked for than there are, as far as that is known without reading files."""
-    learned: dict[str, int] = {}  # data set → training images that are not held out
+    counts: dict[str, int] = {}  # data set → training images, held-out ones included
     for name, entry in config.datasets.items():
         try:
-            available = known_training_images(entry.source)
+            known = known_size(entry.source)
         except UserError as error:
             raise UserError(f"datasets.{name}.source: {error}") from None
         if is_code(entry.source) and entry.images is None:
             raise UserError(f"datasets.{name}.images: must be given for a source that is code ({entry.source})")
-        if available is not None and (entry.images or 0) > available:
-            raise UserError(f"datasets.{name}.images: {entry.images} asked for, but {entry.source} has {available}")
-        images = entry.images or available
-        if images is not None and entry.validation_images >= images:
-            raise UserError(
-                f"datasets.{name}.validation_images: {entry.validation_images} leaves none of {images} images to "
-                "train on"
-            )
+        check_split(name, entry, known)
+        images = entry.images or (known and known.train)
         if images is not None:
-            learned[name] = images - entry.validation_images
+            counts[name] = images
             shards(config, name, images)
     for key, figure in (("figure2", config.figure2), ("figure3", config.figure3)):
-        available = learned.get(figure.dataset)
-        if available is not None and figure.images > available:
-            raise UserError(
-                f"{key}.images: {figure.images} asked for, but {figure.dataset} has {available} to train on"
-            )
+        if figure.dataset in counts:
+            check_figure(key, config, counts[figure.dataset])
+
+
+def check_split(name: str, entry: Dataset, size: Size | None) -> None:
+    """Raise UserError, naming the key, where a data set can't be split as its settings say.
+
+    name: the data set's; size: its source's, None if it is unknown.
+    """
+    key = f"datasets.{name}"
+    for part, wanted, available in (
+        ("images", entry.images, size and size.train),
+        ("test_images", entry.test_images, size and size.test),
+    ):
+        if available is not None and (wanted or 0) > available:
+            raise UserError(f"{key}.{part}: {wanted} asked for, but {entry.source} has {available}")
+    images = entry.images or (size and size.train)
+    if images is None:
+        return
+    left = images - entry.validation_images
+    if left <= 0:
+        raise UserError(
+            f"{key}.validation_images: {entry.validation_images} leaves none of {images} images to train on"
+        )
+    if size is not None and size.classes is not None and left < size.classes:
+        raise UserError(
+            f"{key}.validation_images: {entry.validation_images} leaves {left} of {images} images to train on, fewer "
+            f"than the {size.classes} classes"
+        )
+
+
+def check_figure(key: str, config: Config, images: int) -> None:
+    """Raise UserError where figure 2 or 3, the section `key`, asks for more images than there are to train on.
+
+    images: of its data set, held-out ones included.
+    """
+    figure = config.figure2 if key == "figure2" else config.figure3
+    available = images - config.datasets[figure.dataset].validation_images
+    if figure.images > available:
+        raise UserError(f"{key}.images: {figure.images} asked for, but {figure.dataset} has {available} to train on")

@@ -3,7 +3,8 @@
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from typing import Any, TypeVar
 
@@ -52,19 +53,23 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def parse(kind: type[T], raw: Any, where: str) -> T:
-    """`raw` as a `kind` (a model or dataclass), or UserError with one line a mistake, each naming the key."""
+def parse(kind: type[T], raw: Any, where: str, of: str = "configuration") -> T:
+    """`raw` as a `kind` (a model or dataclass), or UserError with one line a mistake, each naming the key.
+
+    where: the key that holds `raw`, empty at the top. of: what `raw` is, as messages call it.
+    """
     try:
         adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]
         return adapter.validate_json(_json(raw), strict=True)
     except ValidationError as error:
-        mistakes = [_in_words(mistake, where) for mistake in error.errors()]
+        mistakes = [_in_words(mistake, where, kind) for mistake in error.errors()]
         more = [f"… and {len(mistakes) - 20} more mistakes: fix these first"] if len(mistakes) > 20 else []
-        raise UserError("configuration: " + "\n".join(mistakes[:20] + more)) from None
+        raise UserError(f"{of}: " + "\n".join(mistakes[:20] + more)) from None
 
 
+UNKNOWN = "unknown key"
 _WORDS = {  # pydantic's kinds of mistake, for people who write YAML
-    **dict.fromkeys(("extra_forbidden", "unexpected_keyword_argument"), "unknown key"),
+    **dict.fromkeys(("extra_forbidden", "unexpected_keyword_argument"), UNKNOWN),
     **dict.fromkeys(("missing", "missing_argument"), "is missing"),
     **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
     **dict.fromkeys(("dict_type", "model_type", "dataclass_type"), "must be a mapping"),
@@ -72,8 +77,10 @@ _WORDS = {  # pydantic's kinds of mistake, for people who write YAML
 }
 
 
-def _in_words(mistake: Any, where: str) -> str:
+def _in_words(mistake: Any, where: str, kind: Any) -> str:
     keys, given = [*filter(None, [where]), *map(str, mistake["loc"])], mistake["input"]
+    if _WORDS.get(mistake["type"]) == UNKNOWN:
+        return f"{'.'.join(keys)}: {UNKNOWN}{_instead(kind, mistake['loc'], given)}"
     problem = _WORDS.get(mistake["type"]) or str(mistake["msg"]).removeprefix("Value error, ")
     problem = problem.replace("Input should be", "must be")
     name, _, rest = problem.partition(" ")
@@ -81,8 +88,42 @@ def _in_words(mistake: Any, where: str) -> str:
         isinstance(given, Mapping) and name in given and rest.startswith("must ")
     ):  # a dataclass's own check of one field
         keys, problem = [*keys, name], rest
-    stated = problem in ("unknown key", "is missing") or isinstance(given, Mapping) or len(repr(given)) > 80
-    return f"{'.'.join(keys)}: {problem[0].lower()}{problem[1:]}" + ("" if stated else f" (got {given!r})")
+    stated = problem == "is missing" or isinstance(given, Mapping) or len(repr(given)) > 80
+    problem = ": ".join(filter(None, [".".join(keys), problem[0].lower() + problem[1:]]))
+    return problem + ("" if stated else f" (got {given!r})")
+
+
+def _instead(kind: Any, place: Sequence[str | int], given: Any) -> str:
+    """What to write in place of an unknown key, at `place` in a `kind`; nothing where no key is like it."""
+    *above, last = map(str, place)
+    if ":" in last:
+        return " (is a space missing after its colon?)"
+    first, dot, rest = last.partition(".")
+    known = _keys(kind, above)
+    if dot and first in known:
+        value = "…" if isinstance(given, Mapping | list) else given
+        nested = f"{{{rest.replace('.', ': {')}: {value}" + "}" * (1 + rest.count("."))
+        return f" (a key has no dots; write {first}: {nested})"
+    close = get_close_matches(last, known, 1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _keys(kind: Any, place: Sequence[str]) -> list[str]:
+    """The keys that a `kind` has at `place`; none where that is no model or dataclass."""
+    whole: dict[str, Any] = _adapter(kind).json_schema()
+
+    def parts(schema: dict[str, Any]) -> list[dict[str, Any]]:
+        """A schema's alternatives, none of them a reference."""
+        if "$ref" in schema:
+            return parts(whole["$defs"][schema["$ref"].rpartition("/")[2]])
+        return [part for option in schema["anyOf"] for part in parts(option)] if "anyOf" in schema else [schema]
+
+    here = parts(whole)
+    for key in place:
+        inner = [part.get("properties", {}).get(key) or part.get("additionalProperties") for part in here]
+        inner += [part.get("items") or part.get("prefixItems", [None])[0] for part in here]
+        here = [part for schema in inner if isinstance(schema, dict) for part in parts(schema)]
+    return [name for part in here for name in part.get("properties", {})]
 
 
 def _json(raw: Any) -> str:

@@ -1,32 +1,55 @@
-"""Where a data set's images come from: the four kinds of source, and the checks that their arrays pass.
+"""Where a data set's images come from: the five kinds of source, and the checks that their arrays pass.
 
-`torchvision:NAME` is downloaded, `npz:PATH` is a file, `sklearn:digits` comes with scikit-learn, and `module:function`
-is code of the user's own (`repsearch.extensions`).
+`torchvision:NAME` is downloaded, `npz:PATH` is a file, `folder:PATH` a folder of images, `sklearn:digits` comes with
+scikit-learn, and `module:function` is code of the user's own (`repsearch.extensions`).
 """
 
 import logging
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from repsearch import extensions
+from repsearch.data import conversions, folders
 from repsearch.data.arrays import Raw, check_members, checked, class_names, open_npz
 from repsearch.errors import UserError, reason
 from repsearch.storage.untrusted import npy_shape
 
 log = logging.getLogger(__name__)
 
-TORCHVISION = {"MNIST": 60_000, "CIFAR10": 50_000, "CIFAR100": 50_000}  # name: training images
+
+class Size(NamedTuple):
+    """How many training images a source has, those that will be held out included, test images and classes.
+
+    classes: None where only the labels would tell.
+    """
+
+    train: int
+    test: int
+    classes: int | None
+
+
+TORCHVISION = {
+    "MNIST": Size(60_000, 10_000, 10),
+    "FashionMNIST": Size(60_000, 10_000, 10),
+    "KMNIST": Size(60_000, 10_000, 10),
+    "SVHN": Size(73_257, 26_032, 10),
+    "CIFAR10": Size(50_000, 10_000, 10),
+    "CIFAR100": Size(50_000, 10_000, 100),
+}
 DOWNLOADS = {  # name: the files to supply where there is no network, below the data folder
     "MNIST": "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
+    "FashionMNIST": "FashionMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
+    "KMNIST": "KMNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
+    "SVHN": "{train,test}_32x32.mat",
     "CIFAR10": "cifar-10-python.tar.gz",
     "CIFAR100": "cifar-100-python.tar.gz",
 }
-KINDS = ("torchvision", "npz", "sklearn")  # reserved: no module of the user's own can have these names
-DIGITS = 1797
-DIGITS_TEST = 297  # scikit-learn's digits have no official split: the last ones, by other writers, are the test set
+KINDS = ("torchvision", "npz", "folder", "sklearn")  # reserved: no module of the user's own can have these names
+DIGITS = Size(1500, 297, 10)  # of scikit-learn, no official split: the last ones, by other writers, are the test set
 ATTEMPTS = 3
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")  # of an npz file; a function returns them in this order
 
@@ -36,39 +59,45 @@ def is_code(source: str) -> bool:
     return source.partition(":")[0] not in KINDS and extensions.is_reference(source)
 
 
-def training_images(source: str) -> int:
-    """How many training images a source has, including those that will be held out for validation.
+def size(source: str) -> Size:
+    """How many images and classes a source has.
 
-    Nothing is downloaded or imported; of an npz file one header is read. Raises UserError for an unknown source, an
-    unreadable file, and code, which only `load` runs.
+    Nothing is downloaded or imported; of an npz file headers are read, of a folder the names of its files. Raises
+    UserError for an unknown source, an unreadable file, and code, which only `load` runs.
     """
-    if is_code(source):
+    kind, name = _parts(source)
+    if kind == "code":
         raise UserError("images: must be given for a source that is code")
-    count = known_training_images(source)
-    return _npz_length(Path(source.removeprefix("npz:"))) if count is None else count
+    if kind == "npz":
+        return _npz_size(Path(name))
+    if kind == "folder":
+        classes, train, test = folders.find(Path(name))
+        return Size(len(train.files), len(test.files), len(classes))
+    return DIGITS if kind == "sklearn" else TORCHVISION[name]
 
 
-def known_training_images(source: str) -> int | None:
-    """What `training_images` returns, as far as the source's name tells it: None for an npz file and for code.
+def known_size(source: str) -> Size | None:
+    """What `size` returns, as far as the source's name tells it: None for the user's files and for code.
 
     Raises UserError for an unknown source.
     """
-    kind, name = _parts(source)
-    if kind == "torchvision":
-        return TORCHVISION[name]
-    return DIGITS - DIGITS_TEST if kind == "sklearn" else None
+    return size(source) if _parts(source)[0] in ("torchvision", "sklearn") else None
 
 
 def _parts(source: str) -> tuple[str, str]:
     """Kind (one of `KINDS`, or `code`) and name of a source. Raises UserError for an unknown source."""
     kind, _, name = source.partition(":")
-    if source == "sklearn:digits" or (kind == "torchvision" and name in TORCHVISION) or (kind == "npz" and name):
+    if (
+        source == "sklearn:digits"
+        or (kind == "torchvision" and name in TORCHVISION)
+        or (kind in ("npz", "folder") and name)
+    ):
         return kind, name
     if is_code(source):
         return "code", source
     raise UserError(
-        f"unknown source {source!r}: use torchvision:{'|'.join(TORCHVISION)}, npz:PATH, sklearn:digits or "
-        "module:function"
+        f"unknown source {source!r}: use torchvision:{'|'.join(TORCHVISION)}, npz:PATH, folder:PATH, sklearn:digits "
+        "or module:function"
     )
 
 
@@ -82,6 +111,8 @@ def load(source: str, folder: Path) -> Raw:
         return _torchvision(name, folder)
     if kind == "npz":
         return _npz(Path(name))
+    if kind == "folder":
+        return folders.load(Path(name))
     return _code(source) if kind == "code" else _digits()
 
 
@@ -93,9 +124,11 @@ def _torchvision(name: str, folder: Path) -> Raw:
     except OSError as error:
         raise UserError(f"data: {folder} can't be a folder for downloads ({error.strerror})") from None
     dataset = getattr(torchvision.datasets, name)
+    svhn = name == "SVHN"  # calls things by other names
+    parts: list[Any] = [{"split": "train"}, {"split": "test"}] if svhn else [{"train": True}, {"train": False}]
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            train, test = (dataset(folder, train=part, download=True) for part in (True, False))
+            train, test = (dataset(folder, **part, download=True) for part in parts)
             break
         except (OSError, RuntimeError) as error:  # URLError is an OSError; torchvision: RuntimeError on a bad checksum
             why = reason(error)
@@ -106,9 +139,10 @@ def _torchvision(name: str, folder: Path) -> Raw:
                 ) from None
             log.warning("download of %s failed (%s), trying again", name, why)
             time.sleep(2**attempt)
+    labels = [part.labels if svhn else part.targets for part in (train, test)]
     return checked(
-        np.asarray(train.data), np.asarray(train.targets), np.asarray(test.data), np.asarray(test.targets),
-        f"torchvision:{name}", list(train.classes),
+        np.asarray(train.data), np.asarray(labels[0]), np.asarray(test.data), np.asarray(labels[1]),
+        f"torchvision:{name}", [str(digit) for digit in range(10)] if svhn else list(train.classes),
     )  # fmt: skip
 
 
@@ -118,7 +152,7 @@ def _npz(path: Path) -> Raw:
         check_members(path, archive, [*ARRAYS, *optional])
         x_train, y_train, x_test, y_test = (arrays[name] for name in ARRAYS)
         classes = class_names(str(path), arrays["classes"]) if optional else None
-    return checked(x_train, y_train, x_test, y_test, str(path), classes)
+    return _converted(x_train, y_train, x_test, y_test, str(path), classes)
 
 
 def _code(reference: str) -> Raw:
@@ -132,7 +166,14 @@ def _code(reference: str) -> Raw:
         raise UserError(f"{reference} must return {', '.join(ARRAYS)} and perhaps classes, not {len(arrays)} items")
     x_train, y_train, x_test, y_test, *names = arrays
     classes = class_names(reference, names[0]) if names else None
-    return checked(x_train, y_train, x_test, y_test, reference, classes)
+    return _converted(x_train, y_train, x_test, y_test, reference, classes)
+
+
+def _converted(x_train: Any, y_train: Any, x_test: Any, y_test: Any, source: str, classes: list[str] | None) -> Raw:
+    """Arrays of the user's own, converted where what they mean is clear, and checked."""
+    x_train, x_test = conversions.pixels(x_train, x_test, source)
+    labels = conversions.numbered(y_train, y_test, source, classes)
+    return checked(x_train, labels.train, x_test, labels.test, source, labels.classes)
 
 
 def _digits() -> Raw:
@@ -143,19 +184,19 @@ def _digits() -> Raw:
     bunch = load_digits()
     small = torch.from_numpy(bunch.images).float()[:, None] * (255 / 16)
     large = torch.nn.functional.interpolate(small, (28, 28), mode="bilinear").round().clamp(0, 255).byte().numpy()
-    y = bunch.target
-    cut = len(y) - DIGITS_TEST
+    y, cut = bunch.target, DIGITS.train
     return checked(
         large[:cut], y[:cut], large[cut:], y[cut:], "sklearn:digits", [str(name) for name in bunch.target_names]
     )
 
 
 @cache
-def _npz_length(path: Path) -> int:
-    """The number of labels in y_train, from its header alone: planning must be quick."""
+def _npz_size(path: Path) -> Size:
+    """From the headers of the labels alone: planning must be quick."""
     with open_npz(path) as archive:
         check_members(path, archive, ARRAYS)
-        shape = npy_shape(archive, "y_train")
-    if len(shape) != 1 or not shape[0]:
-        raise UserError(f"{path}: y_train must hold a label for each training image, not {list(shape)}")
-    return int(shape[0])
+        shapes = {name: npy_shape(archive, name) for name in ("y_train", "y_test")}
+    for name, shape in shapes.items():
+        if not shape or not shape[0]:
+            raise UserError(f"{path}: {name} must hold a label for each image, not {list(shape)}")
+    return Size(shapes["y_train"][0], shapes["y_test"][0], None)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,13 @@ def test_sweeps_hold_the_base_recipe_once() -> None:
     ("path", "value", "said"),
     [
         ("trainings", {}, "trainings: unknown key"),
-        ("training.epocs", 3, r"training\.epocs: unknown key"),
+        ("training.epocs", 3, r"training\.epocs: unknown key \(did you mean epochs\?\)$"),
+        ("table1.dataset", ["mnist"], r"table1\.dataset: unknown key \(did you mean datasets\?\)$"),
+        ("datasets.mnist.sorce", "x", r"datasets\.mnist\.sorce: unknown key \(did you mean source\?\)$"),
+        ("recipes.paper.layers.0.alpa", 1, r"layers\.0\.alpa: unknown key \(did you mean alpha\?\)$"),
+        ("datasets.mnist.network", {"widht": 4}, r"network\.widht: unknown key \(did you mean width\?\)$"),
+        ("quite_unlike", 3, r"quite_unlike: unknown key$"),
+        ("training.epochs:3", None, r"training\.epochs:3: unknown key \(is a space missing after its colon\?\)$"),
         ("training.epochs", "ninety", "epochs: .*integer"),
         ("training.epochs", 0, r"training\.epochs: must be at least 1"),
         ("training.momentum", 1.5, r"training\.momentum: must lie between"),
@@ -128,6 +135,19 @@ def test_a_mistake_is_one_line_that_names_the_key(path: str, value: Any, said: s
         load(changed(path, value))
     assert "\n" not in str(caught.value)
     assert not any(word in str(caught.value) for word in ("Recipe)", "Layer)", "object", "array"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "instead"),
+    [
+        ("training.epochs", 3, "training: {epochs: 3}"),
+        ("recipes.paper.population", 60, "recipes: {paper: {population: 60}}"),
+        ("datasets.mnist", {"images": 3}, "datasets: {mnist: …}"),
+    ],
+)
+def test_a_key_with_dots_is_told_how_to_be_written(key: str, value: Any, instead: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"{key}: unknown key (a key has no dots; write {instead})") + "$"):
+        load(PAPER | {key: value})
 
 
 def test_a_users_npz_source_is_not_opened_by_the_configuration() -> None:

@@ -1,7 +1,9 @@
 """Sources of images: every layout is read alike, and an unusable array or unknown source is refused by name."""
 
+import inspect
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import URLError
 
@@ -51,7 +53,7 @@ def test_every_layout_becomes_channels_first(tmp_path: Path, layout: str) -> Non
     ("changes", "message"),
     [
         ({"y_test": None}, "no array y_test"),
-        ({"x_train": np.zeros((30, 12, 12), np.float32)}, "x_train must be uint8"),
+        ({"x_train": np.zeros((30, 12, 12), complex)}, "x_train must be uint8"),
         ({"x_train": np.zeros((30, 12, 13), np.uint8)}, "x_train must be square"),
         ({"x_train": np.zeros((30, 8, 8), np.uint8)}, "x_train must be square and at least 9"),
         ({"x_train": np.zeros((30, 144), np.uint8)}, r"x_train must be \[N, H, W\]"),
@@ -79,6 +81,31 @@ def test_a_truncated_or_missing_file_is_refused(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match=r"data\.npz does not exist"):
         sources.load(source, tmp_path)
+
+
+@pytest.mark.parametrize("name", sources.TORCHVISION)
+def test_every_set_of_torchvisions_is_asked_for_as_it_wants(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The arguments are those of the real class; SVHN has another one, other names, and channels first."""
+    signature, made = inspect.signature(getattr(torchvision.datasets, name)), arrays()
+    grey, svhn = name.endswith("MNIST"), name == "SVHN"
+
+    def dataset(*words: Any, **options: Any) -> SimpleNamespace:
+        asked = signature.bind(*words, **options).arguments
+        assert asked["download"] is True and asked["root"] == tmp_path
+        part = asked["split"] if svhn else {True: "train", False: "test"}[asked["train"]]
+        x, y = made[f"x_{part}"], made[f"y_{part}"]
+        if svhn:
+            return SimpleNamespace(data=x.transpose(0, 3, 1, 2), labels=y)
+        return SimpleNamespace(data=x[..., 0] if grey else x, targets=y.tolist(), classes=["a", "b", "c"])
+
+    monkeypatch.setattr(torchvision.datasets, name, dataset)
+    raw = sources.load(f"torchvision:{name}", tmp_path)
+    expected = made["x_train"].transpose(0, 3, 1, 2)[:, : 1 if grey else 3]
+    assert np.array_equal(raw.x_train, expected) and raw.y_test.tolist() == [0, 1, 2, 0, 1, 2]
+    assert raw.classes == ([str(digit) for digit in range(10)] if svhn else ["a", "b", "c"])
+    assert sources.known_size(f"torchvision:{name}") == sources.TORCHVISION[name]
 
 
 def test_a_failed_download_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,20 +154,21 @@ def test_an_unknown_source_is_refused(source: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown source"):
         sources.load(source, tmp_path)
     with pytest.raises(UserError, match="unknown source"):
-        sources.training_images(source)
+        sources.size(source)
 
 
-def test_the_stated_number_of_training_images_is_right(tmp_path: Path) -> None:
-    assert sources.training_images("sklearn:digits") == len(sources.load("sklearn:digits", tmp_path).x_train)
-    assert sources.training_images(npz(tmp_path)) == 30
+def test_the_stated_numbers_of_images_are_right(tmp_path: Path) -> None:
+    raw = sources.load("sklearn:digits", tmp_path)
+    assert sources.size("sklearn:digits") == (len(raw.x_train), len(raw.x_test), len(raw.classes))
+    assert sources.size(npz(tmp_path)) == (30, 6, None)
 
 
 def test_planning_reads_the_header_of_the_labels_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = npz(tmp_path)
     monkeypatch.setattr(sources.np, "load", lambda *_, **__: pytest.fail("the arrays were read"))
-    assert sources.training_images(source) == 30
+    assert sources.size(source) == (30, 6, None)
     (tmp_path / "data.npz").unlink()
-    assert sources.training_images(source) == 30  # from a cache
+    assert sources.size(source) == (30, 6, None)  # from a cache
 
 
 @pytest.mark.parametrize(
@@ -150,7 +178,7 @@ def test_planning_reads_the_header_of_the_labels_alone(tmp_path: Path, monkeypat
 def test_what_is_no_npz_file_is_one_line_at_planning(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "data.npz"
     np.savez(path, other=[1]) if content is None else path.write_bytes(content)
-    for read in (sources.training_images, lambda source: sources.load(source, tmp_path)):
+    for read in (sources.size, lambda source: sources.load(source, tmp_path)):
         with pytest.raises(UserError, match=message) as caught:
             read(f"npz:{path}")
         assert "pickle" not in str(caught.value) and "\n" not in str(caught.value)
@@ -211,7 +239,7 @@ def test_code_is_a_source_like_an_npz_file(code: str, tmp_path: Path) -> None:
     ("function", "message"),
     [
         ("misnamed", "classes must be a list of names, not int64"),
-        ("floats", "x_train must be uint8"),
+        ("floats", "x_train is float64 in 0 … 1, x_test is uint8 in 0 … 255: give both the same scale"),
         ("ragged", "failed with ValueError: "),
         ("three", "must return x_train, y_train, x_test, y_test and perhaps classes, not 3 items"),
         ("nothing", "failed with TypeError: "),
@@ -231,9 +259,9 @@ def test_code_that_gives_no_data_set_is_refused_in_one_line(
 def test_code_is_not_run_at_planning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "unread.py").write_text("raise AssertionError('run')")
-    assert sources.is_code("unread:images") and sources.known_training_images("unread:images") is None
+    assert sources.is_code("unread:images") and sources.known_size("unread:images") is None
     with pytest.raises(UserError, match=r"^images: must be given for a source that is code$"):
-        sources.training_images("unread:images")
+        sources.size("unread:images")
 
 
 @pytest.mark.parametrize("source", ["npz:data", "torchvision:MNIST", "sklearn:digits", "sklearn:iris", "digits"])

@@ -180,7 +180,31 @@ def test_a_wrong_key_is_named(tmp_path: Path) -> None:
     run = snakemake(tmp_path, "all", "-n", training={"epocs": 3})
     assert run.returncode == 1
     said = (run.stdout + run.stderr).strip().splitlines()
-    assert said[-1] == "error: configuration: training.epocs: unknown key" and len(said) == 3
+    assert said[-1] == "error: configuration: training.epocs: unknown key (did you mean epochs?)" and len(said) == 3
+
+
+def test_settings_of_the_command_line_come_last_and_may_be_nested(tmp_path: Path) -> None:
+    summary = "results/tiny/runs/digits/plain/sgd/none/depth1/seed0/summary.json"
+    words = (summary, "-n", "-p", "--config", "training={epochs: 7, precision: bfloat16}")
+    run = snakemake(tmp_path, *words)
+    assert run.returncode == 0, run.stderr
+    assert '"epochs": 7' in run.stdout + run.stderr and '"precision": "bfloat16"' in run.stdout + run.stderr
+
+
+def test_a_result_of_another_scale_names_its_preset(tmp_path: Path) -> None:
+    run = snakemake(tmp_path, "results/demo/tables/table1.csv", "-n")
+    lines = (run.stdout + run.stderr).strip().splitlines()
+    assert run.returncode == 1 and not (tmp_path / "results").exists() and len(lines) == 3
+    assert lines[-1].startswith("error: results/demo/tables/table1.csv can't be made by this configuration")
+    assert lines[-1].endswith("results are in results/tiny: add --configfile workflow/presets/demo.yaml after it")
+
+
+def test_a_job_that_the_kernel_kills_is_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "greedy.py").write_text("import os\n\ndef images():\n    os.kill(os.getpid(), 9)\n")
+    greedy = {**TINY["datasets"]["digits"], "source": "greedy:images"}
+    run = snakemake(tmp_path, "results/tiny/data/digits.npz", "--cores", "1", datasets={"digits": greedy})
+    assert run.returncode == 1 and "error: the job was killed (SIGKILL). Did memory run out?" in run.stderr
+    assert "Traceback" not in run.stderr and not list((tmp_path / "results/tiny/data").glob("[!.]*"))
 
 
 def test_an_unreadable_npz_file_stops_only_what_needs_it(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import repsearch
-from repsearch.config.load import load
+from repsearch.config import command_line
+from repsearch.config.load import load, merge
 from repsearch.devices import device_wanted, gpus_found, gpus_wanted
 from repsearch.errors import UserError
 from repsearch.jobs import to_json
@@ -22,6 +23,11 @@ from slurm_plugin import install
 
 # Stages run with the Python that runs Snakemake, whether or not its environment was activated.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+# A job that the kernel kills can't say so itself.
+KILLED = (
+    "error: the job was killed (SIGKILL). Did memory run out? Run fewer jobs at a time (--cores, --resources mem_mb=…)"
+)
+shell.suffix(f" || (status=$?; [ $status != 137 ] || echo {shlex.quote(KILLED)} >&2; exit $status)")
 
 
 def stop(error):
@@ -30,8 +36,12 @@ def stop(error):
     raise SystemExit(1)
 
 
+CONFIG_FILES = [os.path.relpath(path) for path in workflow.configfiles]
+SETTINGS = workflow.config_settings.config_args or []  # words after --config
 try:
-    CONFIG = load(config)
+    command_line.check_configuration_files(CONFIG_FILES)
+    CONFIG = load(merge(config, command_line.settings(SETTINGS)))
+    command_line.check_targets(sys.argv[1:], CONFIG.results, Path(workflow.basedir) / "workflow/presets")
     PLAN = Plan(CONFIG)
     check_writable(Path(CONFIG.results))
 except UserError as error:
@@ -50,7 +60,6 @@ BACKEND = "dense" if CONFIG.search_path == "dense" else "gpu" if GPU else "cpu"
 if "gpu" not in workflow.global_resources and not ELSEWHERE:
     # No --resources gpu=N, and jobs run on this machine: at most as many at a time as it has GPUs.
     workflow.global_resources["gpu"] = max(1, gpus_found())
-CONFIG_FILES = [os.path.relpath(path) for path in workflow.configfiles]
 
 DATASET = f"{RESULTS}/data/{{dataset}}"
 NETWORK = f"{RESULTS}/network/{{dataset}}"

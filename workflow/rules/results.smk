@@ -174,7 +174,7 @@ rule reproduction:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=to_json(reproduction(PLAN, CONFIG_FILES)),
+        settings=to_json(reproduction(PLAN, CONFIG_FILES, SETTINGS)),
         results=subpath(output[0], parent=True),
         code=of_wildcards(reproduction_code),
     message:
@@ -196,7 +196,7 @@ rule publish:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=to_json(reproduction(PLAN, CONFIG_FILES)),
+        settings=to_json(reproduction(PLAN, CONFIG_FILES, SETTINGS)),
         results=subpath(input.page, parent=True),
         out="docs/reproduction",
     message:

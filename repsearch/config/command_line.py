@@ -1,0 +1,64 @@
+"""Snakemake's command line, as far as Snakemake misreads it: nested settings, and results that no rule makes."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from repsearch.config.load import merge
+from repsearch.errors import UserError
+
+_KINDS = "tables|figures|data|network|statistics|targets|probes|runs|ensembles|logs|benchmarks"
+_BELOW = rf"(?:(?:{_KINDS})/.+|report\.html|reproduction\.md)"  # what a results folder holds
+_RESULT = re.compile(rf"(results(?:/[A-Za-z0-9._-]+)*?)/{_BELOW}")
+
+
+def settings(words: Iterable[str]) -> dict[str, Any]:
+    """What Snakemake gets wrong of `--config KEY=VALUE …`, as YAML has it.
+
+    words: those after `--config`. To Snakemake every value inside a mapping or a list is text, and so are `true`,
+    `false` and `null`.
+    """
+    overlay: dict[str, Any] = {}
+    for word in words:
+        key, _, text = word.partition("=")
+        with contextlib.suppress(Exception):  # no YAML: it stays text, which the schema refuses by its key
+            value = yaml.safe_load(text)
+            if value is None or isinstance(value, bool | dict | list):
+                overlay = merge(overlay, {key: value})
+    return overlay
+
+
+def check_configuration_files(paths: Iterable[str]) -> None:
+    """Raise UserError where a configuration file is a result: `--configfile` took what was meant as a target."""
+    for path in paths:
+        if _RESULT.fullmatch(path):
+            raise UserError(
+                f"{path} is no configuration: --configfile takes every word up to the next option, so name the results "
+                "that you want before it"
+            )
+
+
+def check_targets(words: Iterable[str], results: str, presets: Path) -> None:
+    """Raise UserError where a word of the command line is a result of another folder than `results`.
+
+    presets: the folder of the presets, one of which may make it.
+    """
+    for word in words:
+        asked = _RESULT.fullmatch(word)
+        if asked and not re.fullmatch(f"{re.escape(results)}/{_BELOW}", word):
+            remedy = _remedy(asked[1], presets)
+            raise UserError(f"{word} can't be made by this configuration, whose results are in {results}: {remedy}")
+
+
+def _remedy(folder: str, presets: Path) -> str:
+    if folder == "results":
+        return "leave out --configfile"
+    for path in sorted(presets.glob("*.yaml")):
+        if yaml.safe_load(path.read_text(encoding="utf-8")).get("results") == folder:
+            return f"add --configfile {os.path.relpath(path)} after it"
+    return f"add --configfile after it, with the file that says results: {folder}"
