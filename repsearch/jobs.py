@@ -73,10 +73,9 @@ class SearchJob(Job):
 
 @dataclass(frozen=True)
 class FitnessJob(Job):
-    """Figure 2's probe: block `layer` evolved alone, for a random choice of training images."""
+    """Figure 2's probe: each block evolved alone, for a random choice of training images."""
 
     recipe: Recipe
-    layer: int
     images: int
 
 

@@ -16,7 +16,7 @@ from repsearch.config.schema import Config, Table
 from repsearch.data.sources import Size, size
 from repsearch.errors import UserError
 from repsearch.jobs import ChainNames, DatasetName, FigureJob
-from repsearch.search.recipe import BLOCKS, Recipe, scaled_population
+from repsearch.search.recipe import Recipe, scaled_population
 
 AUGMENTATIONS = {1: "plain", 2: "augmented"}  # of table 1 and 2
 
@@ -37,13 +37,6 @@ class Run(NamedTuple):
     recipe: str
     depth: int
     seed: int
-
-
-class Probe(NamedTuple):
-    """One probe of figure 2."""
-
-    layer: int
-    population: int
 
 
 class EnsembleOf(NamedTuple):
@@ -129,7 +122,7 @@ class Plan:
     def describe(self, dataset: str, recipe: str) -> jobs.DescribeJob:
         return jobs.DescribeJob(dataset, recipe)
 
-    def fitness(self, layer: int | str, population: int | str) -> jobs.FitnessJob:
+    def fitness(self, population: int | str) -> jobs.FitnessJob:
         """The data set's recipe with another population; each block has as many generations as figure 2 needs."""
         figure = self.config.figure2
         load.check_figure("figure2", self.config, self.image_count(figure.dataset))
@@ -138,11 +131,11 @@ class Plan:
             replace(settings, generations=max(figure.generations)) for settings in recipe.layers
         )
         recipe = replace(recipe, layers=(first, second, third, logits))
-        return jobs.FitnessJob(recipe, int(layer), figure.images)
+        return jobs.FitnessJob(recipe, figure.images)
 
-    def fitness_probes(self) -> list[Probe]:
-        populations = {*self.config.figure2.populations, self.recipe_of(self.config.figure2.dataset).population}
-        return [Probe(layer, population) for layer in range(len(BLOCKS)) for population in sorted(populations)]
+    def fitness_populations(self) -> list[int]:
+        """Each has a probe."""
+        return sorted({*self.config.figure2.populations, self.recipe_of(self.config.figure2.dataset).population})
 
     def diversity(self) -> jobs.DiversityJob:
         figure = self.config.figure3

@@ -84,8 +84,8 @@ def test_what_a_variant_learns_decides_its_step_sizes() -> None:
 
 
 def test_figure_2s_probes_have_the_sweeps_generations_in_every_layer() -> None:
-    job = planned().fitness("1", "60")
-    assert (job.layer, job.recipe.population, job.recipe.parents) == (1, 60, 5)
+    job = planned().fitness("60")
+    assert (job.recipe.population, job.recipe.parents) == (60, 5)
     assert [layer.generations for layer in job.recipe.layers] == [300] * 4
 
 
@@ -253,7 +253,7 @@ def test_all_runs_of_a_recipe_share_its_statistics_and_probes() -> None:
     one, several = planned(), planned(recipes={"paper": {"runs": 4}})
     assert several.search("cifar10", "paper", "0000").recipe.runs == 4
     assert one.statistics("cifar10", "paper") == several.statistics("cifar10", "paper")
-    assert one.fitness(0, 60) == several.fitness(0, 60) and one.diversity() == several.diversity()
+    assert one.fitness(60) == several.fitness(60) and one.diversity() == several.diversity()
 
 
 @pytest.mark.parametrize(

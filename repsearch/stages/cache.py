@@ -38,7 +38,10 @@ def up_to_date(job: Any, out: Path, *inputs: Path | None) -> bool:
     again; this is how a stage finds that the input is the same. inputs: prepared data, search network, its
     statistics and the manifests of targets, as far as the stage takes them (None: not), in this order.
     """
-    made_from, manifest = key(job, *inputs), manifest_path(job, out)
+    manifest = manifest_path(job, out)
+    if not manifest.exists():
+        return False  # before the code is read, which takes a tenth of a second and more
+    made_from = key(job, *inputs)
     keys = [{**made_from, "code": code(job, backend)} for backend in BACKENDS]
     try:  # the key first: large files are read only where it matches
         matches = read_manifest(manifest)["key"] in keys and bool(verify(manifest))

@@ -30,40 +30,39 @@ from repsearch.storage.manifest import write_manifest
 from repsearch.storage.resume import Arrays, Resume, forget
 
 PROBE_SEED = 1  # of the random choice of images
+FITNESS_COLUMNS = ["block", "population", "elitist", "generation", "mean", "std", "n"]
 Job = FitnessJob | DiversityJob
 
 
 def fitness(
     job: FitnessJob, dataset: Path, network: Path, out: Path, device: torch.device, path: SearchPath = "auto"
 ) -> None:
-    """Figure 2: evolve block `layer` alone for random training images; write its cross-entropy by generation.
+    """Figure 2: evolve each block alone for random training images; write its cross-entropy by generation.
 
-    The statistics of that search (R3) are taken here: it has a recipe and an opening of its own.
+    The statistics of these searches (R3) are taken here: each has an opening of its own.
     CSV: block, population, elitist (1 where parents keep their fitness, so that the best one can't get worse: R3),
     generation (0 is the initial population), mean and std over images, n images.
     """
     if cache.up_to_date(job, out, dataset, network):
         return
     data, net = datasets.read(dataset), SearchNetwork(networks.read(network)[0]).to(device)
-    indices = _random_images(data, job.images, "figure2.images")
+    indices, recipe = _random_images(data, job.images, "figure2.images"), job.recipe
+    blocks = range(len(BLOCKS))
+    given = [stage_statistics.of_recipe(net, data, recipe, path, b) if recipe.independent else None for b in blocks]
 
-    statistics = stage_statistics.of_recipe(net, data, job.recipe, path, job.layer) if job.recipe.independent else None
-
-    def work(images: Tensor, labels: Tensor, numbers: Tensor) -> Arrays:
-        history = search_one_layer(net, images, labels, job.recipe, numbers, job.layer, statistics, path)
-        return {"history": history.cpu().numpy()}
+    def work(*batch: Tensor) -> Arrays:
+        images, labels, numbers = batch
+        histories = (search_one_layer(net, images, labels, recipe, numbers, b, given[b], path) for b in blocks)
+        return {block: history.cpu().numpy() for block, history in zip(BLOCKS, histories, strict=True)}
 
     def rest(done: int) -> Iterator[Arrays]:
-        remaining, name = indices[done:], BLOCKS[job.layer]
-        return over_images(net, data, remaining, job.recipe, path, work, title=f"fitness of {name}")
+        return over_images(net, data, indices[done:], recipe, path, work, title="fitness of each block")
 
-    key = cache.key(job, dataset, network, backend=backends.computed_by(net, job.recipe, path))
+    key = cache.key(job, dataset, network, backend=backends.computed_by(net, recipe, path))
     searched = Resume(out, {**key, **computing_on(device)}).rows(rest)
-    frame = fitness_by_generation(torch.from_numpy(searched["history"]))
-    frame.insert(0, "block", BLOCKS[job.layer])
-    frame.insert(1, "population", job.recipe.population)
-    frame.insert(2, "elitist", int(not job.recipe.reevaluates))
-    _write(job, out, frame, key)
+    frames = [fitness_by_generation(torch.from_numpy(searched[block])).assign(block=block) for block in BLOCKS]
+    facts = {"population": recipe.population, "elitist": int(not recipe.reevaluates)}
+    _write(job, out, pd.concat(frames, ignore_index=True).assign(**facts)[FITNESS_COLUMNS], key)
 
 
 def diversity(

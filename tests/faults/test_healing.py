@@ -99,7 +99,7 @@ CASES: list[tuple[str, str, Damage, str]] = [
     ("a run's weights altered", f"{RUN}/weights.pt", flipped(0.5), "tables/table1.csv"),
     ("a run's trace altered", f"{RUN}/epochs.csv", last_digit_altered, "figures/figure5.csv"),
     ("a probe's CSV altered", "probes/diversity.csv", last_digit_altered, "figures/figure3.csv"),
-    ("a probe's CSV altered", "probes/fitness/block0-population6.csv", last_digit_altered, "figures/figure2.csv"),
+    ("a probe's CSV altered", "probes/fitness/population6.csv", last_digit_altered, "figures/figure2.csv"),
     ("a probe's manifest altered", "probes/diversity.json", field_altered("key"), "figures/figure3.csv"),
 ]  # fmt: skip
 

@@ -225,7 +225,7 @@ def test_probes_resume_too(
     inputs = folder / "d.npz", folder / "n.pt"
 
     def fitness(name: str) -> bytes:
-        stage_probes.fitness(FitnessJob(recipe, 0, 25), *inputs, folder / name, CPU)
+        stage_probes.fitness(FitnessJob(recipe, 25), *inputs, folder / name, CPU)
         return (folder / name).read_bytes()
 
     def diversity(name: str) -> bytes:
@@ -236,7 +236,7 @@ def test_probes_resume_too(
     kind = recipe.batch_norm
     undisturbed = fitness(f"f-{kind}.csv"), diversity(f"d-{kind}.csv")
     monkeypatch.setattr(resume, "SECONDS", 0.0)
-    cut(monkeypatch, stage_probes, "search_one_layer", 2, lambda: fitness(f"fc-{kind}.csv"))
+    cut(monkeypatch, stage_probes, "search_one_layer", 5, lambda: fitness(f"fc-{kind}.csv"))
     cut(monkeypatch, stage_search, "search", 11, lambda: diversity(f"dc-{kind}.csv"))
     assert not said(caplog, "resuming after")
     assert (fitness(f"fc-{kind}.csv"), diversity(f"dc-{kind}.csv")) == undisturbed

@@ -40,8 +40,8 @@ def jobs(plan: Plan) -> Iterator[tuple[str, tuple[object, ...], object]]:
             yield "describe", targets, plan.describe(*targets)
         yield "readings", (), plan.readings()
     else:
-        for probe in plan.fitness_probes():
-            yield "fitness", probe, plan.fitness(*probe)
+        for population in plan.fitness_populations():
+            yield "fitness", (population,), plan.fitness(population)
         yield "diversity", (), plan.diversity()
         yield "gallery", (), plan.gallery()
         for number in (1, 2):

@@ -141,7 +141,7 @@ def test_a_changed_mutation_strength_plans_its_search_and_what_follows_only(done
     assert (
         jobs["train"] == 3
     )  # search-all, search-skip0 and the SGD run that is traced against the targets; not plain SGD
-    assert jobs["probe_fitness"] == 3 and jobs["probe_diversity"] == 1
+    assert jobs["probe_fitness"] == 1 and jobs["probe_diversity"] == 1
     assert "prepare_dataset" not in jobs and "initialise_network" not in jobs
 
 

@@ -67,7 +67,7 @@ LEARNED = f"{NETWORK}/{{recipe}}"  # a network of the cycle before (§6), which 
 STATISTICS = f"{RESULTS}/statistics/{{dataset}}/{{recipe}}"
 TARGETS = f"{RESULTS}/targets/{{dataset}}/{{recipe}}"
 SHARD = f"{TARGETS}/shard-{{shard}}"
-FITNESS = f"{RESULTS}/probes/fitness/block{{layer}}-population{{population}}"
+FITNESS = f"{RESULTS}/probes/fitness/population{{population}}"
 DIVERSITY = f"{RESULTS}/probes/diversity"
 GALLERY = f"{RESULTS}/probes/gallery"
 ENSEMBLE = f"{RESULTS}/ensembles/{{dataset}}/{{kind}}/repeat{{repeat}}"
@@ -222,7 +222,7 @@ def figure_inputs(figure):
     if inputs == "ensembles":
         return [ENSEMBLE.format(**ensemble._asdict()) + ".csv" for ensemble in PLAN.ensembles()]
     if inputs == "fitness":
-        return [FITNESS.format(**probe._asdict()) + ".csv" for probe in PLAN.fitness_probes()]
+        return expand(f"{FITNESS}.csv", population=PLAN.fitness_populations())
     if inputs in ("diversity", "gallery"):
         return [f"{DIVERSITY if inputs == 'diversity' else GALLERY}.csv"]
     facts = facts_files(PLAN.cycle_targets()) if inputs == "cycles" else []

@@ -70,9 +70,9 @@ rule probe_fitness:
         csv=update(f"{FITNESS}.csv"),
         manifest=update(f"{FITNESS}.json"),
     log:
-        f"{RESULTS}/logs/probes/fitness-block{{layer}}-population{{population}}.log",
+        f"{RESULTS}/logs/probes/fitness-population{{population}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/probes/fitness-block{{layer}}-population{{population}}.tsv"
+        f"{RESULTS}/benchmarks/probes/fitness-population{{population}}.tsv"
     conda:
         "../../environment.yml"
     threads: THREADS
@@ -88,7 +88,7 @@ rule probe_fitness:
         settings=settings(PLAN.fitness),
         code=code(PLAN.fitness, BACKEND),
     message:
-        "Probe of fitness (figure 2): block {wildcards.layer}, population {wildcards.population}"
+        "Probe of fitness (figure 2): population {wildcards.population}"
     shell:
         "python -m repsearch {params.command} --settings {params.settings:q} --dataset {input.dataset:q}"
         " --network {input.network:q} {params.statistics} --out {output.csv:q}"

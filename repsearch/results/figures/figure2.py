@@ -26,7 +26,7 @@ UNPAIRED = f"{WELCH}; all points are of the same images; the test ignores this p
 def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
     """Cross-entropy against population at the last generation, and against generations at `job.base_population`.
 
-    inputs: the fitness probes' CSVs, one per block and population. Raises UserError where a point is not in the
+    inputs: the fitness probes' CSVs, one per population. Raises UserError where a point is not in the
     probes, or in two of them, or the probes end at different generations.
     """
     if not inputs:
