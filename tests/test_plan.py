@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -28,6 +29,50 @@ def planned(**changes: Any) -> Plan:
 def test_every_preset_plans_what_it_planned_before(preset: str) -> None:
     """A difference that is meant: python -m tests.golden."""
     assert golden.lines(preset) == (golden.FOLDER / f"{preset}.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"images": 31}, r"datasets\.mine\.images: 31 asked for, but npz:.* has 30"),
+        ({"test_images": 7}, r"datasets\.mine\.test_images: 7 asked for, but npz:.* has 6"),
+        ({"validation_images": 30}, r"datasets\.mine\.validation_images: 30 leaves none of 30 images"),
+        (
+            {"source": "folder", "validation_images": 3},
+            r"datasets\.mine\.validation_images: 3 leaves 1 of 4 .* 2 classes",
+        ),
+        (
+            {"source": "torchvision:SVHN", "images": 73_258},
+            r"datasets\.mine\.images: 73258 asked for, but .* has 73257",
+        ),
+        ({"source": "sklearn:digits", "test_images": 298}, r"datasets\.mine\.test_images: 298 asked for"),
+    ],
+)
+def test_a_split_that_cannot_be_made_is_refused_when_planning(
+    tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    np.savez(tmp_path / "mine.npz", x_train=[0], x_test=[0], y_train=np.zeros(30), y_test=np.zeros(6))
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for number in range(2):
+                (tmp_path / part / name / f"{number}.png").touch()
+    if settings.get("source") == "folder":
+        settings = {**settings, "source": f"folder:{tmp_path}"}
+    entry = {**PAPER["datasets"]["cifar10"], "source": f"npz:{tmp_path}/mine.npz", "validation_images": 5}
+    with pytest.raises(UserError, match=said):
+        planned(datasets={"mine": {**entry, **settings}}).prepare("mine")
+
+
+def test_figures_of_more_images_than_a_file_has_are_refused_when_planning(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mine.npz", x_train=[0], x_test=[0], y_train=np.zeros(30), y_test=np.zeros(6))
+    mine = {**PAPER["datasets"]["cifar100"], "source": f"npz:{tmp_path}/mine.npz", "validation_images": 5}
+    plan = planned(
+        datasets={"mine": mine}, **{key: {"dataset": "mine", "images": 26} for key in ("figure2", "figure3")}
+    )
+    for key, ask in (("figure2", lambda: plan.fitness(0, 240)), ("figure3", plan.diversity)):
+        with pytest.raises(UserError, match=rf"^{key}\.images: 26 asked for, but mine has 25 to train on$"):
+            ask()
 
 
 def test_planning_imports_nothing_heavy() -> None:

@@ -1,5 +1,6 @@
 """The prepared data set: a fixed split, normalised images, and files that are refused once they were altered."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,21 @@ def test_the_split_is_fixed_whole_and_disjoint(tmp_path: Path) -> None:
     assert len(data.validation) == 100
     normal = data.normalised(data.images[data.train])
     assert normal.mean() == pytest.approx(0, abs=1e-4) and normal.std() == pytest.approx(1, abs=1e-4)
+
+
+def test_the_log_describes_what_was_prepared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    x, y = np.full((8, 9, 9, 3), 100, np.uint8), np.array([5, 6, 5, 6, 5, 6, 5, 9])
+    x[::2, 0], x[0, 1, 1] = 255, 0
+    np.savez(tmp_path / "mine.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    dataset.make(PrepareJob(f"npz:{tmp_path}/mine.npz", 2, 6, 4), tmp_path, tmp_path / "out.npz")
+    data, said = prepared.read(tmp_path / "out.npz"), caplog.text
+    counts = np.bincount(data.labels[data.train], minlength=3)
+    assert "10 images: 4 to learn from, 2 for validation, 4 for the test" in said
+    assert f"9 × 9 pixels, colour, values {data.images.min()} to 255" in said
+    assert f"mean {data.mean[0]:.4f}, {data.mean[1]:.4f}" in said
+    assert "3 classes, images to learn from: " + ", ".join(map("{} {}".format, "569", counts)) in said
+    assert ("no image to learn from of 9: " in said) == (counts[2] == 0)
 
 
 def test_more_images_than_there_are_is_refused(tmp_path: Path) -> None:

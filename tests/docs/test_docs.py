@@ -28,6 +28,8 @@ DOCUMENTS = (
     "benchmarks/README.md",
     "docs/beyond.md",
     "docs/cluster.md",
+    "docs/command-line.md",
+    "docs/data.md",
     "docs/readings.md",
     "docs/reliability.md",
 )
