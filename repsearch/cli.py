@@ -18,6 +18,7 @@ import typer
 from repsearch import __version__, jobs
 from repsearch.errors import UserError
 from repsearch.jobs import Job, from_json
+from repsearch.progress import Pace
 from repsearch.storage import locks
 from repsearch.storage.files import cannot_write, hidden
 
@@ -65,7 +66,9 @@ def _start(log_file: Path | None = None, out: Path | None = None) -> None:
             handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
         except OSError as error:
             raise UserError(cannot_write(log_file, error)) from None
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True)
+    for handler in handlers:
+        handler.addFilter(Pace(between=isinstance(handler, logging.FileHandler) or not sys.stderr.isatty()))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s%(pace)s", handlers=handlers, force=True)
     if out is not None:
         locks.hold(hidden(out, "lock"), out)
 
