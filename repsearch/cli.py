@@ -323,6 +323,42 @@ def publish(
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@app.command()
+def runs(
+    results: Annotated[Path, typer.Argument(help="A results folder, such as results/demo.")],
+    means: Annotated[
+        bool, typer.Option("--means", help="Means over searches and training seeds, in per cent.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for programs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the finished training runs and the settings in which they differ: repsearch runs results/demo --means."""
+    _start()
+    from repsearch.results import listing
+
+    frame = listing.means(results) if means else listing.table(results)
+    if as_csv:
+        typer.echo(frame.to_csv(index=False), nl=False)
+    elif as_json:
+        typer.echo(frame.to_json(orient="records", indent=2))
+    else:
+        typer.echo(frame.to_string(index=False, na_rep="–", float_format="{:.5g}".format))
+
+
+@app.command()
+def tensorboard(
+    results: Annotated[Path, typer.Argument(help="A results folder, such as results/demo.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the event files, such as results/demo/tensorboard.")],
+) -> None:
+    """Convert the finished training runs' epochs.csv to TensorBoard's event files, in place of former ones."""
+    _start()
+    from repsearch.results.tensorboard import convert
+
+    convert(results, out)
+
+
 Width = Annotated[int, typer.Option(help="Channels of every block.")]
 Classes = Annotated[int, typer.Option(help="Classes of the head.")]
 AllThreads = Annotated[int, typer.Option(help="CPU threads; 0: all cores.")]
