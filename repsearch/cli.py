@@ -370,6 +370,36 @@ def _print(measured: dict[str, Any], as_json: bool) -> None:
     typer.echo(json.dumps(measured, indent=2) if as_json else text(measured))
 
 
+@app.command()
+def estimate(
+    files: Annotated[list[Path], typer.Argument(help="config.yaml, and the files that override it, in this order.")],
+    target: Annotated[
+        list[str] | None, typer.Option(help="A result, such as table1 or results/demo/figures/figure4.png; all.")
+    ] = None,
+    cores: Annotated[int, typer.Option(help="CPU cores, as Snakemake's --cores; 0: all.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Estimate jobs, hours and disk of a configuration on this machine, from a measurement of about a minute:
+    repsearch estimate config.yaml workflow/presets/small.yaml --target table1 --cores 2.
+
+    All jobs count, finished ones too.
+    """
+    _start()
+    from repsearch.bench import estimate as bench
+    from repsearch.config.load import read
+    from repsearch.devices import gpus_found
+    from repsearch.plan import Plan
+
+    logging.getLogger("repsearch.learning").setLevel(logging.WARNING)  # of made-up images
+    plan = Plan(read(*files))
+    threads, cores = plan.config.threads, cores or os.cpu_count() or 1
+    where = _device(plan.config.device, threads)
+    gpu = where.type == "cuda"
+    slots = max(1, gpus_found() if gpu else cores // threads)
+    measured = bench.estimate(plan, target or ["all"], where, plan.config.search_path, slots)
+    typer.echo(json.dumps(measured, indent=2) if as_json else bench.text(measured, "GPUs" if gpu else f"{cores} cores"))
+
+
 @bench_app.command("search")
 def bench_search(
     device: Device = "auto",
@@ -409,6 +439,7 @@ def bench_train(
     _start()
     from repsearch.bench import training as bench
 
+    logging.getLogger("repsearch.learning").setLevel(logging.WARNING)  # of made-up images
     where = _device(device, threads or os.cpu_count() or 1)
     images = images or (bench.TRAINING if where.type == "cuda" else 200)
     measured = bench.bench_train(where, width, classes, images, depths or [1, 2, 3], precision)
