@@ -30,7 +30,7 @@ class Searched(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What the speed of a convolution's operation in training depends on, at the width of `shape` and depth 1."""
+    """What the speed of a convolution's operation in training depends on. shape: of depth 1 and 10 classes."""
 
     shape: Shape
     targets: bool  # whether they are learned
@@ -116,10 +116,10 @@ def store_bytes(shape: Shape, recipe: Recipe, images: int) -> int:
 
 
 def weights_bytes(shape: Shape) -> int:
-    """Of a network's float32 parameters: whitening, convolutions, BatchNorm's biases, head."""
+    """Of a network's float32 parameters: whitening, convolutions, BatchNorm's weights and biases, head."""
     whitened = 8 * shape.channels
     convolutions = 9 * shape.width * (whitened + (len(BLOCKS) * shape.convolutions - 1) * shape.width)
-    biases = whitened + len(BLOCKS) * shape.convolutions * shape.width + shape.head_bias * shape.classes
+    biases = whitened + 2 * len(BLOCKS) * shape.convolutions * shape.width + shape.head_bias * shape.classes
     head = shape.width * shape.map_sizes[-1] ** 2 * shape.classes
     return 4 * (4 * shape.channels * whitened + convolutions + biases + head)
 
@@ -130,7 +130,7 @@ def train_amounts(
     """Of a training run: the convolutions' operations, for each image of each epoch three times those of a forward
     pass, for each that is validated once; if it is traced (§4.5), those of all pairs of validation images' maps.
     """
-    kind = Trained(_plain(shape), targets, training.batch, training.precision)
+    kind = Trained(replace(_plain(shape), classes=10), targets, training.batch, training.precision)
     passes = training.epochs * (3 * images + validation)
     amounts = {Unit(kind, "operation"): float(passes * convolution_operations(shape))}
     if traced:

@@ -23,12 +23,15 @@ from repsearch.stages.batches import batch_images
 log = logging.getLogger(__name__)
 SECONDS = 2.0  # of training epochs that are measured, about
 TOGETHER = 8  # images that are searched together
-SHARE = 20  # of the generations, measured of a search together: one in so many
+MOST = 512  # images of a batch: on a CPU a tiny network would have thousands
+IDLE = 0.8  # of the CPU's time: with less, other processes had their part of it
+SHARE = 60  # of the generations, measured of a search together: one in so many
 
 
 def measure(work: Work, device: torch.device, path: SearchPath) -> dict[Unit, float]:
     """Seconds of each unit of the work, on the device, with torch's threads. What is compiled is compiled before."""
     rates: dict[Unit, float] = {}
+    started, computed = time.perf_counter(), time.process_time()
     kinds = {unit.kind for unit in work.units}
     for number, kind in enumerate(sorted(kinds, key=repr), 1):
         log.info("measuring %s (%d of %d)", _in_words(kind), number, len(kinds))
@@ -38,6 +41,9 @@ def measure(work: Work, device: torch.device, path: SearchPath) -> dict[Unit, fl
             rates[Unit(kind, "operation")] = _train(kind, device)
         else:
             rates[Unit(None, "pairs")] = _pairs(device)
+    share = (time.process_time() - computed) / (time.perf_counter() - started) / torch.get_num_threads()
+    if device.type == "cpu" and share < IDLE:
+        log.warning("this machine is busy: the measurement got %.0f %% of its time; idle, it is faster", 100 * share)
     return rates
 
 
@@ -60,8 +66,9 @@ def _in_words(kind: Searched | Trained | None) -> str:
 def _search(kind: Searched, recipe: Recipe, device: torch.device, path: SearchPath) -> dict[Unit, float]:
     """From one batch of images, as large as those of a job, and a few images that are searched together."""
     shape = kind.shape
-    bench = Bench(device, shape.width, shape.classes, TOGETHER, 0, kind.learned, (shape.channels, shape.size))
-    images = batch_images(bench.network, recipe, path) if recipe.independent else recipe.statistics_images
+    image = shape.channels, shape.size
+    bench = Bench(device, shape.width, shape.classes, TOGETHER, 0, kind.learned, image, TOGETHER)
+    images = min(MOST, batch_images(bench.network, recipe, path)) if recipe.independent else recipe.statistics_images
     bench = replace(bench, images=images)
     shortened = bench.shortened(recipe, path)
     statistics = bench.statistics(shortened) if recipe.independent else Recorder()
@@ -82,11 +89,12 @@ def _together(bench: Bench, recipe: Recipe, path: SearchPath) -> float:
     numbers = torch.arange(TOGETHER, device=bench.device)
     images = bench.x[:TOGETHER].to(bench.device)
 
-    def search() -> None:
-        calibrate(bench.network, images, numbers % bench.classes, few, numbers, path=path)
-
+    wait(bench.device)
+    started = time.perf_counter()
+    calibrate(bench.network, images, numbers % bench.classes, few, numbers, path=path)  # compiled for the statistics
+    wait(bench.device)
     generations = sum(layer.generations for layer in few.layers) if recipe.batch_norm == "trajectory" else 0
-    return seconds(search, bench.device, 1) / (TOGETHER * recipe.population * (1 + generations))
+    return (time.perf_counter() - started) / (TOGETHER * recipe.population * (1 + generations))
 
 
 def _train(kind: Trained, device: torch.device) -> float:

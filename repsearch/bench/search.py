@@ -25,7 +25,6 @@ PAPER = Recipe(  # A.2
 DATASET_IMAGES = 50_000  # CIFAR-10, training and validation images
 PAPER_IMAGES = 160_000  # MNIST, CIFAR-10 and CIFAR-100, each searched once
 SETTLED = 3  # generations where their cost does not depend on how many children are selected
-CALIBRATED = 32  # images that the statistics are taken over
 
 
 @dataclass
@@ -34,7 +33,7 @@ class Bench:
 
     images: searched at once by the measured path; the reference searches one. generations: at most so many per search
     layer; 0: the paper's. trained: whether the network is like a trained one, whose convolutions must be computed.
-    image: its channels and side.
+    image: its channels and side. calibrated: how many images the statistics are taken over.
     """
 
     device: torch.device
@@ -44,13 +43,14 @@ class Bench:
     generations: int = 0
     trained: bool = False
     image: tuple[int, int] = (3, 32)
+    calibrated: int = 32
     made: dict[tuple[int, Recipe, int | None], Statistics] = field(default_factory=dict)  # by width, recipe, layer
 
     def __post_init__(self) -> None:
         channels, side = self.image
         self.shape = Shape(channels, side, self.classes, self.width)
         generator = torch.Generator().manual_seed(0)
-        count = max(self.images, CALIBRATED)
+        count = max(self.images, self.calibrated)
         coarse = torch.randn(count, channels, 4, 4, generator=generator)  # images have large shapes and a little noise
         x = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
         self.x = x + 0.3 * torch.randn(count, channels, side, side, generator=generator)
@@ -68,9 +68,9 @@ class Bench:
         """
         key = (self.width, recipe, None if (self.width, recipe, None) in self.made else layer)
         if key not in self.made:
-            numbers = torch.arange(CALIBRATED, device=self.device)
+            numbers = torch.arange(self.calibrated, device=self.device)
             searched = _limited(recipe, [1] * len(SEARCH_LAYERS)) if self.device.type == "cpu" else recipe
-            images, labels = self.x[:CALIBRATED].to(self.device), numbers % self.classes
+            images, labels = self.x[: self.calibrated].to(self.device), numbers % self.classes
             made = calibrate(self.network, images, labels, searched, numbers, layer)
             for block, rows in made.scorings.items():
                 if len(rows) > 1:
