@@ -19,6 +19,7 @@ import typer
 from repsearch import __version__, jobs, signals
 from repsearch.errors import UserError
 from repsearch.jobs import Job, from_json
+from repsearch.progress import Pace
 from repsearch.storage import locks
 from repsearch.storage.files import cannot_write, hidden
 
@@ -72,7 +73,9 @@ def _start(log_file: Path | None = None, out: Path | None = None) -> None:
         except OSError as error:
             raise UserError(cannot_write(log_file, error)) from None
     signals.report(log_file)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True)
+    for handler in handlers:
+        handler.addFilter(Pace(between=isinstance(handler, logging.FileHandler) or not sys.stderr.isatty()))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s%(pace)s", handlers=handlers, force=True)
     if out is not None:
         locks.hold(hidden(out, "lock"), out)
 
@@ -319,6 +322,42 @@ def publish(
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@for_people()
+def runs(
+    results: Annotated[Path, typer.Argument(help="A results folder, such as results/demo.")],
+    means: Annotated[
+        bool, typer.Option("--means", help="Means over searches and training seeds, in per cent.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for programs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the finished training runs and the settings in which they differ: repsearch runs results/demo --means."""
+    _start()
+    from repsearch.results import listing
+
+    frame = listing.means(results) if means else listing.table(results)
+    if as_csv:
+        typer.echo(frame.to_csv(index=False), nl=False)
+    elif as_json:
+        typer.echo(frame.to_json(orient="records", indent=2))
+    else:
+        typer.echo(frame.to_string(index=False, na_rep="–", float_format="{:.5g}".format))
+
+
+@for_people()
+def tensorboard(
+    results: Annotated[Path, typer.Argument(help="A results folder, such as results/demo.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the event files, such as results/demo/tensorboard.")],
+) -> None:
+    """Convert the finished training runs' epochs.csv to TensorBoard's event files, in place of former ones."""
+    _start()
+    from repsearch.results.tensorboard import convert
+
+    convert(results, out)
+
+
 Width = Annotated[int, typer.Option(help="Channels of every block.", min=1)]
 Classes = Annotated[int, typer.Option(help="Classes of the head.", min=2)]
 AllThreads = Annotated[int, typer.Option(help="CPU threads; 0: all cores.", min=0)]
@@ -328,6 +367,36 @@ def _print(measured: dict[str, Any], as_json: bool) -> None:
     from repsearch.bench.report import text
 
     typer.echo(json.dumps(measured, indent=2) if as_json else text(measured))
+
+
+@for_people()
+def estimate(
+    files: Annotated[list[Path], typer.Argument(help="config.yaml, and the files that override it, in this order.")],
+    target: Annotated[
+        list[str] | None, typer.Option(help="A result, such as table1 or results/demo/figures/figure4.png; all.")
+    ] = None,
+    cores: Annotated[int, typer.Option(help="CPU cores, as Snakemake's --cores; 0: all.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Estimate jobs, hours and disk of a configuration on this machine, from a measurement of about a minute:
+    repsearch estimate config.yaml workflow/presets/small.yaml --target table1 --cores 2.
+
+    All jobs count, finished ones too.
+    """
+    _start()
+    from repsearch.bench import estimate as bench
+    from repsearch.config.load import read
+    from repsearch.devices import gpus_found
+    from repsearch.plan import Plan
+
+    logging.getLogger("repsearch.learning").setLevel(logging.WARNING)  # of made-up images
+    plan = Plan(read(*files))
+    threads, cores = plan.config.threads, cores or os.cpu_count() or 1
+    where = _device(plan.config.device, threads)
+    gpu = where.type == "cuda"
+    slots = max(1, gpus_found() if gpu else cores // threads)
+    measured = bench.estimate(plan, target or ["all"], where, plan.config.search_path, slots)
+    typer.echo(json.dumps(measured, indent=2) if as_json else bench.text(measured, "GPUs" if gpu else f"{cores} cores"))
 
 
 @bench_app.command("search")
@@ -369,6 +438,7 @@ def bench_train(
     _start()
     from repsearch.bench import training as bench
 
+    logging.getLogger("repsearch.learning").setLevel(logging.WARNING)  # of made-up images
     where = _device(device, threads or os.cpu_count() or 1)
     images = images or (bench.TRAINING if where.type == "cuda" else 200)
     measured = bench.bench_train(where, width, classes, images, depths or [1, 2, 3], precision)

@@ -22,11 +22,11 @@ def _parts(requirement: str) -> tuple[str, str]:
 
 def test_both_files_name_the_same_packages_and_versions() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    development = [each for each in project["optional-dependencies"]["dev"] if each != "repsearch[slurm]"]
+    development = [each for each in project["optional-dependencies"]["dev"] if not each.startswith("repsearch[")]
     wanted = {_parts(each) for each in project["dependencies"] + development}
     *conda, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     given = {_parts(each) for each in conda}
-    assert pip == {"pip": ["--editable .[slurm]"]}  # Slurm's plugin comes with it
+    assert pip == {"pip": ["--editable .[slurm,tensorboard]"]}  # Slurm's plugin comes with it
     assert {part for part in given if part[0] not in CONDA_ONLY} == wanted
     assert ("python", project["requires-python"]) in given
 

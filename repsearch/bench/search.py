@@ -1,8 +1,9 @@
 """The benchmark of the search: what a user's search of an image takes, compared with the reference and a floor."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from repsearch.search.evolution import LOGITS, Evolution
 from repsearch.search.network import SearchNetwork, initialise
 from repsearch.search.recipe import SEARCH_LAYERS, Layer, Recipe, scaled_population
 from repsearch.search.reference import Reference
-from repsearch.search.statistics import Statistics
+from repsearch.search.statistics import Recorder, Statistics
 
 PAPER = Recipe(  # A.2
     layers=(Layer(300, 0.3, 5.0, 5), Layer(100, 0.2, 3.0, 1), Layer(100, 0.1, 3.0, 1), Layer(10, 0.1, 1.0, 0))
@@ -24,7 +25,6 @@ PAPER = Recipe(  # A.2
 DATASET_IMAGES = 50_000  # CIFAR-10, training and validation images
 PAPER_IMAGES = 160_000  # MNIST, CIFAR-10 and CIFAR-100, each searched once
 SETTLED = 3  # generations where their cost does not depend on how many children are selected
-CALIBRATED = 32  # images that the statistics are taken over
 
 
 @dataclass
@@ -33,6 +33,7 @@ class Bench:
 
     images: searched at once by the measured path; the reference searches one. generations: at most so many per search
     layer; 0: the paper's. trained: whether the network is like a trained one, whose convolutions must be computed.
+    image: its channels and side. calibrated: how many images the statistics are taken over.
     """
 
     device: torch.device
@@ -41,15 +42,18 @@ class Bench:
     images: int
     generations: int = 0
     trained: bool = False
+    image: tuple[int, int] = (3, 32)
+    calibrated: int = 32
     made: dict[tuple[int, Recipe, int | None], Statistics] = field(default_factory=dict)  # by width, recipe, layer
 
     def __post_init__(self) -> None:
-        self.shape = Shape(3, 32, self.classes, self.width)
+        channels, side = self.image
+        self.shape = Shape(channels, side, self.classes, self.width)
         generator = torch.Generator().manual_seed(0)
-        count = max(self.images, CALIBRATED)
-        coarse = torch.randn(count, 3, 4, 4, generator=generator)  # images have large shapes and a little noise
-        x = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bilinear")
-        self.x = x + 0.3 * torch.randn(count, 3, 32, 32, generator=generator)
+        count = max(self.images, self.calibrated)
+        coarse = torch.randn(count, channels, 4, 4, generator=generator)  # images have large shapes and a little noise
+        x = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
+        self.x = x + 0.3 * torch.randn(count, channels, side, side, generator=generator)
         network = initialise(self.shape, self.x, 0)
         if self.trained:
             for weights in network.network.blocks.parameters():
@@ -64,9 +68,9 @@ class Bench:
         """
         key = (self.width, recipe, None if (self.width, recipe, None) in self.made else layer)
         if key not in self.made:
-            numbers = torch.arange(CALIBRATED, device=self.device)
+            numbers = torch.arange(self.calibrated, device=self.device)
             searched = _limited(recipe, [1] * len(SEARCH_LAYERS)) if self.device.type == "cpu" else recipe
-            images, labels = self.x[:CALIBRATED].to(self.device), numbers % self.classes
+            images, labels = self.x[: self.calibrated].to(self.device), numbers % self.classes
             made = calibrate(self.network, images, labels, searched, numbers, layer)
             for block, rows in made.scorings.items():
                 if len(rows) > 1:
@@ -75,7 +79,7 @@ class Bench:
             self.made[key] = made
         return self.made[key]
 
-    def evolution(self, recipe: Recipe, path: SearchPath, images: int, statistics: Statistics) -> Evolution:
+    def evolution(self, recipe: Recipe, path: SearchPath, images: int, statistics: Statistics | Recorder) -> Evolution:
         numbers = torch.arange(images, device=self.device)
         return Evolution(self.network, numbers % self.classes, recipe, numbers, statistics, path)
 
@@ -148,20 +152,15 @@ def bench_search(bench: Bench, path: SearchPath, scaling: bool) -> dict[str, Any
 
 
 def _search(bench: Bench, recipe: Recipe, path: SearchPath) -> list[dict[str, Any]]:
-    """One search of the images; a row for each layer. What is compiled is compiled before."""
+    """One search of the images; a row for each layer."""
     recipe = bench.shortened(recipe, path)
+    children, rows = recipe.explorers + recipe.refiners, []
     evolution = bench.evolution(recipe, path, bench.images, bench.statistics(recipe))
-    _compile(bench, recipe, path, bench.images)
-    children, best, rows = recipe.explorers + recipe.refiners, None, []
-    for layer, name in enumerate(SEARCH_LAYERS):
-        started = _now(bench)
-        parents, loss = bench.opened(evolution, layer, best)
-        opened = _now(bench)
-        best, history = evolution.evolve(parents, loss, layer)
-        duration, generations = _now(bench) - opened, recipe.layers[layer].generations
-        rate = bench.images * generations * children / duration
-        reference = bench.reference_rate(recipe, layer, parents, loss)
-        improved = (history[:, 1:] < history[:, :-1]).float().mean()
+    for layer, (name, timed) in enumerate(zip(SEARCH_LAYERS, timed_layers(bench, evolution, path), strict=True)):
+        generations = recipe.layers[layer].generations
+        rate = bench.images * generations * children / timed.evolving
+        reference = bench.reference_rate(recipe, layer, timed.parents, timed.loss)
+        improved = (timed.history[:, 1:] < timed.history[:, :-1]).float().mean()
         rows.append(
             {
                 "layer": name,
@@ -172,17 +171,39 @@ def _search(bench: Bench, recipe: Recipe, path: SearchPath) -> list[dict[str, An
                 "candidates_per_second": round(rate, 1),
                 "reference_candidates_per_second": round(reference, 1),
                 "ratio": round(rate / reference, 1),
-                "opening_milliseconds": round(1000 * (opened - started) / bench.images, 2),
+                "opening_milliseconds": round(1000 * timed.opening / bench.images, 2),
                 "paper_milliseconds": round(1000 * PAPER.layers[layer].generations * children / rate, 2),
             }
         )
     return rows
 
 
-def _compile(bench: Bench, recipe: Recipe, path: SearchPath, images: int) -> None:
-    """Runs a generation of every layer, so that what is timed later is compiled and warm."""
-    evolution = bench.evolution(_limited(recipe, [1] * len(SEARCH_LAYERS)), path, images, bench.statistics(recipe))
+class Timed(NamedTuple):
+    """A search layer's first parents, their loss, its history; seconds of its opening and of its evolution."""
+
+    parents: Tensor
+    loss: Tensor
+    history: Tensor
+    opening: float
+    evolving: float
+
+
+def timed_layers(bench: Bench, evolution: Evolution, path: SearchPath) -> Iterator[Timed]:
+    """One search of the images, layer by layer. What is compiled is compiled before."""
+    _compile(bench, evolution, path)
     best = None
+    for layer in range(len(SEARCH_LAYERS)):
+        started = _now(bench)
+        parents, loss = bench.opened(evolution, layer, best)
+        opened = _now(bench)
+        best, history = evolution.evolve(parents, loss, layer)
+        yield Timed(parents, loss, history, opened - started, _now(bench) - opened)
+
+
+def _compile(bench: Bench, timed: Evolution, path: SearchPath) -> None:
+    """Runs a generation of every layer, so that what is timed later is compiled and warm."""
+    recipe, statistics = _limited(timed.recipe, [1] * len(SEARCH_LAYERS)), timed.statistics
+    evolution, best = bench.evolution(recipe, path, len(timed.labels), statistics), None
     for layer in range(len(SEARCH_LAYERS)):
         best, _ = evolution.evolve(*bench.opened(evolution, layer, best), layer)
 

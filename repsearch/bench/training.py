@@ -35,20 +35,9 @@ def bench_train(
     ceiling = measured.half_operations if precision == "bfloat16" else measured.operations
     for depth in depths:
         for name in VARIANTS:
-            stamps: list[float] = []
-
-            def timed(epochs: Iterable[int], stamps: list[float] = stamps) -> Iterator[int]:
-                for epoch in epochs:
-                    wait(device)
-                    stamps.append(time.perf_counter())
-                    yield epoch
-                wait(device)
-                stamps.append(time.perf_counter())
-
             shape = Shape(3, 32, classes, width, 2 * depth)
-            _run(device, shape, images, name, precision, timed)
-            duration = min(later - earlier for earlier, later in pairwise(stamps[1:]))  # of an epoch
-            operations = (3 * images + _validation(images)) * convolution_operations(shape)
+            duration = epoch_seconds(device, shape, images, name, precision)
+            operations = epoch_operations(shape, images)
             row = {"variant": name, "depth": depth, "precision": precision, "device": about["device"]}
             row["images_per_second"] = round(images / duration, 1)
             row["share_of_ceiling"] = round(operations / duration / ceiling, 3)
@@ -56,6 +45,29 @@ def bench_train(
             rows.append(row)
     settings = {"width": width, "classes": classes, "images": images, "validation_images": _validation(images)}
     return {"machine": about, "settings": settings, "rows": rows}
+
+
+def epoch_seconds(
+    device: torch.device, shape: Shape, images: int, name: str, precision: str, batch: int = Training.batch
+) -> float:
+    """The duration of an epoch of a variant, one of `VARIANTS`, when all is compiled."""
+    stamps: list[float] = []
+
+    def timed(epochs: Iterable[int]) -> Iterator[int]:
+        for epoch in epochs:
+            wait(device)
+            stamps.append(time.perf_counter())
+            yield epoch
+        wait(device)
+        stamps.append(time.perf_counter())
+
+    _run(device, shape, images, name, precision, timed, batch)
+    return min(later - earlier for earlier, later in pairwise(stamps[1:]))
+
+
+def epoch_operations(shape: Shape, images: int) -> int:
+    """The convolutions' operations in such an epoch: forward and backward; of images that are validated, forward."""
+    return (3 * images + _validation(images)) * convolution_operations(shape)
 
 
 def profile(
@@ -98,7 +110,10 @@ def profile(
 _EPOCHS = 3  # the first of them compiles and chooses algorithms
 
 
-def _run(device: torch.device, shape: Shape, images: int, name: str, precision: str, progress: Progress) -> None:
+def _run(
+    device: torch.device, shape: Shape, images: int, name: str, precision: str, progress: Progress,
+    batch: int = Training.batch,
+) -> None:  # fmt: skip
     """A run of `_EPOCHS` epochs, all of whose data lie on the device, as a run's do."""
     variant, generator = VARIANTS[name], torch.Generator(device).manual_seed(0)
 
@@ -112,7 +127,7 @@ def _run(device: torch.device, shape: Shape, images: int, name: str, precision: 
     training, validation = split(images), split(_validation(images))
     network = Network(shape, whitening_filters(training.images.cpu(), patches=500))
     # Both with the small steps of labels: random targets may not stand large ones, and the speed is the same.
-    settings = Training(epochs=_EPOCHS, precision=precision)  # type: ignore[arg-type]
+    settings = Training(epochs=_EPOCHS, precision=precision, batch=batch)  # type: ignore[arg-type]
     train(network, training, validation, validation, settings, variant, seed=0, progress=progress)
 
 

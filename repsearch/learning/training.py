@@ -129,6 +129,10 @@ def train(
             network.eval()
         for name, owner in stateful.items():
             owner.load_state_dict(state[name])
+    log.info(
+        "training on %d images in %d batches", len(train_split.images), len(batches),
+        extra={"done": len(rows), "total": settings.epochs},
+    )  # fmt: skip
     for epoch in progress(range(len(rows) + 1, settings.epochs + 1)):
         network.train()
         network.whiten.bias.requires_grad_(epoch <= settings.whitening_bias_epochs)  # type: ignore[union-attr]
@@ -164,6 +168,11 @@ def train(
         if row["validation_accuracy"] > best["accuracy"]:
             weights = copy.deepcopy(network.state_dict())
             best = {"accuracy": row["validation_accuracy"], "epoch": epoch, "weights": weights}
+        log.info(
+            "epoch %d of %d: loss %.4g, validation %.1f %%",
+            epoch, settings.epochs, row["train_loss"], 100 * row["validation_accuracy"],
+            extra={"done": epoch, "total": settings.epochs},
+        )  # fmt: skip
         save({**{name: owner.state_dict() for name, owner in stateful.items()}, "rows": rows, "best": best})
     network.load_state_dict(best["weights"])
     test_accuracy = float((predict(network, test.images, settings).argmax(1) == test.labels).float().mean())

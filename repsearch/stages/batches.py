@@ -2,7 +2,6 @@
 
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, cast
@@ -45,9 +44,10 @@ def batch_images(network: SearchNetwork, recipe: Recipe, path: SearchPath) -> in
 def in_batches(count: int, size: int, work: Callable[[slice], T], title: str, smallest: int = 1) -> Iterator[T]:
     """`work` of consecutive ranges of 0 … count-1, at most `size` long; halved, with a warning, where memory runs out.
 
-    title: of the progress bar. Raises UserError where not even a range of `smallest` fits into memory.
+    title: of the progress bar and in the log. Raises UserError where not even a range of `smallest` fits into memory.
     """
-    start, started = 0, time.perf_counter()
+    start = 0
+    log.info("%s: %d images, at most %d at a time", title, count, size, extra={"done": 0, "total": count})
     with counter(count, title=title, unit="image") as bar:
         while start < count:
             part = slice(start, min(start + size, count))
@@ -63,9 +63,9 @@ def in_batches(count: int, size: int, work: Callable[[slice], T], title: str, sm
                 yield result
                 bar.update(part.stop - start)
                 start = part.stop
+                log.info("%s: %d of %d images", title, start, count, extra={"done": start, "total": count})
                 continue
             torch.cuda.empty_cache()  # outside the handler, which keeps the tensors of the failed work alive
-    log.info("%s: %d images in %.1f s", title, count, time.perf_counter() - started)
 
 
 def one_ahead(items: Iterator[T]) -> Iterator[T]:

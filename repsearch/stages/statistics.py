@@ -52,6 +52,7 @@ def of_recipe(
     chosen = data.train[: recipe.statistics_images]
     images = torch.from_numpy(data.normalised(data.images[chosen])).to(network.device)
     labels, indices = (torch.from_numpy(x).to(network.device) for x in (data.labels[chosen], chosen))
+    log.info("statistics (%s): searching %d images together", recipe.batch_norm, len(chosen))
     try:
         statistics = calibrate(network, images, labels, recipe, indices, layer, path)
     except torch.OutOfMemoryError as error:

@@ -1,3 +1,4 @@
+import logging
 import math
 from dataclasses import replace
 from typing import Any
@@ -143,6 +144,22 @@ def test_cudnn_may_measure_its_algorithms_while_training_alone(splits: list[Spli
     before = torch.backends.cudnn.benchmark
     train(_network(splits), *splits, _settings(epochs=1), LABELS, 0, progress=watch)
     assert seen == [True] and torch.backends.cudnn.benchmark == before
+
+
+def test_every_epoch_says_how_it_went(splits: list[Split], caplog: pytest.LogCaptureFixture) -> None:
+    """To whoever listens to the log; a run that resumes begins its lines after the epochs that are done."""
+    caplog.set_level(logging.INFO, "repsearch.learning.training")
+    saved: list[dict[str, Any]] = []
+    result = train(_network(splits), *splits, _settings(epochs=3), LABELS, 0, save=saved.append)
+    first, *epochs = caplog.records
+    assert (first.done, first.total) == (0, 3)  # type: ignore[attr-defined]
+    for row, record in zip(result.epochs, epochs, strict=True):
+        assert (record.done, record.total) == (row["epoch"], 3)  # type: ignore[attr-defined]
+        loss, accuracy = f"{row['train_loss']:.4g}", f"{100 * row['validation_accuracy']:.1f}"
+        assert record.getMessage() == f"epoch {row['epoch']} of 3: loss {loss}, validation {accuracy} %"
+    caplog.clear()
+    train(_network(splits), *splits, _settings(epochs=3), LABELS, 0, state={**saved[1], "rows": saved[1]["rows"][:2]})
+    assert [record.done for record in caplog.records] == [2, 3]  # type: ignore[attr-defined]
 
 
 def test_logits_are_distilled_through_the_whole_network(splits: list[Split]) -> None:

@@ -226,6 +226,7 @@ def test_a_users_mistake_is_one_line_without_a_traceback(tmp_path: Path, argumen
 
 def test_a_batch_is_halved_where_memory_runs_out(caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is lost or done twice; one image that does not fit is one clear error."""
+    caplog.set_level(logging.INFO, "repsearch.stages.batches")
     seen: list[slice] = []
 
     def work(part: slice) -> int:
@@ -236,6 +237,8 @@ def test_a_batch_is_halved_where_memory_runs_out(caplog: pytest.LogCaptureFixtur
 
     assert list(batches.in_batches(10, 8, work, "test")) == [2] * 5
     assert [i for part in seen for i in range(part.start, part.stop)] == list(range(10))
+    steps = [(record.done, record.total) for record in caplog.records if hasattr(record, "done")]  # type: ignore
+    assert steps == [(done, 10) for done in (0, 2, 4, 6, 8, 10)]
     assert "batches of 4" in caplog.text and "batches of 2" in caplog.text
 
     def never(part: slice) -> None:
@@ -243,6 +246,19 @@ def test_a_batch_is_halved_where_memory_runs_out(caplog: pytest.LogCaptureFixtur
 
     with pytest.raises(UserError, match=r"does not hold 1 of the images.*9 GiB"):
         list(batches.in_batches(10, 8, never, "test"))
+
+
+def test_a_log_file_says_how_far_the_search_is(made: Path, tmp_path: Path) -> None:
+    log = tmp_path / "search.log"
+    command = [sys.executable, "-m", "repsearch", "search", "--settings", to_json(SearchJob(RECIPE, 3, 9))]
+    command += ["--dataset", str(made / "d.npz"), "--network", str(made / "n.pt"), "--path", "dense"]
+    command += ["--statistics", str(made / f"{digest(RECIPE.to_dict())}.npz"), "--device", "cpu"]
+    command += ["--out", str(tmp_path / "s.zarr.zip"), "--log", str(log)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr[-1000:]
+    begins, *_, ends, _ = [line for line in log.read_text().splitlines() if "images" in line]
+    assert re.search(r"search 3–9: 6 images, at most \d+ at a time$", begins)
+    assert re.search(r"search 3–9: 6 of 6 images, .*\d+ s in all$", ends) and ends in run.stderr
 
 
 def test_the_next_batch_is_searched_while_one_is_stored() -> None:

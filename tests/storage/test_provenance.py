@@ -88,6 +88,9 @@ EDITS = {
     "a log line of the training": (
         "learning/training.py", "        rows.append(", '        log.info("epoch %d", epoch)\n        rows.append(', "",
     ),
+    "what is said of an epoch": ("learning/training.py", '"epoch %d of %d: loss', '"epoch %d/%d: loss', ""),
+    "what is said of a batch": ("stages/batches.py", '"%s: %d of %d images"', '"%s: %d/%d images"', ""),
+    "how often progress is said": ("progress.py", "SECONDS = 10.0", "SECONDS = 30.0", ""),
     "why a path is refused": ("search/backends.py", "are not identities", "aren't identities", ""),
     "an error message": ("stages/search.py", "not finite: check the recipe", "infinite: check the recipe", ""),
     "a docstring": ("search/operators.py", '"""A.4: H̃', '"""Section A.4: H̃', ""),

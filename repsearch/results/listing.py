@@ -1,0 +1,111 @@
+"""The training runs of a results folder, one per row, with the settings in which they differ."""
+
+import csv
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from repsearch.errors import UserError
+from repsearch.jobs import DatasetName
+from repsearch.results.runs import read
+from repsearch.results.tables import accuracies
+from repsearch.storage.manifest import read_manifest
+
+log = logging.getLogger(__name__)
+WILDCARDS = ["dataset", "augmentation", "variant", "recipe", "depth", "seed"]  # of a run's folder
+RESULTS = ["best_epoch", "validation_accuracy", "test_accuracy", "seconds", "device"]
+MEANS = ["dataset", "augmentation", "variant", "setting", "recipe", "depth", "n", "searches", "seeds"]
+MEANS += ["validation_mean", "validation_std", "mean", "std"]
+
+
+def find(results: Path) -> list[Path]:
+    """The summaries of a results folder's finished runs. Raises UserError where there are none."""
+    found = sorted(results.glob("runs/*/*/*/*/depth*/seed*/summary.json"))
+    if not found:
+        raise UserError(f"{results} has no finished training runs ({results / 'runs'}): name a results folder")
+    return found
+
+
+def table(results: Path) -> pd.DataFrame:
+    """One row per run: the wildcards of its folder, settings, `RESULTS`.
+
+    Of the settings (`training.…`, `recipe.…` and the network's) there are those that runs differ in. Accuracies are in
+    [0, 1]. seconds: of the job, from Snakemake's benchmark; NaN where there is none. Runs that can't be read are named
+    in the log and left out. Raises UserError where none is left.
+    """
+    rows = []
+    for summary in _readable(results):
+        stated = read_manifest(summary)
+        facts = {name: stated.get(name) for name in ("precision", "code_version", "torch")}
+        settings = {**dict(_flat("", _settings(stated["key"]))), **facts}
+        row = {name: stated[name] for name in WILDCARDS} | settings
+        row |= {"best_epoch": stated.get("epoch_chosen"), "seconds": _seconds(results, summary)}
+        row |= {name: stated.get(name) for name in ("validation_accuracy", "test_accuracy", "device")}
+        rows.append({name: _printable(value) for name, value in row.items()})
+    frame = pd.DataFrame(rows)
+    differing = [name for name in frame.columns if len(frame[name].dropna().unique()) > 1]
+    others = [name for name in differing if name not in (*WILDCARDS, *RESULTS)]
+    return frame[[*WILDCARDS, *others, *RESULTS]]
+
+
+def means(results: Path) -> pd.DataFrame:
+    """One row per setting: means and standard deviations (%) over its searches and training seeds, as in the tables.
+
+    mean, std: of test accuracy. Raises UserError for runs that must not be averaged.
+    """
+    summaries = _readable(results)
+    return accuracies(read(summaries, _names(summaries)))[MEANS].map(_printable)
+
+
+def _readable(results: Path) -> list[Path]:
+    """The summaries that are whole and say what results need."""
+    usable = []
+    for summary in (found := find(results)):
+        try:
+            read_manifest(summary)
+            read([summary], _names([summary]))
+        except UserError as error:
+            log.warning("left out: %s", error)
+        else:
+            usable.append(summary)
+    if not usable:
+        raise UserError(f"{results}: none of its {len(found)} training runs can be read")
+    return usable
+
+
+def _names(summaries: list[Path]) -> dict[str, DatasetName]:
+    """By the folders' names."""
+    names = {summary.parts[-7] for summary in summaries}
+    return {name: DatasetName(name) for name in names}
+
+
+def _settings(key: Any) -> dict[str, Any]:
+    names = ("width", "head_bias", "head_init", "training", "recipe")
+    return {name: key["job"][name] for name in names if key["job"].get(name) is not None}
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """(dotted name, plain value) of nested settings."""
+    if isinstance(value, dict | list):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _flat(f"{name}.{key}" if name else str(key), each)
+    else:
+        yield ascii(name)[1:-1], value
+
+
+def _printable(value: Any) -> Any:
+    """Other people's text could hold what a terminal obeys."""
+    return ascii(value)[1:-1] if isinstance(value, str) and not value.isprintable() else value
+
+
+def _seconds(results: Path, summary: Path) -> float:
+    run = summary.parent.relative_to(results)
+    path = results / "benchmarks" / run.with_name(f"{run.name}.tsv")
+    try:
+        with path.open(encoding="utf-8") as opened:
+            return float(next(csv.DictReader(opened, delimiter="\t"))["s"])
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, csv.Error):
+        return float("nan")
