@@ -1,6 +1,7 @@
 """What a configuration costs: its jobs, what each computes and stores, counted. How fast is measured in `rates`."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from repsearch.search.recipe import BLOCKS, OPERATORS, SEARCH_LAYERS, Recipe
 EVERYTHING = ("all", "report", "reproduction")  # what needs every result
 ORDER = [
     "prepare_dataset", "initialise_network", "learned_network", "take_statistics", "search_shard", "probe_fitness",
-    "probe_diversity", "describe_targets", "train", "evaluate_ensemble", "table", "table3", "figure", "readings",
+    "probe_diversity", "probe_gallery", "describe_targets", "train", "evaluate_ensemble", "table", "table3", "figure", "readings",
     "reproduction", "assemble_report",
 ]  # fmt: skip
 
@@ -153,7 +154,7 @@ class Costs:
 
     def __init__(self, plan: Plan, targets: Sequence[str], shape: Callable[[str], Shape]) -> None:
         self.plan, self.config, self.shape, self.work = plan, plan.config, shape, Work()
-        self.probes: dict[str, str] = {}  # fitness, diversity: their data sets
+        self.probes: dict[str, str] = {}  # fitness, diversity, gallery: their data sets
         self.described: set[Targets] = set()
         names = [target.rpartition("/")[2].partition(".")[0].removesuffix("_tried") for target in targets]
         if any(name in EVERYTHING for name in names):
@@ -190,8 +191,9 @@ class Costs:
             self.described.update(plan.readings_targets())
             return plan.readings_runs()
         inputs = config.figures.get(name, "")
-        if inputs in ("fitness", "diversity"):
-            self.probes[inputs] = (config.figure2 if inputs == "fitness" else config.figure3).dataset
+        probed = {"fitness": config.figure2.dataset, "diversity": config.figure3.dataset, "gallery": plan.gallery_dataset}
+        if inputs in probed:
+            self.probes[inputs] = probed[inputs]
         if inputs == "cycles":
             self.described.update(plan.cycle_targets())
         if inputs == "ensembles" and not any(task.rule == "evaluate_ensemble" for task in self.work.tasks):
@@ -222,8 +224,7 @@ class Costs:
     def _search(self, searched: set[Targets]) -> None:
         """Shards, and the statistics of each recipe."""
         plan, statistics = self.plan, {*searched}
-        if "diversity" in self.probes:
-            dataset = self.probes["diversity"]
+        for dataset in {self.probes[name] for name in ("diversity", "gallery") if name in self.probes}:
             statistics.add(Targets(dataset, self.config.datasets[dataset].recipe))
         for dataset, name in sorted(statistics):
             recipe, shape = plan.recipes[name], self.shape(dataset)
@@ -238,17 +239,21 @@ class Costs:
 
     def _probe(self) -> None:
         plan = self.plan
-        for probe in plan.fitness_probes() if "fitness" in self.probes else ():
-            fitness = plan.fitness(*probe)
+        for population in plan.fitness_populations() if "fitness" in self.probes else ():
+            fitness = plan.fitness(population)
             kind = self._kind(self.probes["fitness"], fitness.recipe, False)
-            amounts = search_amounts(kind, fitness.recipe, fitness.images, fitness.layer)
-            own = together_amounts(kind, fitness.recipe, fitness.layer) if fitness.recipe.independent else {}
-            self.work.tasks.append(Task("probe_fitness", {**amounts, **own}))
+            amounts: Counter[Unit] = Counter()
+            for block in range(len(BLOCKS)):
+                amounts.update(search_amounts(kind, fitness.recipe, fitness.images, block))
+                amounts.update(together_amounts(kind, fitness.recipe, block) if fitness.recipe.independent else {})
+            self.work.tasks.append(Task("probe_fitness", amounts))
         if "diversity" in self.probes:
             diversity = plan.diversity()
             kind = self._kind(self.probes["diversity"], diversity.recipe, False)
-            amounts = search_amounts(kind, diversity.recipe, diversity.images * diversity.runs)
-            self.work.tasks.append(Task("probe_diversity", amounts))
+            searched = search_amounts(kind, diversity.recipe, diversity.images * diversity.runs)
+            self.work.tasks.append(Task("probe_diversity", searched))
+        if "gallery" in self.probes:
+            self.work.tasks.append(Task("probe_gallery"))  # a few images: seconds, as is to start it
 
     def _kind(self, dataset: str, recipe: Recipe, learned: bool) -> Searched:
         how = (*(str(getattr(recipe, name)) for name in OPERATORS), recipe.smooth, recipe.batch_norm)

@@ -10,6 +10,7 @@ import torch
 
 from repsearch.bench import rates
 from repsearch.bench.costs import Costs, summary
+from repsearch.data import folders
 from repsearch.data.arrays import check_members, open_npz
 from repsearch.data.sources import is_code
 from repsearch.network import Shape
@@ -18,8 +19,8 @@ from repsearch.progress import duration
 from repsearch.search.backends import SearchPath
 from repsearch.storage.untrusted import npy_shape
 
-IMAGES = {"MNIST": (1, 28, 10), "CIFAR10": (3, 32, 10), "CIFAR100": (3, 32, 100)}  # channels, side, classes
-DIGITS = (1, 28, 10)
+IMAGES = {"SVHN": (3, 32, 10), "CIFAR10": (3, 32, 10), "CIFAR100": (3, 32, 100)}  # channels, side, classes
+DIGITS = (1, 28, 10)  # of MNIST and those like it
 OF_CODE = (3, 32, 10)  # what is supposed of a source that is code, which is not run
 
 
@@ -45,6 +46,8 @@ def image(source: str) -> tuple[int, int, int]:
     """Channels, side and classes of a source's images. Raises UserError for an npz file that can't be used."""
     if is_code(source):
         return OF_CODE
+    if source.startswith("folder:"):
+        return folders.look(Path(source.removeprefix("folder:")))
     if not source.startswith("npz:"):
         return IMAGES.get(source.partition(":")[2], DIGITS)
     path = Path(source.removeprefix("npz:"))

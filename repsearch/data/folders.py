@@ -66,6 +66,13 @@ def _images(folder: Path, classes: list[str]) -> Images:
     return Images(files, labels)
 
 
+def look(folder: Path) -> tuple[int, int, int]:
+    """Channels and side of the first image, and the number of classes."""
+    classes, train, _ = find(folder)
+    image = _read(train.files[0], None, 1)
+    return 3 if image.ndim == 3 else 1, max(image.shape[:2]), len(classes)
+
+
 def load(folder: Path) -> Raw:
     """The images, checked. Raises UserError, naming the first file that can't be read or differs in size."""
     classes, *parts = find(folder)
