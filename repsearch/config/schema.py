@@ -230,6 +230,7 @@ class Config(Section):
     threads: Count = 1
     shard_images: Count = 10_000
     seeds: Seeds = 3
+    formats: Annotated[list[Literal["png", "pdf", "svg", "latex"]], AfterValidator(_distinct)] = ["png"]
     network: NetworkSettings
     datasets: Annotated[dict[Name, Dataset], Field(max_length=100)]
     recipes: Annotated[dict[Name, RecipeSection], Field(max_length=100)]

@@ -16,6 +16,7 @@ rule table:
         tried=f"{RESULTS}/tables/table{{number}}_tried.csv",
         text=f"{RESULTS}/tables/table{{number}}.md",
         png=report(f"{RESULTS}/tables/table{{number}}.png", category="Tables"),
+        further=further(f"{RESULTS}/tables/table{{number}}", TABLE_FORMATS),
     log:
         f"{RESULTS}/logs/tables/table{{number}}.log",
     benchmark:
@@ -27,11 +28,12 @@ rule table:
         runtime=10,
     params:
         settings=settings(PLAN.table),
+        formats=format_options(TABLE_FORMATS),
         code=code_version("results.tables"),
     message:
         "Table {wildcards.number}"
     shell:
-        "python -m repsearch table {input:q} --settings {params.settings:q} --out {output.csv:q} --log {log:q}"
+        "python -m repsearch table {input:q} --settings {params.settings:q} --out {output.csv:q} {params.formats} --log {log:q}"
 
 
 if table3_inputs():
@@ -43,6 +45,7 @@ if table3_inputs():
             csv=report(f"{RESULTS}/tables/table3.csv", category="Tables"),
             text=f"{RESULTS}/tables/table3.md",
             png=report(f"{RESULTS}/tables/table3.png", category="Tables"),
+            further=further(f"{RESULTS}/tables/table3", TABLE_FORMATS),
         log:
             f"{RESULTS}/logs/tables/table3.log",
         benchmark:
@@ -53,11 +56,12 @@ if table3_inputs():
             mem_mb=1000,
             runtime=10,
         params:
+            formats=format_options(TABLE_FORMATS),
             code=code_version("results.table3"),
         message:
             "Table 3"
         shell:
-            "python -m repsearch table3 {input:q} --out {output.csv:q} --log {log:q}"
+            "python -m repsearch table3 {input:q} --out {output.csv:q} {params.formats} --log {log:q}"
 
 
 rule figure:
@@ -68,6 +72,7 @@ rule figure:
         csv=report(f"{RESULTS}/figures/{{figure}}.csv", category="Figures"),
         caption=f"{RESULTS}/figures/{{figure}}.md",
         png=report(f"{RESULTS}/figures/{{figure}}.png", category="Figures"),
+        further=further(f"{RESULTS}/figures/{{figure}}", FIGURE_FORMATS),
     log:
         f"{RESULTS}/logs/figures/{{figure}}.log",
     benchmark:
@@ -79,12 +84,13 @@ rule figure:
         runtime=10,
     params:
         settings=settings(PLAN.figure),
+        formats=format_options(FIGURE_FORMATS),
         code=of_wildcards(figure_code),
     message:
         "Draw {wildcards.figure}"
     shell:
         "python -m repsearch figure {input.drawn:q} --settings {params.settings:q}"
-        " --out {output.csv:q} --log {log:q}"
+        " --out {output.csv:q} {params.formats} --log {log:q}"
 
 
 rule readings:
@@ -95,6 +101,7 @@ rule readings:
         csv=report(f"{RESULTS}/tables/readings.csv", category="Tables"),
         text=f"{RESULTS}/tables/readings.md",
         png=report(f"{RESULTS}/tables/readings.png", category="Tables"),
+        further=further(f"{RESULTS}/tables/readings", TABLE_FORMATS),
     log:
         f"{RESULTS}/logs/tables/readings.log",
     benchmark:
@@ -106,12 +113,13 @@ rule readings:
         runtime=10,
     params:
         settings=to_json(PLAN.readings()),
+        formats=format_options(TABLE_FORMATS),
         code=code_version("results.readings"),
     message:
         "The readings study"
     shell:
         "python -m repsearch readings {input.runs:q} {input.targets:q} --settings {params.settings:q}"
-        " --out {output.csv:q} --log {log:q}"
+        " --out {output.csv:q} {params.formats} --log {log:q}"
 
 
 rule reproduction:
