@@ -251,6 +251,9 @@ def ensemble(
     stage.make(job, dataset, members, out, _device(device, threads))
 
 
+Formats = Annotated[list[str] | None, typer.Option("--format", help="Further formats: pdf, svg; of a table, latex.")]
+
+
 def _drawing(name: str, module: str, kind: type[Job], description: str) -> None:
     """Add one of the commands that draw results; they have the same options."""
 
@@ -258,10 +261,11 @@ def _drawing(name: str, module: str, kind: type[Job], description: str) -> None:
         inputs: Annotated[list[Path], typer.Argument(help="Summaries of runs, CSVs of probes or facts of targets.")],
         settings: Settings,
         out: Out,
+        formats: Formats = None,
         log: Log = None,
     ) -> None:
         _start(log, out)
-        import_module(f"repsearch.results.{module}").make(from_json(kind, settings), inputs, out)
+        import_module(f"repsearch.results.{module}").make(from_json(kind, settings), inputs, out, formats or [])
 
     for_rules(name, help=description)(command)
 
@@ -275,13 +279,14 @@ _drawing("readings", "readings", jobs.ReadingsJob, "The study of readings: every
 def table3(
     inputs: Annotated[list[Path], typer.Argument(help="figure8.csv, cycles.csv, ensembles.csv: those there are.")],
     out: Out,
+    formats: Formats = None,
     log: Log = None,
 ) -> None:
     """Table 3: what goes beyond the paper, next to SGD."""
     _start(log, out)
     from repsearch.results import table3 as table
 
-    table.make(inputs, out)
+    table.make(inputs, out, formats or [])
 
 
 @for_rules()

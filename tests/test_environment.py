@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import yaml
+from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 from repsearch import __version__
@@ -29,6 +30,17 @@ def test_both_files_name_the_same_packages_and_versions() -> None:
     assert pip == {"pip": ["--editable .[slurm,tensorboard]"]}  # Slurm's plugin comes with it
     assert {part for part in given if part[0] not in CONDA_ONLY} == wanted
     assert ("python", project["requires-python"]) in given
+
+
+def test_the_constraints_are_exact_versions_of_all_that_the_project_needs() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)  # no URLs, no ranges
+    exact = dict(line.lower().split("==") for line in lines)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    more = project["optional-dependencies"]
+    for each in map(Requirement, [*project["dependencies"], *more["slurm"], *more["dev"]]):
+        if each.name != "repsearch":
+            assert each.specifier.contains(exact[each.name]), each
 
 
 def test_there_is_one_version() -> None:

@@ -113,7 +113,7 @@ class Resolved:
         settings = dict(self.config.recipes[name])
         base = settings.pop("base", None)
         if base is not None:
-            if not isinstance(base, str) or base not in self.config.recipes or base in (*seen, name):
+            if base not in self.config.recipes or base in (*seen, name):
                 choices = ", ".join(self.config.recipes)
                 raise UserError(f"recipes.{name}.base: {base!r} is not another recipe (there are {choices})")
             settings = {**self._settings(base, (*seen, name)), **settings}
@@ -187,8 +187,6 @@ class Resolved:
             steps.append((f"alternative {variant}", self.alternative_training[variant]))
         merged, settings = asdict(defaults(learns)), defaults(learns)
         for where, changes in steps:
-            if not isinstance(changes, dict):
-                raise UserError(f"configuration: {where}: must be a mapping (got {changes!r})")
             merged |= changes
             settings = parse(Training, merged, where)
         return settings

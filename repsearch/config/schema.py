@@ -3,11 +3,14 @@
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from repsearch.config.alternatives import MARK
+from repsearch.config.partial import partial
+from repsearch.learning.settings import Training
+from repsearch.search.recipe import SEARCH_LAYERS, Layer, Recipe
 
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=1)]
@@ -59,6 +62,30 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class NetworkSettings(Section):
+    width: Count = 256
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    head_bias: bool = False
+    head_init: Literal["default", "kaiming"] = "default"
+
+
+# Settings that are laid on top of others, each with what may stand there. Plain mappings, also once they are checked.
+if TYPE_CHECKING:
+    NetworkChanges = dict[str, Any]
+    TrainingChanges = dict[str, Any]
+    TrainingSection = dict[str, Any]
+    RecipeSection = dict[str, Any]
+else:
+    _Layers = Annotated[
+        list[partial("LayerSettings", Layer, complete=True)],
+        Field(min_length=len(SEARCH_LAYERS), max_length=len(SEARCH_LAYERS)),
+    ]
+    NetworkChanges = partial("NetworkChanges", NetworkSettings)
+    TrainingChanges = partial("TrainingChanges", Training)
+    TrainingSection = partial("TrainingSection", Training, labels=TrainingChanges, targets=TrainingChanges)
+    RecipeSection = partial("RecipeSection", Recipe, base=str | None, layers=_Layers)
+
+
 class Dataset(Section):
     """One data set: where it comes from, how much of it to use, and what is special about it."""
 
@@ -73,22 +100,15 @@ class Dataset(Section):
     recipe: Name
     searches: Annotated[int, Field(ge=1, le=100)] = 1
     search_depth: Count = 3
-    network: dict[str, Any] = {}  # what differs from the section of that name
-    training: dict[str, Any] = {}
-
-
-class NetworkSettings(Section):
-    width: Count = 256
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    head_bias: bool = False
-    head_init: Literal["default", "kaiming"] = "default"
+    network: NetworkChanges = {}  # what differs from the section of that name
+    training: TrainingChanges = {}
 
 
 class VariantSettings(Section):
     learns: Literal["labels", "targets", "logits"]
     blocks: list[int] = []
     depths: Counts | None = None  # None: the data set's search_depth
-    training: dict[str, Any] = {}
+    training: TrainingChanges = {}
     tune: Alternatives = {}  # training settings: every combination is run, validation chooses (tables 1 and 2)
 
 
@@ -218,10 +238,11 @@ class Config(Section):
     threads: Count = 1
     shard_images: Count = 10_000
     seeds: Seeds = 3
+    formats: Annotated[list[Literal["png", "pdf", "svg", "latex"]], AfterValidator(_distinct)] = ["png"]
     network: NetworkSettings
     datasets: Annotated[dict[Name, Dataset], Field(max_length=100)]
-    recipes: Annotated[dict[Name, dict[str, Any]], Field(max_length=100)]
-    training: dict[str, Any]
+    recipes: Annotated[dict[Name, RecipeSection], Field(max_length=100)]
+    training: TrainingSection
     variants: Annotated[dict[Name, VariantSettings], Field(max_length=100)]
     table1: Table
     table2: Table

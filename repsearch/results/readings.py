@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from repsearch.config import alternatives
 from repsearch.errors import UserError
 from repsearch.jobs import ReadingsJob
-from repsearch.results import phrases, style
+from repsearch.results import latex, phrases, style
 from repsearch.results.claims import Claim, Effect
 from repsearch.results.estimates import WELCH, Estimate
 from repsearch.results.runs import (
@@ -45,8 +45,8 @@ NOISES = {
 PARTS = {"search": "Search", "training": "Learning", "baseline": "SGD"}
 
 
-def make(job: ReadingsJob, inputs: Sequence[Path], out: Path) -> None:
-    """Write the study's CSV to `out`; beside it, drawn from it alone, .md and .png.
+def make(job: ReadingsJob, inputs: Sequence[Path], out: Path, formats: Sequence[str] = ()) -> None:
+    """Write the study's CSV to `out`; beside it, drawn from it alone, .md, .png and, with the format latex, .tex.
 
     inputs: the runs' summary.json and each recipe's facts.json. Raises UserError where one was altered or is missing.
     """
@@ -54,8 +54,10 @@ def make(job: ReadingsJob, inputs: Sequence[Path], out: Path) -> None:
     verify_inputs(runs)
     write_csv(out, build(read(runs, job.datasets), targets))
     frame = read_csv(out, COLUMNS)
-    style.save(out.with_suffix(".png"), draw, frame)
+    style.save(out, draw, frame)
     write_text(out.with_suffix(".md"), to_markdown(frame))
+    if "latex" in formats:
+        latex.write(out, to_latex(frame))
 
 
 def build(runs: pd.DataFrame, targets: Sequence[Path]) -> pd.DataFrame:
@@ -109,13 +111,27 @@ def best_baseline(frame: pd.DataFrame) -> pd.Series:
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """For each data set a table of the readings: the targets, then the accuracies of each variant."""
+    """For each data set a table of the readings."""
+    parts = [f"**Readings.** {_caption(frame)}"]
+    for label, said, header, lines in _tables(frame):
+        parts += [f"**{label}** ({said})", phrases.markdown(header, lines, left=2)]
+    return "\n\n".join([*parts, phrases.provenance_text(frame)]) + "\n"
+
+
+def to_latex(frame: pd.DataFrame) -> Iterator[str]:
+    """The same tables in LaTeX."""
+    below = f"{_caption(frame)} {phrases.provenance_text(frame)}"
+    for number, (label, said, header, lines) in enumerate(_tables(frame), start=1):
+        yield latex.table(f"readings{number}", f"Readings: {label} ({said}).", header, lines, below, left=2)
+
+
+def _tables(frame: pd.DataFrame) -> Iterator[tuple[str, str, list[str], list[list[str]]]]:
+    """By data set: its label, its scale, header and rows: the targets, then the accuracies of each variant."""
     variants = frame.loc[frame["part"] != "baseline", "variant"].unique()
     header = ["", "reading", "cross-entropy after block 0, 1, 2, logits"]
     header += ["cosine within a class, block 0, 1, 2", "between classes"]
     for variant in variants:
         header += [f"{phrases.VARIANTS.get(variant, variant)}: validation", "test"]
-    parts = [f"**Readings.** {_caption(frame)}"]
     for label, dataset_rows in frame.groupby("label", sort=False):
         lines: list[list[str]] = []
         is_baseline = dataset_rows["part"] == "baseline"
@@ -128,9 +144,7 @@ def to_markdown(frame: pd.DataFrame) -> str:
             lines.append([PARTS["baseline"], row["reading"], "–", "–", "–", *_accuracies(row)])
             lines[-1] += [""] * (len(header) - len(lines[-1]))
         scale = phrases.scale_text(dataset_rows)
-        parts.append(f"**{label}** ({scale}; SGD's accuracies stand in the first two columns of accuracies)")
-        parts.append(phrases.markdown(header, lines, left=2))
-    return "\n\n".join([*parts, phrases.provenance_text(frame)]) + "\n"
+        yield str(label), f"{scale}; SGD's accuracies stand in the first two columns of accuracies", header, lines
 
 
 def draw(frame: pd.DataFrame) -> Figure:

@@ -36,13 +36,19 @@ STYLE: Any = {
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.axisbelow": True},
     **{"axes.grid": True, "grid.color": "0.9", "grid.linewidth": 0.5, "xtick.major.width": 0.7},
     **{"lines.linewidth": 1.4, "lines.markersize": 4, "ytick.major.width": 0.7},
+    # Text stays text: embedded as TrueType, which journals ask for, and to be edited in SVG.
+    **{"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "repsearch"},
 }
+# No dates, so that the same CSV gives the same bytes.
+METADATA: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
-def save(png: Path, draw: Callable[[pd.DataFrame], Figure], frame: pd.DataFrame) -> None:
-    """Draw a frame in the common style and write the picture."""
-    with rc_context(STYLE), atomic(png) as temporary:
-        draw(frame).savefig(temporary, dpi=200)
+def save(csv: Path, draw: Callable[[pd.DataFrame], Figure], frame: pd.DataFrame, formats: Iterable[str] = ()) -> None:
+    """Draw a frame in the common style and write the picture beside its CSV, as PNG and in further formats."""
+    with rc_context(STYLE):
+        for kind in dict.fromkeys(["png", *formats]):
+            with atomic(csv.with_suffix(f".{kind}")) as temporary:
+                draw(frame).savefig(temporary, dpi=200, metadata=METADATA[kind])
 
 
 def panels(
@@ -95,14 +101,18 @@ def compute_axis(ax: Axes, values: pd.Series) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
 
 
-def legend(figure: Figure, axes: list[Axes], most: int = 4) -> Figure:
-    """One legend above all panels, clear of the data. most: entries in a row, of a figure that is wide enough."""
+def legend(figure: Figure, axes: list[Axes], most: int = 4, title: str | None = None) -> Figure:
+    """One legend above all panels, clear of the data. most: entries in a row, of a figure that is wide enough.
+
+    title: above it, of a figure of one data set.
+    """
     entries: dict[str, Any] = {}
     for ax in axes:
         handles, labels = ax.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
     columns = min(len(entries), most if figure.get_figwidth() > 5 else 2)
-    figure.legend(list(entries.values()), list(entries), loc="outside upper center", ncols=columns, handlelength=3)
+    place: Any = {"loc": "outside upper center", "ncols": columns, "handlelength": 3}
+    figure.legend(list(entries.values()), list(entries), title=title, title_fontsize=9.5, **place)
     return figure
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from repsearch.config import alternatives
-from repsearch.results import phrases, tables
+from repsearch.results import latex, phrases, tables
 from repsearch.results.estimates import SIGNIFICANT, WELCH, Estimate
 from repsearch.results.figures import cycles, ensembles, figure8
 from repsearch.results.runs import COUNTS, read_csv
@@ -32,23 +32,26 @@ COLUMNS = [
 COLUMNS += ["difference", "low", "high", "p", "verdict", *SCALE, "code_version"]
 
 
-def make(inputs: Sequence[Path], out: Path) -> None:
-    """Write the table's CSV to `out`, and .md and .png, drawn from it alone, beside it.
+def make(inputs: Sequence[Path], out: Path, formats: Sequence[str] = ()) -> None:
+    """Write the table's CSV to `out`; beside it .md, .png and, with the format latex, .tex, drawn from it alone.
 
     inputs: the CSVs of figure8, cycles, ensembles, as far as there are any. Raises UserError where one can't be used.
     """
     rows = [{"is_baseline": 0, **row} for path in inputs for row in READERS[path.stem](path)]
     write_csv(out, compared(pd.DataFrame(rows)))
-    redraw(out)
+    redraw(out, formats)
 
 
-def redraw(csv: Path) -> None:
-    """Write the table of a CSV beside it, as Markdown and as a picture."""
+def redraw(csv: Path, formats: Sequence[str] = ()) -> None:
+    """Write the table of a CSV beside it, as Markdown, as a picture and, with the format latex, for LaTeX."""
     frame = read_csv(csv, COLUMNS)
     title, notes = _caption(frame)
     header, rows = _cells(frame)
-    write_text(csv.with_suffix(".md"), f"**{title}** {' '.join(notes)}\n\n{phrases.markdown(header, rows, left=1)}\n")
-    tables.save(csv.with_suffix(".png"), lambda: tables.picture(title, header, rows, notes))
+    number, below = "Table 3.", " ".join(notes)
+    write_text(csv.with_suffix(".md"), f"**{number} {title}** {below}\n\n{phrases.markdown(header, rows, left=1)}\n")
+    tables.save(csv.with_suffix(".png"), lambda: tables.picture(f"{number} {title}", header, rows, notes))
+    if "latex" in formats:
+        latex.write(csv, [latex.table(csv.stem, title, header, rows, below, left=1)])
 
 
 def compared(frame: pd.DataFrame) -> pd.DataFrame:
@@ -167,4 +170,4 @@ def _caption(frame: pd.DataFrame) -> tuple[str, list[str]]:
         "images × epochs × depth, over all members and cycles.",
         f"Scale: {phrases.scale_text(frame)}.",
     ]
-    return "Table 3. Beyond the paper.", notes
+    return "Beyond the paper.", notes

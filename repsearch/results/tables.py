@@ -12,7 +12,7 @@ from repsearch import paper
 from repsearch.config import alternatives
 from repsearch.errors import UserError
 from repsearch.jobs import TableJob
-from repsearch.results import phrases
+from repsearch.results import latex, phrases
 from repsearch.results.claims import Claim, Effect
 from repsearch.results.estimates import WELCH, Estimate
 from repsearch.results.runs import COUNTS, DIGESTS, counts, percent, points, read, read_csv, verify_inputs
@@ -25,9 +25,9 @@ COLUMNS += ["train_images", "test_images", "width", "epochs", *DIGESTS, "augment
 NAMES = {1: {**phrases.VARIANTS, "search-all": "Search-based Learning"}, 2: phrases.VARIANTS}
 
 
-def make(job: TableJob, runs: Sequence[Path], out: Path) -> None:
-    """Write the table's CSV to `out`; beside it .md and .png, drawn from it alone, and a _tried.csv of every depth and
-    setting.
+def make(job: TableJob, runs: Sequence[Path], out: Path, formats: Sequence[str] = ()) -> None:
+    """Write the table's CSV to `out`; beside it .md, .png and, with the format latex, .tex, drawn from it alone, and a
+    _tried.csv of every depth and setting.
 
     runs: the summaries. Raises UserError where there is no such table, or a run was altered or is not of this table.
     """
@@ -37,13 +37,16 @@ def make(job: TableJob, runs: Sequence[Path], out: Path) -> None:
     tried = all_tried(job.number, read(runs, job.datasets))
     write_csv(out.with_name(f"{out.stem}_tried.csv"), tried)
     write_csv(out, best(tried))
-    redraw(job.number, out)
+    redraw(job.number, out, formats)
 
 
-def redraw(number: int, csv: Path) -> None:
-    """Write the table of a CSV beside it, as Markdown and as a picture."""
+def redraw(number: int, csv: Path, formats: Sequence[str] = ()) -> None:
+    """Write the table of a CSV beside it, as Markdown, as a picture and, with the format latex, for LaTeX."""
     frame = read_csv(csv, COLUMNS)
     write_text(csv.with_suffix(".md"), to_markdown(number, frame))
+    if "latex" in formats:
+        title, notes = _caption(number, frame)
+        latex.write(csv, [latex.table(csv.stem, title, *_cells(number, frame), " ".join(notes), left=1)])
     save(csv.with_suffix(".png"), lambda: draw(number, frame))
 
 

@@ -68,7 +68,7 @@ def draw_entropies(frame: pd.DataFrame) -> Figure:
             ax.set_ylabel("Collision entropy (nats)")
         if place < len(grid) - 2:
             ax.set_xlabel("")
-    return legend(figure, axes)
+    return legend(figure, axes, title=frame["label"].iloc[0])
 
 
 def caption_entropies(number: int, frame: pd.DataFrame) -> str:

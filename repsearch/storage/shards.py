@@ -34,6 +34,7 @@ def write(store: Path, manifest: Path, arrays: Arrays, attributes: dict[str, Any
             name,
             data=np.ascontiguousarray(values),
             chunks=(min(len(values), CHUNK_IMAGES), *values.shape[1:]),
+            dimension_names=_dimensions(name, values.ndim),
             compressors=BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
             config={"write_empty_chunks": True},  # so that a chunk that is missing is known to be lost
         )
@@ -44,6 +45,20 @@ def write(store: Path, manifest: Path, arrays: Arrays, attributes: dict[str, Any
             archive.writestr(entry, entries[name].to_bytes())
     facts = {"images": len(arrays["indices"]), "sha256": content_digest(arrays)}
     write_manifest(manifest, key, [store], {**attributes, **facts})
+
+
+def _dimensions(name: str, count: int) -> list[str]:
+    """The names of an array's dimensions, without which xarray opens no store. Within a group, one name is one size.
+
+    They are for other readers alone: ours takes none, so that stores from before they had names are as good.
+    """
+    kind, _, layer = name.partition("/")
+    own: list[str] = []
+    if kind == "targets":
+        own = ["class"] if layer == "logits" else ["channel", f"{layer}_row", f"{layer}_column"]
+    elif kind == "history":
+        own = [f"{layer}_generation"]
+    return ["image", *["run"] * (count - 1 - len(own)), *own]
 
 
 def content_digest(arrays: Arrays) -> str:

@@ -76,6 +76,7 @@ def test_sweeps_hold_the_base_recipe_once() -> None:
         ("training.momentum", 1.5, r"training\.momentum: must lie between"),
         ("seeds", 0, "seeds: .*greater than or equal to 1"),
         ("seeds", True, "seeds: .*integer"),
+        ("formats", ["jpg"], "formats.0: .*'png', 'pdf', 'svg' or 'latex'"),
         ("device", "tpu", "device: .*'auto', 'cpu' or 'cuda'"),
         ("table1.datasets", ["imagenet"], "table1.datasets: 'imagenet' is not defined"),
         ("table2.variants", ["adam"], "table2.variants: 'adam' is not defined"),

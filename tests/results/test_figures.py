@@ -208,6 +208,7 @@ def test_drawn_from_the_csv_alone(tmp_path, name, x, y, titles, legend):
     assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == (x, y)
     assert [ax.get_title() for ax in figure.axes] == titles
     assert [text.get_text() for text in figure.legends[0].get_texts()] == legend
+    assert figure.legends[0].get_title().get_text() == "Toy (made up)"
     figures.redraw(name, csv)
     assert png.read_bytes().startswith(b"\x89PNG")
     text = caption.read_text(encoding="utf-8")
@@ -216,6 +217,22 @@ def test_drawn_from_the_csv_alone(tmp_path, name, x, y, titles, legend):
     assert images.get(name, "n = 2 training seeds, one search.") in text
     assert ("222222222222" if name in images else "12e456789012") in text
     assert "standard deviation" in text
+
+
+def test_redrawing_gives_the_same_bytes_in_every_format(tmp_path):
+    """Text is embedded as TrueType in PDF, and text in SVG."""
+    csv = tmp_path / "figure3.csv"
+    made("figure3", tmp_path).to_csv(csv, index=False)
+    pictures = [csv.with_suffix(f".{kind}") for kind in ("png", "pdf", "svg")]
+    figures.redraw("figure3", csv)
+    assert not any(picture.exists() for picture in pictures[1:])
+    figures.redraw("figure3", csv, ["png", "pdf", "svg"])
+    before = [picture.read_bytes() for picture in pictures]
+    figures.redraw("figure3", csv, ["svg", "pdf"])
+    assert [picture.read_bytes() for picture in pictures] == before
+    _, pdf, svg = before
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf and b"CreationDate" not in pdf
+    assert b">Independent runs</text>" in svg and b"dc:date" not in svg
 
 
 def bands(ax):

@@ -103,6 +103,7 @@ EDITS = {
     "the resume interval": ("storage/resume.py", "SECONDS = 60.0", "SECONDS = 90.0", ""),
     "the manifest writer": ("storage/manifest.py", '"checksum": digest(value)', '"check": digest(value)', ""),
     "the up-to-date check": ("stages/cache.py", '"inputs": digests', '"made_from": digests', ""),
+    "the names of dimensions": ("storage/shards.py", '["image", ', '["images", ', ""),
     "Zarr's chunks": ("storage/shards.py", "CHUNK_IMAGES = 64", "CHUNK_IMAGES = 32", ""),
     "the checks of untrusted files": ("storage/untrusted.py", "LZ4_RATIO = 256", "LZ4_RATIO = 255", ""),
     "atomic writes": ("storage/files.py", "os.fsync(handle)", "os.fdatasync(handle)", ""),

@@ -119,6 +119,18 @@ def test_a_second_run_has_nothing_to_do(done: Path) -> None:
     assert "Nothing to be done" in run.stdout + run.stderr
 
 
+def test_further_formats_are_drawn_and_nothing_else_runs(done: Path, tmp_path: Path) -> None:
+    folder, formats = tmp_path / "formats", ["png", "pdf", "latex"]
+    shutil.copytree(done, folder, symlinks=True)
+    rules = planned(snakemake(folder, "all", "-n", formats=formats))
+    assert rules["figure"] == 6 and rules["table"] == 2
+    assert rules.keys() <= {"figure", "table", "reproduction", "assemble_report", "all", "total"}
+    asked = [f"results/tiny/{name}" for name in ("figures/figure2.pdf", "tables/table1.tex")]
+    run = snakemake(folder, *asked, "--cores", "2", formats=formats)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    assert (folder / asked[0]).read_bytes().startswith(b"%PDF") and "Digits" in (folder / asked[1]).read_text()
+
+
 def test_a_deleted_shard_comes_back_and_changes_nothing_else(done: Path) -> None:
     runs = sorted((done / "results/tiny/runs").rglob("summary.json"))
     before = {path: path.read_bytes() for path in runs}

@@ -60,6 +60,9 @@ BACKEND = "dense" if CONFIG.search_path == "dense" else "gpu" if GPU else "cpu"
 if "gpu" not in workflow.global_resources and not ELSEWHERE:
     # No --resources gpu=N, and jobs run on this machine: at most as many at a time as it has GPUs.
     workflow.global_resources["gpu"] = max(1, gpus_found())
+# What is made of each figure and each table beside CSV, Markdown and PNG: format → the file's suffix
+FIGURE_FORMATS = {name: name for name in CONFIG.formats if name in ("pdf", "svg")}
+TABLE_FORMATS = {name: "tex" for name in CONFIG.formats if name == "latex"}
 
 DATASET = f"{RESULTS}/data/{{dataset}}"
 NETWORK = f"{RESULTS}/network/{{dataset}}"
@@ -118,6 +121,15 @@ def code(make, backend="dense"):
         return cache.code(make(**wildcards), backend)
 
     return of_wildcards(version)
+
+
+def further(path, formats):
+    """A table's or a figure's files in further formats."""
+    return [f"{path}.{suffix}" for suffix in formats.values()]
+
+
+def format_options(formats):
+    return " ".join(f"--format={name}" for name in formats)
 
 
 def figure_code(figure):
@@ -265,13 +277,14 @@ def all_shards():
 
 
 def all_results():
-    kinds = ("csv", "md", "png")
+    kinds = ["csv", "md", "png"]
+    of_figures, of_tables = ([*kinds, *formats.values()] for formats in (FIGURE_FORMATS, TABLE_FORMATS))
     if CONFIG.readings:
-        return expand(f"{RESULTS}/tables/readings.{{kind}}", kind=kinds)
-    tables = expand(f"{RESULTS}/tables/table{{n}}.{{kind}}", n=(1, 2), kind=kinds)
+        return expand(f"{RESULTS}/tables/readings.{{kind}}", kind=of_tables)
+    tables = expand(f"{RESULTS}/tables/table{{n}}.{{kind}}", n=(1, 2), kind=of_tables)
     tried = expand(f"{RESULTS}/tables/table{{n}}_tried.csv", n=(1, 2))
-    tables += expand(f"{RESULTS}/tables/table3.{{kind}}", kind=kinds) if table3_inputs() else []
-    return tables + tried + expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=CONFIG.figures, kind=kinds)
+    tables += expand(f"{RESULTS}/tables/table3.{{kind}}", kind=of_tables) if table3_inputs() else []
+    return tables + tried + expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=CONFIG.figures, kind=of_figures)
 
 
 def all_csvs():

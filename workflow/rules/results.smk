@@ -26,6 +26,7 @@ rule table:
             caption="../report/table.rst",
             labels={"table": "Table {number}", "file": "picture"},
         ),
+        further=further(f"{RESULTS}/tables/table{{number}}", TABLE_FORMATS),
     log:
         f"{RESULTS}/logs/tables/table{{number}}.log",
     benchmark:
@@ -37,11 +38,12 @@ rule table:
         runtime=10,
     params:
         settings=settings(PLAN.table),
+        formats=format_options(TABLE_FORMATS),
         code=code_version("results.tables"),
     message:
         "Table {wildcards.number}"
     shell:
-        "python -m repsearch table {input:q} --settings {params.settings:q} --out {output.csv:q} --log {log:q}"
+        "python -m repsearch table {input:q} --settings {params.settings:q} --out {output.csv:q} {params.formats} --log {log:q}"
 
 
 if table3_inputs():
@@ -63,6 +65,7 @@ if table3_inputs():
                 caption="../report/table3.rst",
                 labels={"table": "Table 3", "file": "picture"},
             ),
+            further=further(f"{RESULTS}/tables/table3", TABLE_FORMATS),
         log:
             f"{RESULTS}/logs/tables/table3.log",
         benchmark:
@@ -73,11 +76,12 @@ if table3_inputs():
             mem_mb=1000,
             runtime=10,
         params:
+            formats=format_options(TABLE_FORMATS),
             code=code_version("results.table3"),
         message:
             "Table 3"
         shell:
-            "python -m repsearch table3 {input:q} --out {output.csv:q} --log {log:q}"
+            "python -m repsearch table3 {input:q} --out {output.csv:q} {params.formats} --log {log:q}"
 
 
 rule figure:
@@ -98,6 +102,7 @@ rule figure:
             caption="../report/figure.rst",
             labels={"figure": "{figure}", "file": "picture"},
         ),
+        further=further(f"{RESULTS}/figures/{{figure}}", FIGURE_FORMATS),
     log:
         f"{RESULTS}/logs/figures/{{figure}}.log",
     benchmark:
@@ -109,12 +114,13 @@ rule figure:
         runtime=10,
     params:
         settings=settings(PLAN.figure),
+        formats=format_options(FIGURE_FORMATS),
         code=of_wildcards(figure_code),
     message:
         "Draw {wildcards.figure}"
     shell:
         "python -m repsearch figure {input.drawn:q} --settings {params.settings:q}"
-        " --out {output.csv:q} --log {log:q}"
+        " --out {output.csv:q} {params.formats} --log {log:q}"
 
 
 rule readings:
@@ -135,6 +141,7 @@ rule readings:
             caption="../report/readings.rst",
             labels={"table": "Readings", "file": "picture"},
         ),
+        further=further(f"{RESULTS}/tables/readings", TABLE_FORMATS),
     log:
         f"{RESULTS}/logs/tables/readings.log",
     benchmark:
@@ -146,12 +153,13 @@ rule readings:
         runtime=10,
     params:
         settings=to_json(PLAN.readings()),
+        formats=format_options(TABLE_FORMATS),
         code=code_version("results.readings"),
     message:
         "The readings study"
     shell:
         "python -m repsearch readings {input.runs:q} {input.targets:q} --settings {params.settings:q}"
-        " --out {output.csv:q} --log {log:q}"
+        " --out {output.csv:q} {params.formats} --log {log:q}"
 
 
 rule reproduction:

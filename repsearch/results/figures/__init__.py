@@ -21,22 +21,22 @@ from repsearch.results.runs import read_csv, verify_inputs
 from repsearch.storage.files import write_csv, write_text
 
 
-def make(job: FigureJob, inputs: Sequence[Path], out: Path) -> None:
-    """Write a figure's CSV to `out`, and its picture (.png) and caption (.md) beside it.
+def make(job: FigureJob, inputs: Sequence[Path], out: Path, formats: Sequence[str] = ()) -> None:
+    """Write a figure's CSV to `out`, and its picture (.png and `formats`: pdf, svg) and caption (.md) beside it.
 
     Raises UserError where there is no such figure, or an input was altered or can't be used.
     """
     figure = find(job.figure)
     verify_inputs(inputs)
     write_csv(out, figure.build(job, inputs))
-    redraw(job.figure, out)
+    redraw(job.figure, out, formats)
 
 
-def redraw(name: str, csv: Path) -> None:
+def redraw(name: str, csv: Path, formats: Sequence[str] = ()) -> None:
     """Write the picture and the caption of a figure's CSV beside it."""
     figure = find(name)
     frame = read_csv(csv, figure.COLUMNS)
-    style.save(csv.with_suffix(".png"), figure.draw, frame)
+    style.save(csv, figure.draw, frame, formats)
     write_text(csv.with_suffix(".md"), figure.caption(frame))
 
 

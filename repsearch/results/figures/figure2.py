@@ -69,7 +69,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         ax.set(title=f"Scaling {name.lower()}", xlabel=name)
     axes[0].set_ylabel("Cross-entropy (nats)")
     axes[0].set_ylim(bottom=max(0.0, axes[0].get_ylim()[0]))  # cross-entropy is never negative; a band may reach below
-    return style.legend(figure, axes)
+    return style.legend(figure, axes, title=frame["label"].iloc[0])
 
 
 def caption(frame: pd.DataFrame) -> str:

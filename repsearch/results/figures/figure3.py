@@ -50,7 +50,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     ax.set(xlabel="Independent runs", ylabel=r"Effective number of solutions $N_\mathrm{eff}$")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    return style.legend(figure, [ax])
+    return style.legend(figure, [ax], title=frame["label"].iloc[0])
 
 
 def caption(frame: pd.DataFrame) -> str:

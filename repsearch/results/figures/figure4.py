@@ -54,7 +54,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         style.compute_axis(ax, part["x"])
         ax.set(title=f"Scaling {name.lower()}", xlabel=name if panel == "population" else "Generations of block 0")
     axes[0].set_ylabel("Validation accuracy (%)")
-    return style.legend(figure, axes)
+    return style.legend(figure, axes, title=frame["label"].iloc[0])
 
 
 def caption(frame: pd.DataFrame) -> str:

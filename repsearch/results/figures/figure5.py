@@ -32,7 +32,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         ax.set_title(f"Block {block[-1]}")
     axes[0].set_ylabel("Cosine distance to targets")
     axes[0].set_ylim(bottom=0)
-    return style.legend(figure, axes)
+    return style.legend(figure, axes, title=frame["label"].iloc[0])
 
 
 def caption(frame: pd.DataFrame) -> str:
