@@ -17,8 +17,8 @@ from repsearch.search.recipe import BLOCKS, OPERATORS, SEARCH_LAYERS, Recipe
 EVERYTHING = ("all", "report", "reproduction")  # what needs every result
 ORDER = [
     "prepare_dataset", "initialise_network", "learned_network", "take_statistics", "search_shard", "probe_fitness",
-    "probe_diversity", "probe_gallery", "describe_targets", "train", "evaluate_ensemble", "table", "table3", "figure", "readings",
-    "reproduction", "assemble_report",
+    "probe_diversity", "probe_gallery", "describe_targets", "train", "evaluate_ensemble", "table", "table3", "figure",
+    "readings", "reproduction", "assemble_report",
 ]  # fmt: skip
 
 
@@ -191,7 +191,8 @@ class Costs:
             self.described.update(plan.readings_targets())
             return plan.readings_runs()
         inputs = config.figures.get(name, "")
-        probed = {"fitness": config.figure2.dataset, "diversity": config.figure3.dataset, "gallery": plan.gallery_dataset}
+        probed = {"fitness": config.figure2.dataset, "diversity": config.figure3.dataset}
+        probed["gallery"] = plan.gallery_dataset
         if inputs in probed:
             self.probes[inputs] = probed[inputs]
         if inputs == "cycles":

@@ -233,7 +233,7 @@ rule assemble_report:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=to_json(reproduction(PLAN, CONFIG_FILES)),
+        settings=to_json(reproduction(PLAN, CONFIG_FILES, SETTINGS)),
         code=report_code(),
     message:
         "Report"
