@@ -1,5 +1,6 @@
 """How figures look and what their captions state. Sizes are inches as printed, 6.5 across the page."""
 
+import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,7 @@ STYLE: Any = {
     # Text stays text: embedded as TrueType, which journals ask for, and to be edited in SVG.
     **{"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "repsearch"},
 }
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every table of a font that it embeds
 # No dates, so that the same CSV gives the same bytes.
 METADATA: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
