@@ -197,9 +197,9 @@ def test_the_check_command_runs_no_template(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     Path("mine.yaml").write_text(TEMPLATE)
     with pytest.raises(UserError, match="__use_yte__: unknown key"):
-        cli.check([pipeline.ROOT / "config.yaml", Path("mine.yaml")])
+        cli.people.check([pipeline.ROOT / "config.yaml", Path("mine.yaml")])
     Path("mine.yaml").write_text("seeds: 2\n")
-    cli.check([pipeline.ROOT / "config.yaml", Path("mine.yaml")])
+    cli.people.check([pipeline.ROOT / "config.yaml", Path("mine.yaml")])
     assert not Path(CANARY).exists()
 
 
