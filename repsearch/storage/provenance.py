@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1]
 # Modules that hand on, store or describe results, and compute none. Only their number FORMAT counts, which says how
 # they store results: a change to what a file holds or means must raise it.
 PLUMBING = {
-    "cli", "config.parsing", "config.schema", "devices", "errors", "extensions", "jobs", "progress",
+    "config.parsing", "config.schema", "devices", "errors", "extensions", "jobs", "progress",
     "search.backends", "stages.batches", "stages.cache", "storage.files", "storage.locks", "storage.manifest",
     "storage.provenance", "storage.resume", "storage.shards", "storage.untrusted",
 }  # fmt: skip

@@ -107,7 +107,7 @@ EDITS = {
     "Zarr's chunks": ("storage/shards.py", "CHUNK_IMAGES = 64", "CHUNK_IMAGES = 32", ""),
     "the checks of untrusted files": ("storage/untrusted.py", "LZ4_RATIO = 256", "LZ4_RATIO = 255", ""),
     "atomic writes": ("storage/files.py", "os.fsync(handle)", "os.fdatasync(handle)", ""),
-    "the cli": ("cli/common.py", "add_completion=False", "add_completion=True", ""),
+    "the command line": ("cli/common.py", "add_completion=False", "add_completion=True", ""),
     "the plan": ("plan.py", "class Plan", "class Plans", ""),
     "the configuration's loader": ("config/load.py", "def named_code(", "def code_named(", ""),
     "the configuration's resolution": ("config/resolve.py", "def depths(", "def all_depths(", ""),
