@@ -70,7 +70,7 @@ def test_figures_of_more_images_than_a_file_has_are_refused_when_planning(tmp_pa
     plan = planned(
         datasets={"mine": mine}, **{key: {"dataset": "mine", "images": 26} for key in ("figure2", "figure3")}
     )
-    for key, ask in (("figure2", lambda: plan.fitness(0, 240)), ("figure3", plan.diversity)):
+    for key, ask in (("figure2", lambda: plan.fitness(240)), ("figure3", plan.diversity)):
         with pytest.raises(UserError, match=rf"^{key}\.images: 26 asked for, but mine has 25 to train on$"):
             ask()
 

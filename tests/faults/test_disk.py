@@ -39,7 +39,7 @@ def remount(folder: Path, option: str) -> None:
 
 
 def shard(manifest: Path) -> None:
-    arrays = {"indices": np.arange(64), "targets/block0": np.random.default_rng(0).random((64, 40, 40))}
+    arrays = {"indices": np.arange(64), "targets/block0": np.random.default_rng(0).random((64, 1, 40, 40))}
     arrays["targets/block0"] = arrays["targets/block0"].astype(np.float16)
     shards.write(*targets.paths(manifest), arrays, {}, {})
 

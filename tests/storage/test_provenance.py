@@ -113,7 +113,7 @@ EDITS = {
     "the configuration's resolution": ("config/resolve.py", "def depths(", "def all_depths(", ""),
     "the configuration's schema": ("config/schema.py", "max_length=100", "max_length=200", ""),
     "the jobs": ("jobs.py", "images: int | None = None", "images: int | None = 100", ""),
-    "code versions": ("storage/provenance.py", '"cli", ', '"cli",  ', ""),
+    "code versions": ("storage/provenance.py", '"devices", ', '"devices",  ', ""),
 }  # fmt: skip
 
 

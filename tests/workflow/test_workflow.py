@@ -123,7 +123,7 @@ def test_further_formats_are_drawn_and_nothing_else_runs(done: Path, tmp_path: P
     folder, formats = tmp_path / "formats", ["png", "pdf", "latex"]
     shutil.copytree(done, folder, symlinks=True)
     rules = planned(snakemake(folder, "all", "-n", formats=formats))
-    assert rules["figure"] == 6 and rules["table"] == 2
+    assert rules["figure"] == 8 and rules["table"] == 2
     assert rules.keys() <= {"figure", "table", "reproduction", "assemble_report", "all", "total"}
     asked = [f"results/tiny/{name}" for name in ("figures/figure2.pdf", "tables/table1.tex")]
     run = snakemake(folder, *asked, "--cores", "2", formats=formats)
