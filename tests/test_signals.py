@@ -1,6 +1,5 @@
 """A job that a signal ends: what its log says, its status, and that nothing looks finished."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from repsearch.signals import ENDING
 from tests.faults import made
 
 LONG = replace(made.RECIPE, layers=(replace(made.LAYER, generations=10**6), *[made.LAYER] * 3), batch_norm="batch")
@@ -18,6 +18,12 @@ LONG = replace(made.RECIPE, layers=(replace(made.LAYER, generations=10**6), *[ma
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made.prepare(tmp_path_factory.mktemp("signals"))
+
+
+def _heed() -> None:
+    """Tests that run in the background ignore SIGINT, and so would what they start."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(("kind", "number"), [("search", signal.SIGTERM), ("train", signal.SIGINT)])
@@ -29,7 +35,7 @@ def test_a_job_that_a_signal_ends_says_so_and_has_made_nothing(folder: Path, kin
         command, ready = made.train_command(folder, "long", made.train_job("labels", epochs=10**6)), "float32"
     before = {path.name for path in folder.iterdir()}
     words = [sys.executable, "-m", "repsearch", *command, "--log", str(log)]
-    process = subprocess.Popen(words, env=os.environ, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=_heed)
     started = time.monotonic()
     while not (log.is_file() and ready in log.read_text()):
         assert process.poll() is None and time.monotonic() < started + 60
