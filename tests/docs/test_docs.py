@@ -89,7 +89,7 @@ def blocks(document: str) -> Iterator[Block]:
     """Fenced blocks, and commands that stand in a line of text between backticks."""
     text = (ROOT / document).read_text(encoding="utf-8")
     fences = [*re.finditer(r"^ *```(\w*)\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)]
-    inline = re.finditer(r"`((?:snakemake|make|repsearch|python -m repsearch) [^`\n]*)`", text)
+    inline = re.finditer(r"`((?:snakemake|make|python -m repsearch) [^`\n]*)`", text)
     spans = [*fences, *(m for m in inline if not any(f.start() < m.start() < f.end() for f in fences))]
     for match in sorted(spans, key=lambda match: match.start()):
         fenced = match in fences
