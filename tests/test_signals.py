@@ -27,7 +27,9 @@ def _heed() -> None:
 
 
 @pytest.mark.parametrize(("kind", "number"), [("search", signal.SIGTERM), ("train", signal.SIGINT)])
-def test_a_job_that_a_signal_ends_says_so_and_has_made_nothing(folder: Path, kind: str, number: int) -> None:
+def test_a_job_that_a_signal_ends_says_so_and_has_made_nothing(
+    request: pytest.FixtureRequest, folder: Path, kind: str, number: int
+) -> None:
     log = folder / f"{kind}.log"
     if kind == "search":
         command, ready = [*made.search_command(folder, "long", LONG), "--path", "dense"], "dense"
@@ -36,6 +38,7 @@ def test_a_job_that_a_signal_ends_says_so_and_has_made_nothing(folder: Path, kin
     before = {path.name for path in folder.iterdir()}
     words = [sys.executable, "-m", "repsearch", *command, "--log", str(log)]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=_heed)
+    request.addfinalizer(process.kill)  # where the test fails
     started = time.monotonic()
     while not (log.is_file() and ready in log.read_text()):
         assert process.poll() is None and time.monotonic() < started + 60
