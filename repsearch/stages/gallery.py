@@ -39,7 +39,7 @@ def make(
     device: torch.device,
     path: SearchPath = "auto",
 ) -> None:
-    """Search the images and write what there is to see, one number a row.
+    """§3.1: search the images; write the maps, logits and cross-entropies, with one number per row.
 
     CSV: image (its index), true_class, kind, block, generation, channel, y, x, value, class, and empty where a column
     says nothing of that kind. Kinds: `pixel` (0 to 255, by channel); `map` (of the best candidate after that generation
@@ -124,9 +124,9 @@ def _channels(maps: list[Tensor]) -> Tensor:
 def _tidy(
     values: NDArray[Any], axes: list[str], indices: NDArray[np.int64], channels: NDArray[np.int64] | None = None
 ) -> pd.DataFrame:
-    """Values [images, …], one a row, with the image's index and the places on the other axes.
+    """Values [images, …] as a frame with one value per row, its image's index and its position on the other axes.
 
-    channels: [images, …] the numbers of those on the first of these axes, where they are not all.
+    channels: [images, channels shown], the number of each channel on the first of these axes; None: all channels.
     """
     image, *places = np.indices(values.shape).reshape(values.ndim, -1)
     frame = pd.DataFrame(dict(zip(axes, places, strict=True)))
