@@ -7,7 +7,8 @@ compilation included; in this order, correctness before speed:
     batches     the same image in batches of 1, 3 and 512: equal bit by bit
     agreement   the fused path against the dense one in double precision, for every reading and block
     sanitizer   compute-sanitizer (out-of-bounds accesses, races) over small searches
-    statistics  seconds that the statistics of the paper's search (R3) take, over 32 and 128 images
+    statistics  seconds that the statistics of the paper's search (R3) take, over 32 and 128 images, and how far the
+                dense path's are from the compiled path's
     profile     microseconds per image and generation of each kernel, by block, in the first 20 generations, with R3
                 `trajectory` and `frozen`
     images      the paper's whole search of 1,024 images, with R3 `trajectory` and `frozen`: seconds by search layer
@@ -45,6 +46,7 @@ from repsearch.bench.training import TRAINING, bench_train
 from repsearch.bench.training import profile as profile_training
 from repsearch.network import Shape
 from repsearch.search import backends
+from repsearch.search.backends import SearchPath
 from repsearch.search.calibration import calibrate
 from repsearch.search.evolution import Evolution
 from repsearch.search.network import SearchNetwork, initialise
@@ -92,11 +94,11 @@ class Bench:
         network = initialise(shape, x[:2000], 0).to(device)
         return Bench(device, x, y, network, 4 if small else 512, small)
 
-    def calibrated(self, network: SearchNetwork, recipe: Recipe, count: int) -> Statistics:
+    def calibrated(self, network: SearchNetwork, recipe: Recipe, count: int, path: SearchPath = "auto") -> Statistics:
         """The recipe's statistics, from the last images, in the network's precision."""
         numbers = torch.arange(len(self.x) - count, len(self.x))
         images = self.x[numbers].to(self.device, network.network.head.weight.dtype)
-        return calibrate(network, images, self.y[numbers].to(self.device), recipe, numbers.to(self.device))
+        return calibrate(network, images, self.y[numbers].to(self.device), recipe, numbers.to(self.device), path=path)
 
     def evolution(self, numbers: Tensor, recipe: Recipe) -> Evolution:
         """Its statistics are made once."""
@@ -235,24 +237,50 @@ def sanitizer(bench: Bench) -> Rows:
 
 
 def statistics(bench: Bench) -> Rows:
-    rows = []
-    recipe = shortened(PAPER, 2) if bench.small else PAPER
+    """mean, variance: how far the dense path's statistics of the same images are from the compiled path's, averaged
+    over channels and passes: |difference| in standard deviations, and |log ratio|; `first`, of the first five generations.
+    """
+    rows: Rows = []
+    recipe, few = (shortened(PAPER, 2), 2) if bench.small else (PAPER, 32)
     bench.calibrated(bench.network, shortened(PAPER, 1), 2)  # warm
-    for count in (2, 4) if bench.small else (32, 128):
+    compiled: Statistics | None = None
+    cases: list[tuple[int, SearchPath]] = [(few, "auto"), (few, "dense"), (4 * few, "auto")]
+    for count, path in cases:
         if bench.device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+        row: dict[str, Any] = {"images": count, "path": path}
         started = time.perf_counter()
         try:
-            bench.calibrated(bench.network, recipe, count)
+            made = bench.calibrated(bench.network, recipe, count, path)
             if bench.device.type == "cuda":
                 torch.cuda.synchronize()
-            spent: float | None = round(time.perf_counter() - started, 2)
+            row["seconds"] = round(time.perf_counter() - started, 2)
+            if path == "dense" and compiled is not None:
+                row |= apart(compiled, made)
+            compiled = compiled or made
         except torch.OutOfMemoryError:
-            spent = None
+            row["seconds"] = None
         most = torch.cuda.max_memory_allocated() / 1e9 if bench.device.type == "cuda" else 0.0
-        rows.append({"images": count, "seconds": spent, "gigabytes": round(most, 1), "fits": spent is not None})
-    return rows
+        rows.append(row | {"gigabytes": round(most, 1)})
+    columns: dict[str, Any] = dict.fromkeys(
+        name for row in rows for name in row
+    )  # a table's rows have the same columns
+    return [columns | row for row in rows]
+
+
+def apart(compiled: Statistics, dense: Statistics) -> dict[str, float]:
+    """Both tables are [passes, BatchNorms, 2, C] for each block."""
+    differences: dict[str, list[Tensor]] = defaultdict(list)
+    for layer in range(len(BLOCKS) - 1):
+        (mean, variance), (other, spread) = (table.scorings[layer].double().unbind(2) for table in (compiled, dense))
+        for name, values in (
+            ("mean", (mean - other).abs() / variance.sqrt()),
+            ("variance", (variance / spread).log().abs()),
+        ):
+            differences[name].append(values.flatten())
+            differences[f"{name}, first"].append(values[:5].flatten())
+    return {name: float(f"{torch.cat(values).mean():.2g}") for name, values in differences.items()}
 
 
 def profile(bench: Bench) -> Rows:
