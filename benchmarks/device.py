@@ -238,7 +238,7 @@ def sanitizer(bench: Bench) -> Rows:
 
 def statistics(bench: Bench) -> Rows:
     """mean, variance: how far the dense path's statistics of the same images are from the compiled path's, averaged
-    over channels and passes: |difference| in standard deviations, and |log ratio|; `first`, of the first five generations.
+    over channels and passes: |difference| in standard deviations, and |log ratio|; `first`: five generations alone.
     """
     rows: Rows = []
     recipe, few = (shortened(PAPER, 2), 2) if bench.small else (PAPER, 32)
