@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 DEVICES = Path("/dev")
 LOCKS = Path("/tmp")  # of this machine, for all its users: two jobs on one GPU may be of two users
+SHARING = "REPSEARCH_JOBS_PER_GPU"  # an environment variable: how many of the workflow's jobs may share a GPU; else one
 
 
 def device_wanted(device: str, elsewhere: bool) -> str:
@@ -70,9 +71,9 @@ def gpus_wanted(device: str) -> int:
 def choose(name: str, threads: int) -> torch.device:
     """The torch device of a job. name: `cpu`, `cuda`, or `auto`, a GPU if there is one. threads: of torch on the CPU.
 
-    No other job gets the GPU until this process ends; waits while other jobs have them all. Raises UserError for `cuda`
-    where torch can use no GPU, and for `auto` where it should be able to, rather than compute slowly. Where torch was
-    not built for the GPU that the machine has, `auto` warns and computes on the CPU.
+    No other job gets the GPU until this process ends (`SHARING`: or so many others); waits while other jobs have them
+    all. Raises UserError for `cuda` where torch can use no GPU, and for `auto` where it should be able to, rather than
+    compute slowly. Where torch was not built for the GPU that the machine has, `auto` warns and computes on the CPU.
     """
     import torch
 
@@ -110,14 +111,17 @@ def _why_no_gpu() -> str:
 
 @cache  # one per process
 def _locked_gpu() -> int:
-    """The number, among those that torch sees, of a GPU that no other job has.
+    """The number, among those that torch sees, of a GPU that no other job has, or fewer than may share it.
 
-    Its lock is named by its UUID: with Slurm or CUDA_VISIBLE_DEVICES, number 0 is another GPU in every job.
+    Its lock is named by its UUID: with Slurm or CUDA_VISIBLE_DEVICES, number 0 is another GPU in every job. A GPU that
+    jobs share has as many locks; the first locks of all GPUs are tried before the second ones.
     """
     import torch
 
     uuids = [_uuid(number) for number in range(torch.cuda.device_count())]
-    number = locks.hold_one([f"repsearch-gpu-{uuid}" for uuid in uuids], LOCKS)
+    names = [f"repsearch-gpu-{uuid}" for uuid in uuids]
+    further = [f"{name}-{place}" for place in range(2, int(os.environ.get(SHARING, 1)) + 1) for name in names]
+    number = locks.hold_one(names + further, LOCKS) % len(uuids)
     torch.cuda.set_device(number)  # for code that names no device
     log.info("GPU %d of %d: %s, %s", number, len(uuids), torch.cuda.get_device_name(number), uuids[number])
     return number

@@ -209,6 +209,19 @@ def test_a_job_computes_on_a_gpu_that_no_other_has(
     assert re.search("GPU 1 of 2: Some GPU, 0000-1", caplog.text)
 
 
+def test_jobs_share_a_gpu_once_every_gpu_has_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "Some GPU")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
+    monkeypatch.setattr(device, "_uuid", "0000-{}".format)
+    monkeypatch.setattr(device, "LOCKS", folder)
+    monkeypatch.setenv(device.SHARING, "2")
+    locked = device._locked_gpu.__wrapped__  # each call is another job's
+    assert [locked() for _ in range(4)] == [0, 1, 0, 1]
+    names = [f"repsearch-gpu-0000-{number}{place}" for place in ("", "-2") for number in range(2)]
+    assert all(not locks._hold_folder(folder / name) for name in names)
+
+
 def no_driver(name: str) -> None:
     raise OSError(f"{name}: cannot open shared object file")
 
@@ -294,7 +307,8 @@ import atexit, os
 from pathlib import Path
 from repsearch import devices as device
 from repsearch.storage import locks
-folder, names = Path(os.environ["FOLDER"]), os.environ["GPUS"].split(",")
+folder, places = Path(os.environ["FOLDER"]), range(int(os.environ.get(device.SHARING, 1)))
+names = [f"{name}-{place}" for place in places for name in os.environ["GPUS"].split(",")]
 device.DEVICES = folder / "dev"
 def say(sign, name):
     journal = os.open(folder / "journal", os.O_WRONLY | os.O_APPEND)
@@ -351,3 +365,6 @@ def test_the_workflow_runs_as_many_gpu_jobs_as_there_are_gpus(checkout: Path, fo
     assert len(logs) == 3 and not any("waiting" in log.read_text() for log in logs)  # the scheduler held the third back
     assert search(range(3, 5), "--resources", "gpu=1") == 1
     assert [sign for sign, _, _ in journal(folder)[6:]] == ["+", "-", "+", "-"]
+    assert search(range(5, 9), "--resources", "gpu=4") == 4  # they share
+    assert {name for _, name, _ in journal(folder)[10:]} <= {f"gpu-{gpu}-{place}" for gpu in "ab" for place in (0, 1)}
+    assert not any("waiting" in log.read_text() for log in (checkout / "results/tiny/logs/search").rglob("*.log"))

@@ -3,12 +3,13 @@ import os
 import re
 import shlex
 import sys
+from math import ceil
 from pathlib import Path
 
 import repsearch
 from repsearch.config import command_line
 from repsearch.config.load import load, merge
-from repsearch.devices import device_wanted, gpus_found, gpus_wanted
+from repsearch.devices import SHARING, device_wanted, gpus_found, gpus_wanted
 from repsearch.errors import UserError
 from repsearch.jobs import to_json
 from repsearch.config.alternatives import NO_RECIPE, has_targets
@@ -57,9 +58,11 @@ DEVICE = device_wanted(CONFIG.device, ELSEWHERE)
 GPU = gpus_wanted(DEVICE)  # GPUs that a search or training job asks for
 # What is expected to compute the search; what another backend's current code computed is kept as well
 BACKEND = "dense" if CONFIG.search_path == "dense" else "gpu" if GPU else "cpu"
-if "gpu" not in workflow.global_resources and not ELSEWHERE:
-    # No --resources gpu=N, and jobs run on this machine: at most as many at a time as it has GPUs.
-    workflow.global_resources["gpu"] = max(1, gpus_found())
+if not ELSEWHERE:  # jobs run on this machine: without --resources gpu=N at most as many at a time as it has GPUs
+    GPUS = max(1, gpus_found())
+    if "gpu" not in workflow.global_resources:
+        workflow.global_resources["gpu"] = GPUS
+    os.environ[SHARING] = str(ceil(workflow.global_resources["gpu"].value / GPUS))  # more jobs than GPUs: they share
 # What is made of each figure and each table beside CSV, Markdown and PNG: format → the file's suffix
 FIGURE_FORMATS = {name: name for name in CONFIG.formats if name in ("pdf", "svg")}
 TABLE_FORMATS = {name: "tex" for name in CONFIG.formats if name == "latex"}

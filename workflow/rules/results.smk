@@ -1,6 +1,5 @@
 localrules:
     table,
-    table3,
     figure,
     readings,
     reproduction,
@@ -70,6 +69,7 @@ if table3_inputs():
             f"{RESULTS}/logs/tables/table3.log",
         benchmark:
             f"{RESULTS}/benchmarks/tables/table3.tsv"
+        localrule: True  # above, Snakemake would name it where there is none
         conda:
             "../../environment.yml"
         resources:
