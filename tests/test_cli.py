@@ -2,7 +2,10 @@
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,3 +102,17 @@ def test_any_settings_are_a_job_or_refused(job: Job, data: st.DataObject) -> Non
         assert to_json(from_json(type(job), json.dumps(plain)))
     except UserError as error:
         assert str(error).startswith("--settings")
+
+
+def test_lines_on_the_terminal_begin_with_their_job(tmp_path: Path) -> None:
+    log = tmp_path / "logs/network/100%.log"
+    code = f"""
+import logging
+from pathlib import Path
+from repsearch.cli.common import start
+start(Path({str(log)!r}))
+logging.info("50 %% %s", "done")
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d network/100%: 50 % done\n", run.stderr)
+    assert log.read_text().endswith(" 50 % done\n") and "network" not in log.read_text()

@@ -24,6 +24,7 @@ app.add_typer(bench_app, name="bench", rich_help_panel=FOR_PEOPLE)
 for_people = partial(app.command, rich_help_panel=FOR_PEOPLE)
 for_rules = partial(app.command, rich_help_panel=FOR_RULES)
 T = TypeVar("T", bound=Job)
+MESSAGE = "%(message)s%(pace)s"
 
 Settings = Annotated[str, typer.Option(help="The job's settings, as JSON (repsearch.jobs).")]
 Out = Annotated[Path, typer.Option(help="File (or folder) to write; its manifest and other formats go next to it.")]
@@ -50,6 +51,7 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
 def start(log_file: Path | None = None, out: Path | None = None) -> None:
     """Messages go to standard error and are added to the log file, below a line that says when this run started.
 
+    On standard error, where the lines of several jobs may mix, each begins with the job's name, that of its log.
     out: what the command writes, or None. It belongs to this process until the process ends: where another one is
     making it, this one waits; the output may then turn out to be up to date.
     """
@@ -66,9 +68,19 @@ def start(log_file: Path | None = None, out: Path | None = None) -> None:
     signals.report(log_file)
     for handler in handlers:
         handler.addFilter(Pace(between=isinstance(handler, logging.FileHandler) or not sys.stderr.isatty()))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s%(pace)s", handlers=handlers, force=True)
+    handlers[0].setFormatter(logging.Formatter(f"%(asctime)s {job_name(log_file)}{MESSAGE}", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {MESSAGE}", handlers=handlers, force=True)
     if out is not None:
         locks.hold(hidden(out, "lock"), out)
+
+
+def job_name(log_file: Path | None) -> str:
+    """`runs/…/seed0: ` of `…/logs/runs/…/seed0.log`: what a job's lines begin with; empty without a log."""
+    if log_file is None:
+        return ""
+    parts = log_file.with_suffix("").parts
+    after = parts[parts.index("logs") + 1 :] if "logs" in parts else parts[-1:]
+    return "/".join(after).replace("%", "%%") + ": "
 
 
 def job_to_do(kind: type[T], settings: str, out: Path, *inputs: Path | None) -> T:

@@ -73,7 +73,8 @@ def make(job: EnsembleJob, dataset: Path, members: Sequence[Path], out: Path, de
     frame = pd.DataFrame({"measure": list(values), "value": list(values.values())})
     write_csv(out, frame.assign(**facts, evaluated_by=key["code"]))
     write_manifest(cache.manifest_path(job, out), key, [out], {})
-    log.info("%d members: %.4f, their ensemble %.4f", len(members), values["member"], values["ensemble"])
+    member, ensemble = (100 * values[name] for name in ("member", "ensemble"))
+    log.info("%d members: %.2f %%, their ensemble %.2f %%", len(members), member, ensemble)
 
 
 def measures(held_out: Tensor, labels: Tensor, tested: Tensor, test_labels: Tensor) -> dict[str, float]:

@@ -102,8 +102,10 @@ def make(
     facts["sha256"] = digest([file_digest(out / "weights.pt"), facts])  # for what is made from weights and facts
     write_manifest(out / "summary.json", key, [out / "epochs.csv", out / "weights.pt"], facts)
     forget(out)
-    scores = result.validation_accuracy, result.epoch_chosen, result.test_accuracy
-    log.info("validation %.4f (epoch %d), test %.4f", *scores)
+    log.info(
+        "validation %.2f %% (epoch %d), test %.2f %%",
+        100 * result.validation_accuracy, result.epoch_chosen, 100 * result.test_accuracy,
+    )  # fmt: skip
 
 
 def _start(job: TrainJob, shape: Shape, images: Tensor, network: Path | None) -> Network:
