@@ -23,10 +23,10 @@ NAMES = {"block0": "Block 0", "block1": "Block 1", "block2": "Block 2", "logits"
 FEW = 12  # classes whose names fit below their bars
 LIMIT = 3.0  # of the maps' colours
 JUMPS = (
-    "The curve may rise within a block, since by default every generation has BatchNorm statistics of its own and "
-    "scores its parents anew with them; it may jump between blocks, since the best candidate passes through the next "
-    "block and is normalised before it opens that block's search; and it may not move at all in a block, since every "
-    "child is smoothed and the first parent is not, so that on small maps no child may beat it."
+    "The curve may rise within blocks 0 and 1, since by default every generation has BatchNorm statistics of its own "
+    "and scores its parents anew with them; it may jump between blocks, since the best candidate passes through the "
+    "next block and is normalised before it opens that block's search; and it may not move at all in a block, since "
+    "every child is smoothed and the first parent is not, so that on small maps no child may beat it."
 )
 WIDTH, STRIP, FOOT = 7.0, 2.95, 0.5  # inches: the figure, an image's strip, the scale of colours
 
