@@ -253,6 +253,10 @@ CLAIMS = {  # claim, the paper's words, (first, second): first minus second must
 }
 
 
+def _of_tried(count: int) -> str:
+    return f"best of {count} settings" if count > 1 else "one setting"
+
+
 def _comparison(number: int, text: str, quote: str, parts: Sequence[pd.DataFrame], margin: float) -> Claim:
     """A claim about two rows of a table, each data set's in `parts`: the first minus the second, by test accuracy."""
     effects: list[Effect] = []
@@ -261,7 +265,7 @@ def _comparison(number: int, text: str, quote: str, parts: Sequence[pd.DataFrame
     names = [NAMES[number][variant] for variant in parts[0].index]
     for rows in parts:
         (_, first), (_, second) = rows.iterrows()
-        numbers = [f"{phrases.mean_and_std(row)} (best of {row['tried']})" for _, row in rows.iterrows()]
+        numbers = [f"{phrases.mean_and_std(row)} ({_of_tried(row['tried'])})" for _, row in rows.iterrows()]
         name = first["label"] if len(parts) > 1 else ""
         effects.append(Effect(name, Estimate.read(first) - Estimate.read(second), " and ".join(numbers), margin))
         averaged = [phrases.averaged_text(row["searches"], row["seeds"]) for _, row in rows.iterrows()]

@@ -74,6 +74,6 @@ def test_the_caption_says_what_is_seen(tmp_path: Path) -> None:
     gallery = figures.find("gallery")
     text = gallery.caption(gallery.build(figure_job("gallery"), [probe(tmp_path)]))
     assert text.startswith("**Gallery.** What the search makes of 2 held-out images, each of another class, on Toy")
-    assert "by 3 of its channels" in text and "Recipe digest: small 111111111111." in text
+    assert "3 of the candidate's channels" in text and "Recipe digest: small 111111111111." in text
     with pytest.raises(UserError, match="one probe, not 0"):
         gallery.build(figure_job("gallery"), [])

@@ -268,7 +268,9 @@ def test_skipping_block_0(skip: float, every: float, sgd: float, expected: tuple
 
 def test_a_baseline_that_is_tuned_less_decides_nothing() -> None:
     (claim,) = table(sgd=90.0, search_all=95.0, tried={"sgd": 2}).values()
-    assert claim.verdict == OPEN and "fewer settings" in claim.problem and "(best of 2)" in str(claim.effects[0])
+    assert (
+        claim.verdict == OPEN and "fewer settings" in claim.problem and "(best of 2 settings)" in str(claim.effects[0])
+    )
     (claim,) = table(sgd=90.0, search_all=95.0, tried={"search_all": 2}).values()
     assert claim.verdict == HOLDS
 

@@ -77,9 +77,9 @@ def caption(frame: pd.DataFrame) -> str:
     last = phrases.number_range(panels["population"]["generation"]) if "population" in panels else "–"
     base = phrases.number_range(panels["generations"]["population"]) if "generations" in panels else "–"
     title = (
-        f"**Figure 2.** Fitness scales with compute on {frame['label'].iloc[0]}: mean cross-entropy (nats) of the best "
-        f"candidate of an image when one block alone evolves, against population after {last} generations (left) and "
-        f"against generations with population {base} (right)."
+        f"**Figure 2.** Cross-entropy against search compute on {frame['label'].iloc[0]}: mean cross-entropy (nats) of "
+        "the best candidate of an image when one block alone evolves, against population after "
+        f"{last} generations (left) and against generations with population {base} (right)."
     )
     return style.caption(title, frame, deviation="standard error of the mean (the CSV has the standard deviation)")
 

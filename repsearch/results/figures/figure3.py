@@ -59,7 +59,7 @@ def caption(frame: pd.DataFrame) -> str:
     by_block = (final["accepted"] / final["runs"]).groupby(final["block"]).mean()
     shares = ", ".join(f"block {block[-1]} {100 * share:.0f} %" for block, share in by_block.items())
     title = (
-        f"**Figure 3.** Diversity grows with compute on {frame['label'].iloc[0]}: effective number of solutions N_eff "
+        f"**Figure 3.** Diversity of the candidates on {frame['label'].iloc[0]}: effective number of solutions N_eff "
         "against the number of independent runs; grey: each run adds a solution orthogonal to all others (cut where "
         "the data end; the bands are cut at 1, the least that N_eff can be). Share of runs that count, their candidate "
         f"giving the correct class a probability above {_threshold(frame)}: {shares}."

@@ -59,7 +59,7 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 def caption(frame: pd.DataFrame) -> str:
     title = (
-        f"**Figure 4.** Accuracy scales with search compute on {frame['label'].iloc[0]}: validation accuracy (%) "
+        f"**Figure 4.** Accuracy against search compute on {frame['label'].iloc[0]}: validation accuracy (%) "
         "against population (left) and against block-0 generations (right), of networks trained on the searched "
         "representations."
     )
@@ -71,8 +71,9 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
     for panel, rows in frame.groupby("panel", sort=False):
         rows = rows.sort_values("x")
         least, most = rows.iloc[0], rows.iloc[-1]
-        numbers = ", ".join(f"{row['x']}: {phrases.mean_and_std(row)}" for _, row in rows.iterrows())
-        effect = Effect("", Estimate.read(most) - Estimate.read(least), f"{least['x']} → {most['x']}")
+        numbers = f"{panel} " + ", ".join(f"{row['x']}: {phrases.mean_and_std(row)}" for _, row in rows.iterrows())
+        what = f"{panel} {least['x']} → {most['x']}"
+        effect = Effect(what, Estimate.read(most) - Estimate.read(least))
         yield Claim(
             "§4.4, figure 4", f"Validation accuracy rises with {panel}",
             "the accuracy scales with more compute along both the number of generations and the population size",

@@ -22,6 +22,12 @@ COLUMNS = [*PROBE, "recipe", "label"]
 NAMES = {"block0": "Block 0", "block1": "Block 1", "block2": "Block 2", "logits": "Logits"}
 FEW = 12  # classes whose names fit below their bars
 LIMIT = 3.0  # of the maps' colours
+JUMPS = (
+    "The curve may rise within blocks 0 and 1, since by default every generation has BatchNorm statistics of its own "
+    "and scores its parents anew with them; it may jump between blocks, since the best candidate passes through the "
+    "next block and is normalised before it opens that block's search; and it may not move at all in a block, since "
+    "every child is smoothed and the first parent is not, so that on small maps no child may beat it."
+)
 WIDTH, STRIP, FOOT = 7.0, 2.95, 0.5  # inches: the figure, an image's strip, the scale of colours
 
 
@@ -144,11 +150,12 @@ def caption(frame: pd.DataFrame) -> str:
     channels = frame[(frame["kind"] == "map")].groupby("image")["channel"].nunique().max()
     what = "one held-out image" if count == 1 else f"{count} held-out images, each of another class"
     parts = [
-        f"**Gallery.** What the search makes of {what}, on {frame['label'].iloc[0]}.",
-        f"Left: the image. Middle: the best candidate, a row per block, a column per generation (the numbers above; 0: "
-        f"the best of the first population), by {channels} of its channels, those that vary most over the image at the "
-        "end. Right: the logits that the "
-        "search ends with, the true class in orange; below them the cross-entropy of the best candidate, one search "
-        "layer after the other, each from the best candidate of the one before.",
+        f"**Gallery.** What the search makes of {what}, on {frame['label'].iloc[0]}: the maps of its best candidate, a "
+        "row per block and a column per generation, whose number stands above it (0: the best of the first "
+        "population); then its logits and its cross-entropy.",
+        f"Left: the image. Middle: {channels} of the candidate's channels, those that vary most over the image at the "
+        "end. Right: the logits that the search ends with, the true class in orange; below them the cross-entropy of "
+        "the best candidate, one search layer after the other, each from the best candidate of the one before.",
+        JUMPS,
     ]
     return " ".join([*parts, phrases.provenance_text(frame)]) + "\n"

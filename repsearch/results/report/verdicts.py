@@ -1,11 +1,14 @@
 """The paper's claims against one results folder, as the rows of one table."""
 
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 
 from repsearch.jobs import ReproductionJob
 from repsearch.results import reproduction
 from repsearch.results.claims import Claim, Effect, Verdict
+
+SEES = "(sees: the smallest distance from the threshold that the test would find with about 80 % power)"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ def rows(job: ReproductionJob, folder: Path) -> list[Row]:
 def _row(job: ReproductionJob, file: str, claim: Claim) -> Row:
     details = [("Statistic", [claim.statistic]), ("Test", [claim.test]), ("n", [claim.n])]
     if not claim.by_construction:
-        details.append(("Effect [95 % interval]", [str(effect) for effect in claim.effects]))
+        seeing = [SEES] if any(not isnan(effect.estimate.error) for effect in claim.effects) else []
+        details.append(("Effect [95 % interval]", [*(str(effect) for effect in claim.effects), *seeing]))
     details += [("Data", [claim.scale])]
     ours = [claim.ours] if claim.ours else []
     ours += [_number(effect) for effect in claim.effects] + [text for text in (claim.problem,) if text]

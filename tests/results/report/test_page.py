@@ -79,6 +79,7 @@ def test_the_parts_are_in_order_and_details_are_folded_away(results: Path) -> No
     ):
         assert hidden in reader.folded and hidden not in reader.seen
     assert "Recipe digest" not in reader.seen.replace("Recipe digests and code versions", "")
+    assert "(sees: " in reader.folded and "sees" not in reader.seen.lower()  # explained where the word stands
     assert "Made up." in reader.seen and "And more." in reader.folded
 
 
@@ -91,6 +92,7 @@ def test_a_scale_that_is_too_small_says_so_in_one_sentence(results: Path) -> Non
 
 def test_the_jobs_are_added_up(results: Path) -> None:
     text = re.sub(r"\s+", " ", read(results / "report.html").seen)
+    assert not re.search(r"\b1 (claims hold|do not hold|jobs ran)", text)
     assert "Search a shard" in text and "2 h 01 min" in text and "1.5 GB" in text
     assert "1 training run on cpu, bfloat16, torch 2" in text
 
