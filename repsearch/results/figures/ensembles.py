@@ -31,7 +31,7 @@ COLUMNS = [
     "n",
     "error",
     "df",
-    *(name for name in READ if name not in ("value", "repeat")),
+    *(name for name in READ if name not in ("measure", "value", "repeat")),
 ]
 
 
