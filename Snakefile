@@ -30,3 +30,6 @@ rule all:
         all_runs(),
     message:
         "All results are made"
+
+
+check_made()

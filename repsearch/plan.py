@@ -13,7 +13,7 @@ from repsearch.config import alternatives, load
 from repsearch.config.alternatives import NO_RECIPE, has_targets
 from repsearch.config.resolve import Cycle, Resolved
 from repsearch.config.schema import Config, Table
-from repsearch.data.sources import Size, size
+from repsearch.data.sources import Size, is_there, size
 from repsearch.errors import UserError
 from repsearch.jobs import ChainNames, DatasetName, FigureJob
 from repsearch.search.recipe import Recipe, scaled_population
@@ -76,13 +76,11 @@ class Plan:
         return images
 
     def _size(self, dataset: str) -> Size | None:
-        """How many images a data set's source has; None where that can't be known, but the settings say enough."""
+        """How many images a data set's source has; None where that can't be known yet, but the settings say enough."""
         entry = self.config.datasets[dataset]
         try:
-            return size(entry.source)
+            return size(entry.source) if entry.images is None or is_there(entry.source) else None
         except UserError as error:
-            if entry.images is not None:
-                return None
             raise UserError(f"datasets.{dataset}.source: {error}") from None
 
     def network(self, dataset: str) -> jobs.NetworkJob:

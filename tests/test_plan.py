@@ -25,6 +25,12 @@ def planned(**changes: Any) -> Plan:
     return Plan(load(merge(PAPER, changes)))
 
 
+def save_npz(path: Path, shape: tuple[int, ...] = (30, 9, 9)) -> None:
+    """30 images to train on, in an array of this shape, and 6 of 9 × 9 pixels to test with."""
+    images = {"x_train": np.zeros(shape, np.uint8), "x_test": np.zeros((6, 9, 9), np.uint8)}
+    np.savez(path, **images, y_train=np.zeros(30), y_test=np.zeros(6))
+
+
 @pytest.mark.parametrize("preset", golden.PRESETS)
 def test_every_preset_plans_what_it_planned_before(preset: str) -> None:
     """A difference that is meant: python -m tests.golden."""
@@ -51,7 +57,7 @@ def test_every_preset_plans_what_it_planned_before(preset: str) -> None:
 def test_a_split_that_cannot_be_made_is_refused_when_planning(
     tmp_path: Path, settings: dict[str, Any], said: str
 ) -> None:
-    np.savez(tmp_path / "mine.npz", x_train=[0], x_test=[0], y_train=np.zeros(30), y_test=np.zeros(6))
+    save_npz(tmp_path / "mine.npz")
     for part in ("train", "test"):
         for name in ("a", "b"):
             (tmp_path / part / name).mkdir(parents=True)
@@ -64,8 +70,23 @@ def test_a_split_that_cannot_be_made_is_refused_when_planning(
         planned(datasets={"mine": {**entry, **settings}}).prepare("mine")
 
 
+@pytest.mark.parametrize("images", [None, 20])
+def test_images_of_a_wrong_shape_are_refused_when_planning(tmp_path: Path, images: int | None) -> None:
+    save_npz(tmp_path / "mine.npz", (30, 81))
+    entry = {**PAPER["datasets"]["cifar10"], "source": f"npz:{tmp_path}/mine.npz", "validation_images": 5}
+    with pytest.raises(UserError, match=r"^datasets\.mine\.source: .*mine\.npz: x_train must be \[N, H, W\]"):
+        planned(datasets={"mine": {**entry, "images": images}}).prepare("mine")
+
+
+def test_a_file_that_is_yet_to_be_made_needs_a_number_of_images(tmp_path: Path) -> None:
+    entry = {**PAPER["datasets"]["cifar10"], "source": f"npz:{tmp_path}/mine.npz", "validation_images": 5}
+    assert planned(datasets={"mine": {**entry, "images": 20}}).prepare("mine").images == 20
+    with pytest.raises(UserError, match=r"^datasets\.mine\.source: .*mine\.npz does not exist"):
+        planned(datasets={"mine": entry}).prepare("mine")
+
+
 def test_figures_of_more_images_than_a_file_has_are_refused_when_planning(tmp_path: Path) -> None:
-    np.savez(tmp_path / "mine.npz", x_train=[0], x_test=[0], y_train=np.zeros(30), y_test=np.zeros(6))
+    save_npz(tmp_path / "mine.npz")
     mine = {**PAPER["datasets"]["cifar100"], "source": f"npz:{tmp_path}/mine.npz", "validation_images": 5}
     plan = planned(
         datasets={"mine": mine}, **{key: {"dataset": "mine", "images": 26} for key in ("figure2", "figure3")}

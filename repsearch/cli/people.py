@@ -24,12 +24,19 @@ log = logging.getLogger(__name__)
 def check(
     files: Annotated[list[Path], typer.Argument(help="config.yaml, and the files that override it, in this order.")],
 ) -> None:
-    """Check a configuration, such as someone else's, and run nothing: Snakemake runs Python that a file asks it to."""
+    """Check a configuration, such as someone else's, and run nothing: Snakemake runs Python that a file asks it to.
+
+    Of data sets, the headers of npz files and the names in folders are read.
+    """
     start()
     from repsearch.config.load import named_code, read
     from repsearch.extensions import source
+    from repsearch.plan import Plan
 
-    for key, reference in named_code(read(*files)).items():
+    plan = Plan(read(*files))
+    for dataset in plan.config.datasets:
+        plan.prepare(dataset)
+    for key, reference in named_code(plan.config).items():
         log.info("%s names code that its jobs will run: %s, in %s", key, reference, source(reference))
     log.info("%s: no mistakes found", ", ".join(map(str, files)))
 
@@ -40,13 +47,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 @for_people()
 def runs(
     results: Annotated[Path, typer.Argument(help="A results folder, such as results/demo.")],
-    means: Annotated[
-        bool, typer.Option("--means", help="Means over searches and training seeds, in per cent.")
-    ] = False,
+    means: Annotated[bool, typer.Option("--means", help="Means over searches and training seeds.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, for programs.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List the finished training runs and the settings in which they differ: repsearch runs results/demo --means."""
+    """List the finished training runs, the settings in which they differ, and their accuracy in per cent:
+    repsearch runs results/demo --means.
+    """
     start()
     from repsearch.results import listing
 
@@ -56,7 +63,8 @@ def runs(
     elif as_json:
         typer.echo(frame.to_json(orient="records", indent=2))
     else:
-        typer.echo(frame.to_string(index=False, na_rep="–", float_format="{:.5g}".format))
+        per_cent = {name: "{:.1f}".format for name in listing.PERCENT if name in frame}
+        typer.echo(frame.to_string(index=False, na_rep="–", float_format="{:.5g}".format, formatters=per_cent))
 
 
 @for_people()
@@ -91,7 +99,7 @@ def estimate(
     cores: Annotated[int, typer.Option(help="CPU cores, as Snakemake's --cores; 0: all.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Estimate jobs, hours and disk of a configuration on this machine, from a measurement of about a minute:
+    """Estimate jobs, hours and disk of a configuration on this machine, from a measurement of up to a minute:
     repsearch estimate config.yaml workflow/presets/small.yaml --target table1 --cores 2.
 
     All jobs count, finished ones too.

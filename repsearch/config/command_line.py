@@ -3,7 +3,8 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +52,31 @@ def check_targets(words: Iterable[str], results: str, presets: Path) -> None:
     for word in words:
         asked = _RESULT.fullmatch(word)
         if asked and not re.fullmatch(f"{re.escape(results)}/{_BELOW}", word):
-            remedy = _remedy(asked[1], presets)
+            remedy = _remedy(asked[1], results, presets)
             raise UserError(f"{word} can't be made by this configuration, whose results are in {results}: {remedy}")
 
 
-def _remedy(folder: str, presets: Path) -> str:
+def check_made(target: str, results: Sequence[str]) -> None:
+    """Raise UserError where a target that no rule makes is one of `results` in another format, or has a name like it.
+
+    One of which only the number differs, such as table 7, is not misspelt: Snakemake says that no rule makes it.
+    """
+    stem, _, suffix = target.rpartition(".")
+    wanted = {"tex": "latex"} if "/tables/" in stem else {"pdf": "pdf", "svg": "svg"}
+    remedy = f"add {wanted[suffix]} to formats" if suffix in wanted and f"{stem}.png" in results else ""
+    for close in [] if remedy else get_close_matches(target, results, 1, 0.85):
+        if re.sub(r"\d+", "#", close) != re.sub(r"\d+", "#", target):
+            remedy = f"did you mean {close}?"
+    if remedy:
+        raise UserError(f"{target} can't be made by this configuration: {remedy}")
+
+
+def _remedy(folder: str, results: str, presets: Path) -> str:
     if folder == "results":
         return "leave out --configfile"
     for path in sorted(presets.glob("*.yaml")):
         if yaml.safe_load(path.read_text(encoding="utf-8")).get("results") == folder:
             return f"add --configfile {os.path.relpath(path)} after it"
-    return f"add --configfile after it, with the file that says results: {folder}"
+    remedy = f"add --configfile after it, with the file that says results: {folder}"
+    near = folder.count("/") == results.count("/") and get_close_matches(folder, [results], 1, 0.85)
+    return f"did you mean {results}? If not, {remedy}" if near else remedy

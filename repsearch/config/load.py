@@ -1,6 +1,7 @@
 """Reading a configuration: from YAML files or a mapping, checked as a whole before anything runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,12 +179,15 @@ def _check_beyond(config: Config, learns: Mapping[str, str]) -> None:
 def _check_settings(config: Config) -> None:
     """Resolve every recipe, variant and training setting, so that a mistake is found before anything runs."""
     resolved = Resolved(config)
-    for variant in config.variants:
-        resolved.variant(variant)
-    for dataset in config.datasets:
-        resolved.network(dataset)
-        for variant in config.variants:
-            resolved.training(dataset, variant)
+    datasets, variants = config.datasets, config.variants
+    _check_all(
+        [
+            *[partial(resolved.recipe, name) for name in config.recipes],
+            *[partial(resolved.variant, variant) for variant in variants],
+            *[partial(resolved.network, dataset) for dataset in datasets],
+            *[partial(resolved.training, dataset, variant) for dataset in datasets for variant in variants],
+        ]
+    )
     _ = resolved.recipes
     _check_cycles(config, resolved)
     for dataset in config.datasets:
@@ -194,6 +198,18 @@ def _check_settings(config: Config) -> None:
             extensions.check(reference)
         except UserError as error:
             raise UserError(f"{key}: {error}") from None
+
+
+def _check_all(checks: Sequence[Callable[[], object]]) -> None:
+    """Raise UserError with the lines of all checks that fail, each once."""
+    said: dict[str, None] = {}
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            said |= dict.fromkeys(str(error).removeprefix("configuration: ").splitlines())
+    if said:
+        raise UserError("configuration: " + "\n".join(said))
 
 
 def _check_cycles(config: Config, resolved: Resolved) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -62,19 +63,26 @@ def parse(kind: type[T], raw: Any, where: str, of: str = "configuration") -> T:
         adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]
         return adapter.validate_json(_json(raw), strict=True)
     except ValidationError as error:
-        mistakes = [_in_words(mistake, where, kind) for mistake in error.errors()]
+        mistakes = [_in_words(mistake, where, kind) for mistake in _without_misspelt(error.errors(), kind)]
         more = [f"… and {len(mistakes) - 20} more mistakes: fix these first"] if len(mistakes) > 20 else []
         raise UserError(f"{of}: " + "\n".join(mistakes[:20] + more)) from None
 
 
-UNKNOWN = "unknown key"
+UNKNOWN, MISSING = "unknown key", "is missing"
 _WORDS = {  # pydantic's kinds of mistake, for people who write YAML
     **dict.fromkeys(("extra_forbidden", "unexpected_keyword_argument"), UNKNOWN),
-    **dict.fromkeys(("missing", "missing_argument"), "is missing"),
+    **dict.fromkeys(("missing", "missing_argument"), MISSING),
     **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
     **dict.fromkeys(("dict_type", "model_type", "dataclass_type"), "must be a mapping"),
     "bool_type": "must be true or false",
 }
+
+
+def _without_misspelt(mistakes: Sequence[Any], kind: Any) -> list[Any]:
+    """All mistakes but the missing keys that an unknown key is like: what to write in its place is said there."""
+    unknown = [mistake["loc"] for mistake in mistakes if _WORDS.get(mistake["type"]) == UNKNOWN]
+    misspelt = {(*above, close) for *above, last in unknown for close in _like(kind, above, last)}
+    return [each for each in mistakes if _WORDS.get(each["type"]) != MISSING or each["loc"] not in misspelt]
 
 
 def _in_words(mistake: Any, where: str, kind: Any) -> str:
@@ -87,10 +95,16 @@ def _in_words(mistake: Any, where: str, kind: Any) -> str:
     if (
         isinstance(given, Mapping) and name in given and rest.startswith("must ")
     ):  # a dataclass's own check of one field
-        keys, problem = [*keys, name], rest
-    stated = problem == "is missing" or isinstance(given, Mapping) or len(repr(given)) > 80
+        keys, problem = [*keys, name], rest + _choice_like(given[name], rest)
+    stated = problem == MISSING or isinstance(given, Mapping) or len(repr(given)) > 80
     problem = ": ".join(filter(None, [".".join(keys), problem[0].lower() + problem[1:]]))
     return problem + ("" if stated else f" (got {given!r})")
+
+
+def _choice_like(value: Any, problem: str) -> str:
+    """Which of the choices in quotes in `problem` the value is like; nothing where it is like none."""
+    choices = [choice for choice in re.findall("'([^']+)'", problem) if choice != value]
+    return "".join(f" (did you mean {close!r}?)" for close in get_close_matches(str(value), choices, 1))
 
 
 def _instead(kind: Any, place: Sequence[str | int], given: Any) -> str:
@@ -104,8 +118,12 @@ def _instead(kind: Any, place: Sequence[str | int], given: Any) -> str:
         value = "…" if isinstance(given, Mapping | list) else given
         nested = f"{{{rest.replace('.', ': {')}: {value}" + "}" * (1 + rest.count("."))
         return f" (a key has no dots; write {first}: {nested})"
-    close = get_close_matches(last, known, 1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    return "".join(f" (did you mean {close}?)" for close in _like(kind, above, last))
+
+
+def _like(kind: Any, above: Sequence[str | int], last: str | int) -> list[str]:
+    """The key that a `kind` has below `above` and that is most like `last`; nothing where none is."""
+    return get_close_matches(str(last), _keys(kind, [*map(str, above)]), 1)
 
 
 def _keys(kind: Any, place: Sequence[str]) -> list[str]:

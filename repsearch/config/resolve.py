@@ -39,7 +39,7 @@ class Resolved:
         (`cycles`), and the alternatives of the study of readings.
         """
         config = self.config
-        recipes = {name: parse(Recipe, self._settings(name), f"recipes.{name}") for name in config.recipes}
+        recipes = {name: self.recipe(name) for name in config.recipes}
         figure = config.figure4
         derived = [("figure4", figure.dataset, changes) for panel in self._sweep().values() for changes in panel]
         for dataset, entry in config.datasets.items():
@@ -66,6 +66,10 @@ class Resolved:
                 if recipes.setdefault(name, recipe) != recipe:
                     raise UserError(f"readings: two recipes would be called {name}: choose values that differ more")
         return recipes
+
+    def recipe(self, name: str) -> Recipe:
+        """A configured recipe."""
+        return parse(Recipe, self._settings(name), f"recipes.{name}")
 
     def readings_recipes(self, dataset: str, recipes: Mapping[str, Recipe] | None = None) -> list[tuple[str, Changes]]:
         """The recipes of the study of readings for a data set, (base, what is changed), each with every search's seed:

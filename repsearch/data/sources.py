@@ -5,6 +5,7 @@ scikit-learn, and `module:function` is code of the user's own (`repsearch.extens
 """
 
 import logging
+import os
 import time
 from functools import cache
 from pathlib import Path
@@ -74,6 +75,15 @@ def size(source: str) -> Size:
         classes, train, test = folders.find(Path(name))
         return Size(len(train.files), len(test.files), len(classes))
     return DIGITS if kind == "sklearn" else TORCHVISION[name]
+
+
+def is_there(source: str) -> bool:
+    """Whether `size` has what it needs: not of code, nor of a file or folder that is yet to be made.
+
+    Raises UserError for an unknown source.
+    """
+    kind, name = _parts(source)
+    return kind in ("torchvision", "sklearn") or (kind != "code" and os.path.exists(name))
 
 
 def known_size(source: str) -> Size | None:
@@ -192,11 +202,19 @@ def _digits() -> Raw:
 
 @cache
 def _npz_size(path: Path) -> Size:
-    """From the headers of the labels alone: planning must be quick."""
+    """From the headers of the arrays alone: planning must be quick."""
     with open_npz(path) as archive:
         check_members(path, archive, ARRAYS)
-        shapes = {name: npy_shape(archive, name) for name in ("y_train", "y_test")}
-    for name, shape in shapes.items():
-        if not shape or not shape[0]:
-            raise UserError(f"{path}: {name} must hold a label for each image, not {list(shape)}")
+        shapes = {name: npy_shape(archive, name) for name in ARRAYS}
+        _check_shapes(shapes["x_train"], shapes["x_test"], str(path))
+    for name in ("y_train", "y_test"):
+        if not shapes[name] or not shapes[name][0]:
+            raise UserError(f"{path}: {name} must hold a label for each image, not {list(shapes[name])}")
     return Size(shapes["y_train"][0], shapes["y_test"][0], None)
+
+
+def _check_shapes(x_train: tuple[int, ...], x_test: tuple[int, ...], source: str) -> None:
+    """Raise the UserError that `checked` raises for images of these shapes, asked of one black image of each part."""
+    black = [np.zeros((1, *shape[1:]) if len(shape) in (3, 4) else shape, np.uint8) for shape in (x_train, x_test)]
+    label = np.zeros(1, np.int64)
+    checked(black[0], label, black[1], label, source, ["any", "other"])

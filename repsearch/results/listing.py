@@ -2,6 +2,7 @@
 
 import csv
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from repsearch.storage.manifest import read_manifest
 
 log = logging.getLogger(__name__)
 WILDCARDS = ["dataset", "augmentation", "variant", "recipe", "depth", "seed"]  # of a run's folder
-RESULTS = ["best_epoch", "validation_accuracy", "test_accuracy", "seconds", "device"]
+RESULTS = ["best_epoch", "validation", "test", "seconds", "device"]
 MEANS = ["dataset", "augmentation", "variant", "setting", "recipe", "depth", "n", "searches", "seeds"]
 MEANS += ["validation_mean", "validation_std", "mean", "std"]
+PERCENT = ["validation", "test", "validation_mean", "validation_std", "mean", "std"]
 
 
 def find(results: Path) -> list[Path]:
@@ -32,9 +34,10 @@ def find(results: Path) -> list[Path]:
 def table(results: Path) -> pd.DataFrame:
     """One row per run: the wildcards of its folder, settings, `RESULTS`.
 
-    Of the settings (`training.…`, `recipe.…` and the network's) there are those that runs differ in. Accuracies are in
-    [0, 1]. seconds: of the job, from Snakemake's benchmark; NaN where there is none. Runs that can't be read are named
-    in the log and left out. Raises UserError where none is left.
+    Of the settings (`training.…`, `recipe.…` and the network's) there are those that runs differ in, by the last part
+    of their names where no other column is called so; those of the search layers as 60/20/20/5. validation, test:
+    accuracy in per cent. seconds: of the job, from Snakemake's benchmark; NaN where there is none. Runs that can't be
+    read are named in the log and left out. Raises UserError where none is left.
     """
     rows = []
     for summary in _readable(results):
@@ -43,12 +46,13 @@ def table(results: Path) -> pd.DataFrame:
         settings = {**dict(_flat("", _settings(stated["key"]))), **facts}
         row = {name: stated[name] for name in WILDCARDS} | settings
         row |= {"best_epoch": stated.get("epoch_chosen"), "seconds": _seconds(results, summary)}
-        row |= {name: stated.get(name) for name in ("validation_accuracy", "test_accuracy", "device")}
+        row |= {part: round(100 * stated[f"{part}_accuracy"], 4) for part in ("validation", "test")}
+        row["device"] = stated.get("device")
         rows.append({name: _printable(value) for name, value in row.items()})
     frame = pd.DataFrame(rows)
     differing = [name for name in frame.columns if len(frame[name].dropna().unique()) > 1]
     others = [name for name in differing if name not in (*WILDCARDS, *RESULTS)]
-    return frame[[*WILDCARDS, *others, *RESULTS]]
+    return frame[[*WILDCARDS, *others, *RESULTS]].rename(columns=_short(others))
 
 
 def means(results: Path) -> pd.DataFrame:
@@ -87,11 +91,24 @@ def _settings(key: Any) -> dict[str, Any]:
     return {name: key["job"][name] for name in names if key["job"].get(name) is not None}
 
 
+def _short(names: list[str]) -> dict[str, str]:
+    """Dotted names of settings → their last parts, those that no other column has."""
+    last = {name: name.rpartition(".")[2] for name in names}
+    counts = Counter([*last.values(), *WILDCARDS, *RESULTS])
+    return {name: short for name, short in last.items() if counts[short] == 1}
+
+
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """(dotted name, plain value) of nested settings."""
-    if isinstance(value, dict | list):
-        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+    """(dotted name, plain value) of nested settings. The values of a list, such as the search layers, are joined."""
+    if isinstance(value, dict):
+        for key, each in value.items():
             yield from _flat(f"{name}.{key}" if name else str(key), each)
+    elif isinstance(value, list):
+        joined: dict[str, list[str]] = {}
+        for each in value:
+            for inner, plain in _flat(name, each):
+                joined.setdefault(inner, []).append(str(plain))
+        yield from ((inner, "/".join(plain)) for inner, plain in joined.items())
     else:
         yield ascii(name)[1:-1], value
 

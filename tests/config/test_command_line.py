@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snakemake.cli import parse_config
 
-from repsearch.config.command_line import check_configuration_files, check_targets, settings
+from repsearch.config.command_line import check_configuration_files, check_made, check_targets, settings
 from repsearch.config.load import merge
 from repsearch.errors import UserError
 
@@ -41,6 +41,12 @@ def test_what_is_no_yaml_stays_text() -> None:
         ("results", "results/mine/report.html", "after it, with the file that says results: results/mine"),
         ("results/demo", "results/tables/table1.csv", "leave out --configfile"),
         ("results/demo", "results/a/b/figures/figure2.png", "says results: results/a/b"),
+        (
+            "results/five",
+            "results/fiv/tables/table1.csv",
+            r"did you mean results/five\? If not, .* results: results/fiv",
+        ),
+        ("results/demos", "results/demo/report.html", "add --configfile .*workflow/presets/demo.yaml after it"),
     ],
 )
 def test_a_result_of_another_folder_is_refused_with_what_makes_it(results: str, word: str, remedy: str) -> None:
@@ -64,3 +70,35 @@ def test_a_target_that_configfile_took_is_no_configuration() -> None:
     check_configuration_files(["config.yaml", "workflow/presets/demo.yaml", "results.yaml"])
     with pytest.raises(UserError, match=r"summary.json is no configuration: --configfile takes .*before it$"):
         check_configuration_files(["config.yaml", "results/demo/runs/a/summary.json"])
+
+
+MADE = [f"results/five/{name}" for name in ("report.html", "tables/table1.csv", "tables/table2.csv")]
+MADE += [f"results/five/{folder}.{kind}" for folder in ("tables/table1", "figures/figure2") for kind in ("md", "png")]
+MADE += ["results/five/runs/digits/plain/sgd/none/depth1/seed0/summary.json"]
+
+
+@pytest.mark.parametrize(
+    ("target", "remedy"),
+    [
+        ("results/five/tables/tabel1.csv", "did you mean results/five/tables/table1.csv?"),
+        ("results/five/tabels/table2.csv", "did you mean results/five/tables/table2.csv?"),
+        ("result/five/report.html", "did you mean results/five/report.html?"),
+        ("results/five/figures/figur2.png", "did you mean results/five/figures/figure2.png?"),
+        (MADE[-1].replace("sgd", "sdg"), f"did you mean {MADE[-1]}?"),
+        ("results/five/figures/figure2.pdf", "add pdf to formats"),
+        ("results/five/figures/figure2.svg", "add svg to formats"),
+        ("results/five/tables/table1.tex", "add latex to formats"),
+        ("results/five/tables/table1.pdf", "did you mean results/five/tables/table1.md?"),
+    ],
+)
+def test_a_target_like_a_result_is_refused_with_what_was_meant(target: str, remedy: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_made(target, MADE)
+    assert str(caught.value) == f"{target} can't be made by this configuration: {remedy}"
+
+
+@pytest.mark.parametrize(
+    "target", ["results/five/tables/table3.csv", "results/five/figures/figure10.png", "alll", "x.pdf"]
+)
+def test_a_target_like_no_result_is_left_to_snakemake(target: str) -> None:
+    check_made(target, MADE)

@@ -7,11 +7,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from repsearch.cli import people
 from repsearch.config.load import load, merge, named_code, read
 from repsearch.config.resolve import Resolved
 from repsearch.config.schema import Config
@@ -84,6 +86,7 @@ def test_sweeps_hold_the_base_recipe_once() -> None:
         ("recipes.paper.population", 100, "recipes.paper: 20 parents and 100 explorers exceed the population"),
         ("recipes.paper.mutation", "pixel", r"recipes\.paper\.mutation: .*channel.*element"),
         ("recipes.paper.crossover", "two-point", r"recipes\.paper\.crossover: .*mean.*uniform"),
+        ("recipes.paper.crossover", "unifrom", r"\.crossover: .*, not 'unifrom' \(did you mean 'uniform'\?\)$"),
         ("recipes.paper.crossover", "nowhere:mix", r"recipes\.paper\.crossover: nowhere:mix: there is no nowhere\.py"),
         (
             "datasets.mnist.source",
@@ -136,6 +139,50 @@ def test_a_mistake_is_one_line_that_names_the_key(path: str, value: Any, said: s
         load(changed(path, value))
     assert "\n" not in str(caught.value)
     assert not any(word in str(caught.value) for word in ("Recipe)", "Layer)", "object", "array"))
+
+
+def test_a_misspelt_key_is_not_missing_too() -> None:
+    raw = changed("datasets.mnist.validation_image", 4000)
+    del raw["datasets"]["mnist"]["validation_images"]
+    with pytest.raises(UserError) as caught:
+        load(raw)
+    unknown = "datasets.mnist.validation_image: unknown key (did you mean validation_images?)"
+    assert str(caught.value) == f"configuration: {unknown}"
+    del raw["datasets"]["mnist"]["label"]
+    with pytest.raises(UserError) as caught:
+        load(raw)
+    assert str(caught.value).splitlines() == ["configuration: datasets.mnist.label: is missing", unknown]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"seeds": 0, "training": {"epocs": 3}},
+            ["seeds: must be greater than or equal to 1 (got 0)", "training.epocs: unknown key (did you mean epochs?)"],
+        ),
+        (
+            {"recipes": {"paper": {"mutation": "pixel"}}, "network": {"width": 8}, "training": {"epochs": 0}},
+            [
+                "recipes.paper.mutation: must be 'channel', 'element' or your own 'module:function', not 'pixel'",
+                "training.epochs: must be at least 1, not 0",
+            ],
+        ),
+        (
+            {"variants": {"sgd": {"blocks": [0]}, "search-all": {"training": {"epochs": 0}}}},
+            [
+                "variants.sgd.blocks: must be empty",
+                "variants.search-all.training.epochs: must be at least 1, not 0",
+            ],
+        ),
+    ],
+)
+def test_several_mistakes_are_one_line_each(changes: dict[str, Any], said: list[str]) -> None:
+    """Each once, though several recipes and all training runs have it."""
+    with pytest.raises(UserError) as caught:
+        load(merge(PAPER, changes))
+    lines = str(caught.value).removeprefix("configuration: ").splitlines()
+    assert len(lines) == len(said) and all(map(str.startswith, lines, said)), lines
 
 
 @pytest.mark.parametrize(
@@ -204,3 +251,17 @@ def test_check_says_which_code_a_configuration_names_and_runs_none_of_it(
         (tmp_path / "mine.py").write_text(content)
         with pytest.raises(UserError, match=message):
             load(raw)
+
+
+@pytest.mark.parametrize("images", ["", "images: 20, "])
+def test_check_refuses_images_of_a_wrong_shape(tmp_path: Path, images: str) -> None:
+    x, y = np.zeros((30, 28, 20), np.uint8), np.arange(30) % 3
+    np.savez(tmp_path / "photos.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    (tmp_path / "photos.yaml").write_text(
+        f"datasets: {{photos: {{source: 'npz:{tmp_path}/photos.npz', label: Photos, {images}validation_images: 5, "
+        "flip: false, pad: 1, recipe: paper}}"
+    )
+    with pytest.raises(
+        UserError, match=r"^datasets\.photos\.source: .*photos\.npz: x_train must be square .* 28 × 20$"
+    ):
+        people.check([ROOT / "config.yaml", tmp_path / "photos.yaml"])

@@ -72,6 +72,34 @@ def test_unusable_arrays_are_refused_by_name(tmp_path: Path, changes: dict[str, 
     assert "data.npz" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"x_train": np.zeros((30, 12, 13), np.uint8)},
+        {"x_train": np.zeros((30, 8, 8), np.uint8)},
+        {"x_train": np.zeros((30, 144), np.uint8)},
+        {"x_test": np.zeros((6, 14, 14, 3), np.uint8)},
+        {"x_test": np.zeros((6, 12, 12), np.uint8)},
+    ],
+)
+def test_a_wrong_shape_is_refused_at_planning_as_in_the_job(tmp_path: Path, changes: dict[str, Any]) -> None:
+    source, said = npz(tmp_path, **changes), []
+    for read in (sources.size, lambda source: sources.load(source, tmp_path)):
+        with pytest.raises(UserError) as caught:
+            read(source)
+        said.append(str(caught.value))
+    assert said[0] == said[1] and said[0].startswith(f"{tmp_path / 'data.npz'}: x_")
+
+
+def test_what_the_job_converts_is_planned(tmp_path: Path) -> None:
+    """Fractions, [N, 1] labels of text, and grey images whose parts are laid out in two ways."""
+    made = arrays()
+    changes = {"x_train": made["x_train"][..., 0] / 255, "x_test": made["x_test"][:, None, :, :, 0] / 255}
+    changes |= {name: made[name][:, None].astype(str) for name in ("y_train", "y_test")}
+    source = npz(tmp_path, **changes)
+    assert sources.size(source) == (30, 6, None) and sources.load(source, tmp_path).x_test.shape == (6, 1, 12, 12)
+
+
 def test_a_truncated_or_missing_file_is_refused(tmp_path: Path) -> None:
     source = npz(tmp_path)
     path = tmp_path / "data.npz"
@@ -163,7 +191,7 @@ def test_the_stated_numbers_of_images_are_right(tmp_path: Path) -> None:
     assert sources.size(npz(tmp_path)) == (30, 6, None)
 
 
-def test_planning_reads_the_header_of_the_labels_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planning_reads_headers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = npz(tmp_path)
     monkeypatch.setattr(sources.np, "load", lambda *_, **__: pytest.fail("the arrays were read"))
     assert sources.size(source) == (30, 6, None)

@@ -18,6 +18,7 @@ def run(results: Path, rate: float = 4.0, **changes: Any) -> Path:
     values = {**RUN, **changes}
     recipe = None if values["recipe"] == "none" else {**SEARCHED, "seed": 0}
     job = {"recipe": recipe, "width": values["width"], "training": {"learning_rate": rate, "batch": 50}}
+    job |= values.pop("job", {})
     names = [str(values[name]) for name in ("dataset", "augmentation", "variant", "recipe")]
     folder = Path(*names, f"depth{values['depth']}", f"seed{values['seed']}")
     write_manifest(results / "runs" / folder / "summary.json", {"job": job}, [], values)
@@ -32,10 +33,23 @@ def test_only_settings_that_differ_are_columns(tmp_path: Path) -> None:
     run(tmp_path, variant="search-all--learning_rate-8", rate=8.0, validation_accuracy=0.7)
     run(tmp_path, variant="sgd", **NO_RECIPE)
     frame = listing.table(tmp_path)
-    assert list(frame.columns) == [*listing.WILDCARDS, "training.learning_rate", *listing.RESULTS]
-    assert frame["training.learning_rate"].tolist() == [4, 8, 4] and frame["recipe"].tolist()[-1] == "none"
-    assert frame["best_epoch"].tolist() == [2] * 3 and frame["validation_accuracy"].tolist() == [0.6, 0.7, 0.6]
+    assert list(frame.columns) == [*listing.WILDCARDS, "learning_rate", *listing.RESULTS]
+    assert frame["learning_rate"].tolist() == [4, 8, 4] and frame["recipe"].tolist()[-1] == "none"
+    assert frame["best_epoch"].tolist() == [2] * 3 and frame["validation"].tolist() == [60, 70, 60]
     assert frame["seconds"].tolist() == [12.5] * 3
+
+
+def test_a_settings_name_is_shortened_where_no_other_column_has_it(tmp_path: Path) -> None:
+    def layers(*generations: int) -> list[dict[str, int]]:
+        return [{"generations": count, "blur": 1} for count in generations]
+
+    for seed, counts in enumerate([(60, 20, 20, 5), (30, 10, 10, 2)]):
+        recipe = {"layers": layers(*counts), "seed": seed, "runs": 1 + seed}
+        run(tmp_path, seed=seed, job={"recipe": recipe, "training": {"runs": f"{seed}"}})
+    frame = listing.table(tmp_path)
+    others = ["training.runs", "generations", "recipe.seed", "recipe.runs"]
+    assert list(frame.columns) == [*listing.WILDCARDS, *others, *listing.RESULTS]
+    assert frame["generations"].tolist() == ["60/20/20/5", "30/10/10/2"]
 
 
 def test_a_run_without_a_benchmark_has_no_time(tmp_path: Path) -> None:
@@ -81,6 +95,9 @@ def test_the_command_prints_a_table_csv_or_json(tmp_path: Path) -> None:
     run(tmp_path)
     run(tmp_path, seed=1)
     (row, _) = json.loads(call("--json").stdout)
-    assert row["dataset"] == "toy" and row["test_accuracy"] == 0.5 and row["seconds"] == 12.5
+    assert row["dataset"] == "toy" and row["test"] == 50 and row["seconds"] == 12.5
     assert call("--means", "--csv").stdout.splitlines()[0] == ",".join(listing.MEANS)
-    assert "validation_accuracy" in call().stdout
+    (names, row, _) = call().stdout.splitlines()
+    shown = dict(zip(names.split(), row.split(), strict=True))
+    assert (shown["validation"], shown["test"], shown["seconds"]) == ("60.0", "50.0", "12.5")
+    assert call("--means").stdout.split()[-2:] == ["50.0", "0.0"]

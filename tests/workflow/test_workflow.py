@@ -211,6 +211,25 @@ def test_a_result_of_another_scale_names_its_preset(tmp_path: Path) -> None:
     assert lines[-1].endswith("results are in results/tiny: add --configfile workflow/presets/demo.yaml after it")
 
 
+@pytest.mark.parametrize(
+    ("target", "remedy"),
+    [
+        ("tables/tabel1.csv", "did you mean results/tiny/tables/table1.csv?"),
+        ("figures/figure2.pdf", "add pdf to formats"),
+    ],
+)
+def test_a_misspelt_result_names_what_was_meant(tmp_path: Path, target: str, remedy: str) -> None:
+    run = snakemake(tmp_path, f"results/tiny/{target}", "-n")
+    lines = (run.stdout + run.stderr).strip().splitlines()
+    assert run.returncode == 1 and len(lines) == 3
+    assert lines[-1] == f"error: results/tiny/{target} can't be made by this configuration: {remedy}"
+
+
+def test_the_name_of_snakemakes_report_is_no_target(tmp_path: Path) -> None:
+    run = snakemake(tmp_path, "all", "--report", "results/tiny/reports.html")
+    assert "did you mean" not in run.stdout + run.stderr
+
+
 def test_a_job_that_the_kernel_kills_is_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "greedy.py").write_text("import os\n\ndef images():\n    os.kill(os.getpid(), 9)\n")
     greedy = {**TINY["datasets"]["digits"], "source": "greedy:images"}

@@ -3,6 +3,7 @@ import os
 import re
 import shlex
 import sys
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 
@@ -39,10 +40,12 @@ def stop(error):
 
 CONFIG_FILES = [os.path.relpath(path) for path in workflow.configfiles]
 SETTINGS = workflow.config_settings.config_args or []  # words after --config
+# Words that may be targets: Snakemake tells them only once the rules are there
+WORDS = [word for before, word in pairwise(sys.argv) if before != "--report"]  # the report is no target
 try:
     command_line.check_configuration_files(CONFIG_FILES)
     CONFIG = load(merge(config, command_line.settings(SETTINGS)))
-    command_line.check_targets(sys.argv[1:], CONFIG.results, Path(workflow.basedir) / "workflow/presets")
+    command_line.check_targets(WORDS, CONFIG.results, Path(workflow.basedir) / "workflow/presets")
     PLAN = Plan(CONFIG)
     check_writable(Path(CONFIG.results))
 except UserError as error:
@@ -292,3 +295,14 @@ def all_results():
 
 def all_csvs():
     return [path for path in all_results() if path.endswith(".csv")]
+
+
+def check_made():
+    """Stop at a target that no rule makes where a result is like it. To be called once all rules are there."""
+    for word in WORDS:
+        if "/" in word and not os.path.exists(word) and not any(rule.is_producer(word) for rule in workflow.rules):
+            pages = [f"{RESULTS}/report.html", f"{RESULTS}/reproduction.md"]
+            try:
+                command_line.check_made(word, [*pages, *all_results(), *all_runs()])
+            except UserError as error:
+                stop(error)
