@@ -152,7 +152,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     labels = list(dict.fromkeys(frame["label"]))
     studied = frame[frame["part"] != "baseline"]
     order = list(dict.fromkeys(zip(studied["part"], studied["reading"], strict=True)))
-    width, height = 2.6 + 2.3 * len(labels), 1.2 + 0.2 * len(order)
+    width, height = 2.6 + 2.3 * max(2, len(labels)), 1.2 + 0.2 * len(order)  # the legend needs the width of two
     figure, axes = style.panels(1, len(labels), width, height, share_y=True)
     variants = list(dict.fromkeys(studied["variant"]))
     for ax, label in zip(axes, labels, strict=True):
