@@ -258,7 +258,8 @@ def test_a_log_file_says_how_far_the_search_is(made: Path, tmp_path: Path) -> No
     assert run.returncode == 0, run.stderr[-1000:]
     begins, *_, ends, _ = [line for line in log.read_text().splitlines() if "images" in line]
     assert re.search(r"search 3–9: 6 images, at most \d+ at a time$", begins)
-    assert re.search(r"search 3–9: 6 of 6 images, .*\d+ s in all$", ends) and ends in run.stderr
+    assert re.search(r"search 3–9: 6 of 6 images, .*\d+ s in all$", ends)
+    assert ends.partition(" search ")[2] in run.stderr  # where the job's name stands before it
 
 
 def test_the_next_batch_is_searched_while_one_is_stored() -> None:
