@@ -263,14 +263,12 @@ def statistics(bench: Bench) -> Rows:
             row["seconds"] = None
         most = torch.cuda.max_memory_allocated() / 1e9 if bench.device.type == "cuda" else 0.0
         rows.append(row | {"gigabytes": round(most, 1)})
-    columns: dict[str, Any] = dict.fromkeys(
-        name for row in rows for name in row
-    )  # a table's rows have the same columns
-    return [columns | row for row in rows]
+    columns: dict[str, Any] = dict.fromkeys(name for row in rows for name in row)
+    return [columns | row for row in rows]  # a table's rows have the same columns
 
 
 def apart(compiled: Statistics, dense: Statistics) -> dict[str, float]:
-    """Both tables are [passes, BatchNorms, 2, C] for each block."""
+    """What `statistics` says of two paths' statistics, of the passes that score each block's candidates (R3)."""
     differences: dict[str, list[Tensor]] = defaultdict(list)
     for layer in range(len(BLOCKS) - 1):
         (mean, variance), (other, spread) = (table.scorings[layer].double().unbind(2) for table in (compiled, dense))
