@@ -15,7 +15,7 @@ demo: .venv/installed
 	@echo "Logs:    results/demo/logs (one per job); of the whole run: $$(ls -t .snakemake/log/*.log | head -n 1)"
 
 test: .venv/installed
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 slurm: .venv/installed
 	$(BIN)/python -m pytest -v -m slurm tests/slurm

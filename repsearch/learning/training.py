@@ -107,12 +107,10 @@ def train(
     device = train_split.images.device
     settings = replace(settings, precision=choose(settings.precision, device))
     network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if _compiled(device):
-        from repsearch.learning.gpu.functions import norm_gelu
-
-        for module in network.modules():
-            if isinstance(module, BatchNorm):
-                module.fused = norm_gelu
+    norm_gelu = _norm_gelu(device)
+    for module in network.modules():
+        if isinstance(module, BatchNorm):
+            module.fused = norm_gelu
     train_split, validation = (
         replace(split, targets=chosen(split.targets, settings.runs)) for split in (train_split, validation)
     )
@@ -183,6 +181,14 @@ def train(
 def _compiled(device: torch.device) -> bool:
     """Whether the steps besides the convolutions are Triton's (`gpu`)."""
     return device.type == "cuda" and find_spec("triton") is not None
+
+
+def _norm_gelu(device: torch.device) -> Callable[[Tensor, Tensor, float], Tensor]:
+    if _compiled(device):
+        from repsearch.learning.gpu.functions import norm_gelu
+    else:
+        from repsearch.learning.norm_gelu import norm_gelu
+    return norm_gelu
 
 
 def _check_arguments(shape: Shape, splits: Mapping[str, Split], variant: Variant) -> None:
