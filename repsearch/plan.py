@@ -112,6 +112,9 @@ class Plan:
         return [f"{number:04d}" for number in range(count)]
 
     def search(self, dataset: str, recipe: str, shard: str) -> jobs.SearchJob:
+        shards = self.shards(dataset)
+        if shard not in shards:
+            raise UserError(f"shard {shard} of {dataset}: there is none (its shards: {shards[0]} to {shards[-1]})")
         start = int(shard) * self.config.shard_images
         return jobs.SearchJob(
             self.recipes[recipe], start, min(start + self.config.shard_images, self.image_count(dataset))

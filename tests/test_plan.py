@@ -78,6 +78,13 @@ def test_images_of_a_wrong_shape_are_refused_when_planning(tmp_path: Path, image
         planned(datasets={"mine": {**entry, "images": images}}).prepare("mine")
 
 
+@pytest.mark.parametrize("shard", ["0050", "50"])
+def test_a_shard_that_no_data_set_has_is_refused_when_planning(shard: str) -> None:
+    assert planned(shard_images=1000).search("cifar10", "paper", "0049").stop == 50_000
+    with pytest.raises(UserError, match=rf"^shard {shard} of cifar10: there is none \(its shards: 0000 to 0049\)$"):
+        planned(shard_images=1000).search("cifar10", "paper", shard)
+
+
 def test_a_file_that_is_yet_to_be_made_needs_a_number_of_images(tmp_path: Path) -> None:
     entry = {**PAPER["datasets"]["cifar10"], "source": f"npz:{tmp_path}/mine.npz", "validation_images": 5}
     assert planned(datasets={"mine": {**entry, "images": 20}}).prepare("mine").images == 20
