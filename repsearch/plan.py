@@ -13,7 +13,7 @@ from repsearch.config import alternatives, load
 from repsearch.config.alternatives import NO_RECIPE, has_targets
 from repsearch.config.resolve import Cycle, Resolved
 from repsearch.config.schema import Config, Table
-from repsearch.data.sources import Size, is_there, size
+from repsearch.data.sources import Size, is_code, is_there, size
 from repsearch.errors import UserError
 from repsearch.jobs import ChainNames, DatasetName, FigureJob
 from repsearch.search.recipe import Recipe, scaled_population
@@ -82,6 +82,12 @@ class Plan:
             return size(entry.source) if entry.images is None or is_there(entry.source) else None
         except UserError as error:
             raise UserError(f"datasets.{dataset}.source: {error}") from None
+
+    def check_source(self, dataset: str) -> None:
+        """Raise UserError where the file or folder that a data set is prepared from is not there."""
+        source = self.config.datasets[dataset].source
+        if not is_code(source) and not is_there(source):
+            raise UserError(f"datasets.{dataset}.source: {source.partition(':')[2]} does not exist")
 
     def network(self, dataset: str) -> jobs.NetworkJob:
         settings = self.resolved.network(dataset)

@@ -78,6 +78,21 @@ def test_images_of_a_wrong_shape_are_refused_when_planning(tmp_path: Path, image
         planned(datasets={"mine": {**entry, "images": images}}).prepare("mine")
 
 
+@pytest.mark.parametrize("source", ["npz:missing.npz", "folder:missing"])
+def test_the_source_of_a_data_set_that_is_not_there(tmp_path: Path, source: str) -> None:
+    kind, name = source.split(":")
+    entry = {
+        **PAPER["datasets"]["cifar10"],
+        "source": f"{kind}:{tmp_path}/{name}",
+        "images": 20,
+        "validation_images": 5,
+    }
+    plan = planned(datasets={"mine": entry})
+    plan.check_source("cifar10")  # is downloaded
+    with pytest.raises(UserError, match=rf"^datasets\.mine\.source: {tmp_path}/{name} does not exist$"):
+        plan.check_source("mine")
+
+
 @pytest.mark.parametrize("shard", ["0050", "50"])
 def test_a_shard_that_no_data_set_has_is_refused_when_planning(shard: str) -> None:
     assert planned(shard_images=1000).search("cifar10", "paper", "0049").stop == 50_000

@@ -30,12 +30,17 @@ def check(
     """
     start()
     from repsearch.config.load import named_code, read
+    from repsearch.errors import UserError
     from repsearch.extensions import source
     from repsearch.plan import Plan
 
     plan = Plan(read(*files))
     for dataset in plan.config.datasets:
         plan.prepare(dataset)
+        try:
+            plan.check_source(dataset)
+        except UserError as error:  # someone else's data may be elsewhere
+            log.warning("%s", error)
     for key, reference in named_code(plan.config).items():
         log.info("%s names code that its jobs will run: %s, in %s", key, reference, source(reference))
     log.info("%s: no mistakes found", ", ".join(map(str, files)))

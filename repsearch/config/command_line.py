@@ -44,15 +44,15 @@ def check_configuration_files(paths: Iterable[str]) -> None:
             )
 
 
-def check_targets(words: Iterable[str], results: str, presets: Path) -> None:
+def check_targets(words: Iterable[str], results: str, presets: Path, given: Sequence[str] = ()) -> None:
     """Raise UserError where a word of the command line is a result of another folder than `results`.
 
-    presets: the folder of the presets, one of which may make it.
+    presets: the folder of the presets, one of which may make it. given: the configuration files, later ones override.
     """
     for word in words:
         asked = _RESULT.fullmatch(word)
         if asked and not re.fullmatch(f"{re.escape(results)}/{_BELOW}", word):
-            remedy = _remedy(asked[1], results, presets)
+            remedy = _remedy(asked[1], results, presets, given)
             raise UserError(f"{word} can't be made by this configuration, whose results are in {results}: {remedy}")
 
 
@@ -71,12 +71,22 @@ def check_made(target: str, results: Sequence[str]) -> None:
         raise UserError(f"{target} can't be made by this configuration: {remedy}")
 
 
-def _remedy(folder: str, results: str, presets: Path) -> str:
+def _remedy(folder: str, results: str, presets: Path, given: Sequence[str]) -> str:
     if folder == "results":
         return "leave out --configfile"
+    said = {path: _results(Path(path)) for path in given}
+    overriding = [path for path, name in said.items() if name == results]
+    if folder in said.values() and overriding:
+        return f"leave out {overriding[-1]}, which says results: {results}"
     for path in sorted(presets.glob("*.yaml")):
-        if yaml.safe_load(path.read_text(encoding="utf-8")).get("results") == folder:
+        if _results(path) == folder:
             return f"add --configfile {os.path.relpath(path)} after it"
     remedy = f"add --configfile after it, with the file that says results: {folder}"
     near = folder.count("/") == results.count("/") and get_close_matches(folder, [results], 1, 0.85)
     return f"did you mean {results}? If not, {remedy}" if near else remedy
+
+
+def _results(path: Path) -> str | None:
+    """The results folder that a configuration file names."""
+    name: str | None = yaml.safe_load(path.read_text(encoding="utf-8")).get("results")
+    return name

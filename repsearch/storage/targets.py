@@ -11,11 +11,10 @@ from zarr.storage import ZipStore
 
 from repsearch.errors import UserError, reason
 from repsearch.search.recipe import SEARCH_LAYERS
+from repsearch.storage.files import REMEDY
 from repsearch.storage.manifest import read_manifest
 from repsearch.storage.shards import content_digest
 from repsearch.storage.untrusted import check_store
-
-REMEDY = "delete it and its manifest, then run snakemake again"
 
 
 def read(store: Path, manifest: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

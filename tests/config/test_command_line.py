@@ -54,6 +54,14 @@ def test_a_result_of_another_folder_is_refused_with_what_makes_it(results: str, 
         check_targets(["snakemake", "-n", word], results, PRESETS)
 
 
+def test_a_result_of_a_given_file_that_a_later_one_overrides(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("results: results/mine")
+    given = [str(ROOT / "config.yaml"), str(PRESETS / "demo.yaml"), str(mine)]
+    with pytest.raises(UserError, match=rf": leave out {mine}, which says results: results/mine$"):
+        check_targets(["results/demo/report.html"], "results/mine", PRESETS, given)
+
+
 @pytest.mark.parametrize(
     ("results", "word"),
     [

@@ -253,6 +253,17 @@ def test_an_unreadable_npz_file_stops_only_what_needs_it(tmp_path: Path) -> None
     assert "Traceback" not in said and not list((tmp_path / ".snakemake/locks").glob("*"))
 
 
+def test_a_missing_file_of_images_is_said_when_planning_unless_it_was_prepared(tmp_path: Path) -> None:
+    datasets = TINY["datasets"] | {"mine": {**TINY["datasets"]["digits"], "source": "npz:missing.npz"}}
+    target = "results/tiny/data/mine.npz"
+    run = snakemake(tmp_path, target, "-n", datasets=datasets)
+    assert run.returncode == 1 and "error: datasets.mine.source: missing.npz does not exist" in run.stdout + run.stderr
+    (tmp_path / target).parent.mkdir(parents=True)
+    for name in ("mine.npz", "mine.json"):
+        (tmp_path / f"results/tiny/data/{name}").touch()
+    assert snakemake(tmp_path, target, "-n", datasets=datasets).returncode == 0
+
+
 def test_cycles_search_what_was_learned(tmp_path: Path) -> None:
     chains = {"on": {"first": "search-all", "then": "search-on", "cycles": 1, "recipe": "tiny"}}
     on = {"learns": "targets", "blocks": [0, 1, 2], "training": {"start": "search"}}

@@ -45,7 +45,7 @@ WORDS = [word for before, word in pairwise(sys.argv) if before != "--report"]  #
 try:
     command_line.check_configuration_files(CONFIG_FILES)
     CONFIG = load(merge(config, command_line.settings(SETTINGS)))
-    command_line.check_targets(WORDS, CONFIG.results, Path(workflow.basedir) / "workflow/presets")
+    command_line.check_targets(WORDS, CONFIG.results, Path(workflow.basedir) / "workflow/presets", CONFIG_FILES)
     PLAN = Plan(CONFIG)
     check_writable(Path(CONFIG.results))
 except UserError as error:
@@ -153,6 +153,13 @@ def report_code():
 
 
 # Input files
+
+
+def prepare(dataset):
+    """The job of a data set. Its file or folder must be there, unless the job ran already."""
+    if not Path(f"{DATASET.format(dataset=dataset)}.npz").exists():
+        PLAN.check_source(dataset)
+    return PLAN.prepare(dataset)
 
 
 def data_folder(wildcards):

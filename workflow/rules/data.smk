@@ -16,7 +16,7 @@ rule prepare_dataset:
         mem_mb=4000,
         runtime=60,
     params:
-        settings=settings(PLAN.prepare),
+        settings=settings(prepare),
         data=data_folder,
         code=code(PLAN.prepare),
     message:
