@@ -156,7 +156,7 @@ def _summary(entries: dict[Key, list[Entry]]) -> str:
     for (section, text), lines in entries.items():
         verdicts: dict[str, list[str]] = {}
         for scale, _, claim in lines:
-            verdicts.setdefault(_verdict(scale, claim), []).append(f"{claim.scale.split(':')[0]}, {scale.name}")
+            verdicts.setdefault(_verdict(scale, claim), []).append(f"{scale.name} [{claim.scale.split(':')[0]}]")
         rows.append([section, text, "; ".join(f"{words}: {', '.join(where)}" for words, where in verdicts.items())])
     return markdown(["where", "claim", "verdicts"], rows, left=3)
 

@@ -216,7 +216,7 @@ def test_drawn_from_the_csv_alone(tmp_path, name, x, y, titles, legend):
     assert text.startswith(f"**Figure {name[-1]}.**")
     assert images.get(name, "n = 2 training seeds, one search.") in text
     assert ("222222222222" if name in images else "12e456789012") in text
-    assert "standard deviation" in text
+    assert "standard deviation" in text or "standard error of the mean" in text
 
 
 def test_redrawing_gives_the_same_bytes_in_every_format(tmp_path):

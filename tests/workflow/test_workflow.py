@@ -148,7 +148,9 @@ def test_a_deleted_shard_comes_back_and_changes_nothing_else(done: Path) -> None
 def test_a_changed_mutation_strength_plans_its_search_and_what_follows_only(done: Path) -> None:
     changed = [{**layer, "alpha": 0.25} for layer in LAYERS]
     recipe = {**TINY["recipes"]["tiny"], "layers": changed}
-    jobs = planned(snakemake(done, "all", "-n", recipes={"tiny": recipe}))
+    run = snakemake(done, "all", "-n", recipes={"tiny": recipe})
+    assert re.search(r"^Reason: .*: recipe\.layers\.0\.alpha: [0-9.]+ → 0\.25, recipe\.layers", run.stdout, re.MULTILINE)
+    jobs = planned(run)
     assert jobs["search_shard"] == 2
     assert (
         jobs["train"] == 3
@@ -158,7 +160,9 @@ def test_a_changed_mutation_strength_plans_its_search_and_what_follows_only(done
 
 
 def test_a_changed_epoch_count_searches_nothing_again(done: Path) -> None:
-    jobs = planned(snakemake(done, "all", "-n", training={**TINY["training"], "epochs": 3}))
+    run = snakemake(done, "all", "-n", training={**TINY["training"], "epochs": 3})
+    assert re.search(r"^Reason: .*: training\.epochs: [0-9] → 3$", run.stdout, re.MULTILINE)
+    jobs = planned(run)
     assert jobs["train"] == 4
     assert not jobs.keys() & {"prepare_dataset", "initialise_network", "search_shard", "probe_fitness"}
 

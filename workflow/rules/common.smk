@@ -8,8 +8,10 @@ from math import ceil
 from pathlib import Path
 
 import repsearch
+from snakemake.logging import logger
 from repsearch.config import command_line
 from repsearch.config.load import load, merge
+from repsearch.config.reasons import Readable
 from repsearch.devices import SHARING, device_wanted, gpus_found, gpus_wanted
 from repsearch.errors import UserError
 from repsearch.jobs import to_json
@@ -52,6 +54,7 @@ except UserError as error:
     stop(error)
 
 install()  # does nothing without Slurm's plugin
+logger.addFilter(Readable())  # of why a job runs again
 
 RESULTS = CONFIG.results
 THREADS = CONFIG.threads

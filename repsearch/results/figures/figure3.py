@@ -39,6 +39,7 @@ def curves(frame: pd.DataFrame) -> pd.DataFrame:
 def draw(frame: pd.DataFrame) -> Figure:
     figure, (ax,) = style.panels(1, 1, 4.2, 3.3)
     numbers = curves(frame)
+    numbers["std"] /= numbers["n"] ** 0.5  # the standard error, since images differ: ± 1 std would hide other blocks
     runs = [numbers["runs"].min(), numbers["runs"].max()]
     ax.plot(runs, runs, color="0.6", linewidth=0.8, label=r"$N_\mathrm{eff}$ = runs")
     for block, rows in numbers.groupby("block"):
@@ -69,7 +70,8 @@ def caption(frame: pd.DataFrame) -> str:
         (phrases.number_range(rows["n"]), f"block {block[-1]}") for block, rows in numbers.groupby("block")
     )
     described = frame.merge(numbers, on=["block", "runs"])
-    return style.caption(title, described, n=f"{n} (images for which at least one of the runs counts)")
+    n = f"{n} (images for which at least one of the runs counts)"
+    return style.caption(title, described, n=n, deviation="standard error of the mean")
 
 
 def _threshold(frame: pd.DataFrame) -> str:

@@ -31,7 +31,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         trajectories.by_epoch(ax, frame[frame["block"] == block])
         ax.set_title(f"Block {block[-1]}")
     axes[0].set_ylabel("Cosine distance to targets")
-    axes[0].set_ylim(bottom=0)
+    axes[0].set_ylim(0, max(1.05, axes[0].get_ylim()[1]))  # room for the markers of a distance of 1
     return style.legend(figure, axes, title=frame["label"].iloc[0])
 
 
