@@ -57,8 +57,7 @@ def changes(before: Any, now: Any, key: str = "") -> Iterator[str]:
         pairs = [(str(at), *values) for at, values in enumerate(zip(before, now, strict=True))]
     else:
         if before != now:
-            old, new = ("nothing" if value is None else json.dumps(value) for value in (before, now))
-            yield f"{key}: {old} → {new}"
+            yield f"{key}: " + " → ".join("nothing" if value is None else json.dumps(value) for value in (before, now))
         return
     for name, old, new in pairs:
         yield from changes(old, new, f"{key}.{name}".strip("."))

@@ -62,13 +62,12 @@ def panels(
     return figure, list(axes.flat)
 
 
-def line(ax: Axes, rows: pd.DataFrame, x: str, look: Look, label: str, low: float | None = None) -> None:
-    """The mean, and a band of ± 1 std where n > 1, not below `low`; markers on at most a dozen points."""
+def line(ax: Axes, rows: pd.DataFrame, x: str, look: Look, label: str) -> None:
+    """The mean, and a band of ± 1 std where n > 1; markers on at most a dozen points."""
     rows = rows.dropna(subset="mean").sort_values(x)
     std = rows["std"].where(rows["n"] > 1)
     ax.plot(rows[x], rows["mean"], label=label, markevery=max(1, len(rows) // 10), **look)
-    lower, upper = (rows["mean"] - std).clip(lower=low), rows["mean"] + std
-    ax.fill_between(rows[x], lower, upper, color=look["color"], alpha=0.15, linewidth=0)
+    ax.fill_between(rows[x], rows["mean"] - std, rows["mean"] + std, color=look["color"], alpha=0.15, linewidth=0)
 
 
 def errorbars(ax: Axes, rows: pd.DataFrame, x: str, look: Look, label: str) -> None:

@@ -46,7 +46,8 @@ def test_a_change_is_named(before: str, now: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "now"), [("'--a 1'", "'--a 2'"), (quoted(OLD), "<nothing exclusive>"), (quoted(OLD) + ",'x'", quoted(NEW))]
+    ("before", "now"),
+    [("'--a 1'", "'--a 2'"), (quoted(OLD), "<nothing exclusive>"), (quoted(OLD) + ",'x'", quoted(NEW))],
 )
 def test_what_is_not_understood_stays(before: str, now: str) -> None:
     assert readable(reason(before, now)) == reason(before, now)

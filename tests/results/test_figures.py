@@ -250,12 +250,14 @@ def test_figure_2_shows_the_standard_error(tmp_path):
     assert "± 1 standard error of the mean" in figures.find("figure2").caption(frame)
 
 
-def test_figure_3_is_as_high_as_its_data_and_its_bands_stay_above_1(tmp_path):
+def test_figure_3_is_as_high_as_its_data_and_shows_the_standard_error(tmp_path):
     frame = build("figure3", [diversity_probe(tmp_path, runs=30)])
     frame["effective"] = 1 + (frame["image"] % 2) * frame["effective"] / 60  # far below one per run; of some 1
     ax = figures.find("figure3").draw(frame).axes[0]
     assert 0.9 < ax.get_ylim()[0] < 1 and ax.get_ylim()[1] < 2
-    assert min(low for low, _ in bands(ax)) == 1
+    of_runs = frame[frame["block"] == "block0"].groupby("runs")["effective"]
+    mean, error = of_runs.mean(), of_runs.std() / np.sqrt(of_runs.size())
+    assert bands(ax)[0] == pytest.approx(((mean - error).min(), (mean + error).max()))
 
 
 def test_figure_3_states_n_by_block(tmp_path):

@@ -149,7 +149,9 @@ def test_a_changed_mutation_strength_plans_its_search_and_what_follows_only(done
     changed = [{**layer, "alpha": 0.25} for layer in LAYERS]
     recipe = {**TINY["recipes"]["tiny"], "layers": changed}
     run = snakemake(done, "all", "-n", recipes={"tiny": recipe})
-    assert re.search(r"^Reason: .*: recipe\.layers\.0\.alpha: [0-9.]+ → 0\.25, recipe\.layers", run.stdout, re.MULTILINE)
+    assert re.search(
+        r"^Reason: .*: recipe\.layers\.0\.alpha: [0-9.]+ → 0\.25, recipe\.layers", run.stdout, re.MULTILINE
+    )
     jobs = planned(run)
     assert jobs["search_shard"] == 2
     assert (

@@ -44,7 +44,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     ax.plot(runs, runs, color="0.6", linewidth=0.8, label=r"$N_\mathrm{eff}$ = runs")
     for block, rows in numbers.groupby("block"):
         n = phrases.number_range(rows["n"]).replace(" to ", "–")
-        style.line(ax, rows, "runs", style.BLOCK_LOOKS[block], f"Block {block[-1]} (n = {n})", low=1)
+        style.line(ax, rows, "runs", style.BLOCK_LOOKS[block], f"Block {block[-1]} (n = {n})")
     top = (numbers["mean"] + numbers["std"].fillna(0)).max()
     if top > 1:  # the line N_eff = runs would leave the data only the lowest part
         ax.set_ylim(1 - 0.05 * (top - 1), top + 0.05 * (top - 1))
@@ -62,7 +62,7 @@ def caption(frame: pd.DataFrame) -> str:
     title = (
         f"**Figure 3.** Diversity of the candidates on {frame['label'].iloc[0]}: effective number of solutions N_eff "
         "against the number of independent runs; grey: each run adds a solution orthogonal to all others (cut where "
-        "the data end; the bands are cut at 1, the least that N_eff can be). Share of runs that count, their candidate "
+        "the data end). Share of runs that count, their candidate "
         f"giving the correct class a probability above {_threshold(frame)}: {shares}."
     )
     numbers = curves(frame)
