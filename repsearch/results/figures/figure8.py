@@ -61,7 +61,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     searched, baselines = (frame[(frame["series"] == BASELINE) == baseline] for baseline in (False, True))
     datasets, variants = list(dict.fromkeys(frame["dataset"])), list(dict.fromkeys(searched["variant"]))
     count = len(datasets)
-    figure, axes = style.panels(2 * len(variants), count, max(4.0, 2.4 * count), 4.2 * len(variants))
+    figure, axes = style.panels(2 * len(variants), count, max(5.2, 2.4 * count), 5 * len(variants))
     for column, dataset in enumerate(datasets):
         for number, variant in enumerate(variants):
             part = searched[(searched["dataset"] == dataset) & (searched["variant"] == variant)]
@@ -77,7 +77,7 @@ def draw(frame: pd.DataFrame) -> Figure:
                 _baseline(ax, baselines[baselines["dataset"] == dataset])
         first = frame[frame["dataset"] == dataset].iloc[0]
         axes[column].set_title(f"{first['label']}, {first['train_images']:,} images")
-    return style.legend(figure, axes, most=3)
+    return style.legend(figure, axes, most=3 if count > 2 else 2)
 
 
 def _lines(ax: Axes, part: pd.DataFrame, series: Sequence[str], x: str) -> None:
@@ -85,6 +85,8 @@ def _lines(ax: Axes, part: pd.DataFrame, series: Sequence[str], x: str) -> None:
     part = part.assign(candidates=part["candidates"] / 1000)
     for name in series:
         rows = part[part["series"] == name].sort_values(x)
+        if len(rows) < 2:  # nothing was changed along this series
+            continue
         style.errorbars(ax, rows, x, LOOKS[name], name)
         ax.plot(rows[x], rows["validation_mean"], color=LOOKS[name]["color"], linewidth=0.7, alpha=0.5)
     if x == "runs":
