@@ -175,17 +175,16 @@ class Resolved:
 
     def training(self, dataset: str, variant: str) -> Training:
         """The training settings of a run, later ones overriding earlier ones: the defaults for what the variant learns,
-        `training`, its section for what the variant learns, the variant's own, the data set's, and what an alternative
-        to the variant changes. Checked after each step, so that a mistake is named where it was made.
+        `training`, its section for what the variant learns, the variant's own, the data set's, its section, and what an
+        alternative to the variant changes. Checked after each step, so that a mistake is named where it was made.
         """
         base, config = alternatives.family(variant), self.config
         learns = config.variants[base].learns
         section = "targets" if learns == "targets" else "labels"
         steps = [
-            ("training", {key: value for key, value in config.training.items() if key not in LEARNS}),
-            (f"training.{section}", config.training.get(section, {})),
+            *_with_section("training", config.training, section),
             (f"variants.{base}.training", config.variants[base].training),
-            (f"datasets.{dataset}.training", config.datasets[dataset].training),
+            *_with_section(f"datasets.{dataset}.training", config.datasets[dataset].training, section),
         ]
         if variant != base:
             steps.append((f"alternative {variant}", self.alternative_training[variant]))
@@ -258,6 +257,12 @@ class Resolved:
 def _size(recipe: Recipe) -> dict[str, int]:
     """The axes of a search's compute (§4.4), and its runs."""
     return {"population": recipe.population, "generations": recipe.layers[0].generations, "runs": recipe.runs}
+
+
+def _with_section(where: str, settings: Changes, section: str) -> list[tuple[str, Changes]]:
+    """Training settings for everything, then those of a section, each with its key."""
+    general = {key: value for key, value in settings.items() if key not in LEARNS}
+    return [(where, general), (f"{where}.{section}", settings.get(section, {}))]
 
 
 def _once(changes: Iterable[Changes]) -> list[Changes]:

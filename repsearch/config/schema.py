@@ -101,7 +101,7 @@ class Dataset(Section):
     searches: Annotated[int, Field(ge=1, le=100)] = 1
     search_depth: Count = 3
     network: NetworkChanges = {}  # what differs from the section of that name
-    training: TrainingChanges = {}
+    training: TrainingSection = {}
 
 
 class VariantSettings(Section):

@@ -52,6 +52,16 @@ def test_presets_load_into_folders_of_their_own(preset: Path) -> None:
     assert read(ROOT / "config.yaml", preset).results == f"results/{preset.stem}"
 
 
+def test_a_data_sets_training_can_differ_by_what_is_learned() -> None:
+    own = {"epochs": 7, "labels": {"learning_rate": 24.0}, "targets": {"batch": 10}}
+    changes = {"datasets": {"mnist": {"training": own}}, "variants": {"sgd": {"training": {"learning_rate": 3.0}}}}
+    resolved = Resolved(load(merge(PAPER, changes)))
+    of_labels, of_targets = (resolved.training("mnist", variant) for variant in ("sgd", "search-all"))
+    assert (of_labels.epochs, of_labels.learning_rate, of_labels.batch) == (7, 24.0, 2000)
+    assert (of_targets.epochs, of_targets.learning_rate, of_targets.batch) == (7, 4.0, 10)
+    assert resolved.training("cifar10", "sgd").learning_rate == 3.0
+
+
 def test_sweeps_hold_the_base_recipe_once() -> None:
     resolved = Resolved(load(PAPER))
     sweep = resolved.sweep()
@@ -103,6 +113,7 @@ def test_sweeps_hold_the_base_recipe_once() -> None:
         ("recipes.mnist.base", "mnist", "recipes.mnist.base: 'mnist' is not another recipe"),
         ("variants.search-all.training", {"epoch": 3}, r"variants\.search-all\.training\.epoch: unknown key"),
         ("datasets.mnist.training", {"epochs": 0}, r"datasets\.mnist\.training\.epochs: must be at least 1"),
+        ("datasets.mnist.training", {"labels": {"epochs": 0}}, r"datasets\.mnist\.training\.labels\.epochs: must be at"),
         ("recipes.paper.layers.0.alpha", math.inf, r"recipes\.paper\.layers\.0\.alpha: must be a finite number"),
         ("recipes.paper.layers.0.boost", math.nan, r"recipes\.paper\.layers\.0\.boost: must be a finite number"),
         ("recipes.paper.initial_noise", math.inf, r"recipes\.paper\.initial_noise: must be a finite number"),
