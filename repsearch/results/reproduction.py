@@ -33,7 +33,7 @@ NOT_TESTED = [  # section, claim, why; what figures and tables show is claimed i
     ("§3.1", "Smoothing is crucial for learnability", "it is in the study of readings, where that was published"),
     (
         *("§4.2", "More capacity per block helps to learn searched representations"),
-        "tables 1 and 2 try depths for SGD alone; earlier trials at a small scale found no gain (docs/readings.md)",
+        "tables 1 and 2 try depths for SGD alone; docs/readings.md has what was tried, at two scales",
     ),
     (
         *("§4.2", "Earlier layers are difficult to optimise with search-based learning"),
@@ -130,8 +130,9 @@ paper against one data set at one scale, and ends with the command that makes th
 
 {scales}
 
-Accuracies are in per cent, mean ± sample standard deviation over runs (validation chose epoch, depth and tuned
-settings); cross-entropies and entropies are in nats.
+Accuracies are in per cent, mean ± sample standard deviation over runs; cross-entropies and entropies are in nats.
+Validation chose the epoch, and the depth and the setting among those in the same file ("best of"; a block of depth d
+has 2 d convolutions). What was tried on the way to a preset's settings is in docs/readings.md.
 
 Each claim names a test and a statistic, signed so that the claim predicts a value above a threshold. A line gives, for
 each comparison, the numbers compared, the effect with its 95 % confidence interval, the two-sided p-value against that
@@ -190,7 +191,7 @@ def _not_tested(full: bool, unread: Sequence[Unread]) -> str:
         [
             file,
             f"The claims of this file at the scale {scale.name}",
-            f"it {why}, as one that an earlier version published",
+            f"an earlier version published it: it {why}",
         ]
         for scale, file, why in unread
     ]

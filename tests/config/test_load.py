@@ -113,7 +113,11 @@ def test_sweeps_hold_the_base_recipe_once() -> None:
         ("recipes.mnist.base", "mnist", "recipes.mnist.base: 'mnist' is not another recipe"),
         ("variants.search-all.training", {"epoch": 3}, r"variants\.search-all\.training\.epoch: unknown key"),
         ("datasets.mnist.training", {"epochs": 0}, r"datasets\.mnist\.training\.epochs: must be at least 1"),
-        ("datasets.mnist.training", {"labels": {"epochs": 0}}, r"datasets\.mnist\.training\.labels\.epochs: must be at"),
+        (
+            "datasets.mnist.training",
+            {"labels": {"epochs": 0}},
+            r"datasets\.mnist\.training\.labels\.epochs: must be at",
+        ),
         ("recipes.paper.layers.0.alpha", math.inf, r"recipes\.paper\.layers\.0\.alpha: must be a finite number"),
         ("recipes.paper.layers.0.boost", math.nan, r"recipes\.paper\.layers\.0\.boost: must be a finite number"),
         ("recipes.paper.initial_noise", math.inf, r"recipes\.paper\.initial_noise: must be a finite number"),

@@ -157,7 +157,7 @@ def test_a_csv_of_other_columns_is_listed_as_not_read(tmp_path: Path) -> None:
     file = _folder(tmp_path) / "tables/table1.csv"
     pd.read_csv(file).drop(columns="error").to_csv(file, index=False)
     page = reproduction.to_markdown([(SCALE, tmp_path)])
-    why = "it has no column error, as one that an earlier version published"
+    why = "an earlier version published it: it has no column error"
     assert f"| tables/table1.csv | The claims of this file at the scale toy | {why} |" in page
     assert "within 1 % of SGD" not in page and "figure 5" in page
 

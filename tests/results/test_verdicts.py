@@ -82,7 +82,9 @@ def test_cross_entropy_falls_with_generations(generations: list[float], elitist:
     ],
 )
 def test_the_last_generations_pay(generations: list[float], std: float, expected: str) -> None:
-    claim = three([2.0, 1.5, 1.0], generations, std=std)["The last generations still lower the search's cross-entropy"]
+    claim = three([2.0, 1.5, 1.0], generations, std=std)[
+        "In every block the last generations still lower the cross-entropy by 0.05 nats or more (our threshold)"
+    ]
     assert claim.verdict == expected
 
 
@@ -125,7 +127,7 @@ def spread(image: int) -> float:
     return 0.02 * (image % 2 - 0.5)
 
 
-GROWS = "N_eff still grows in the second half of the runs"
+GROWS = "N_eff still grows in the second half of the runs, by 10 % or more (our threshold)"
 FASTEST = "N_eff grows fastest for block 0, later blocks slower"
 
 
@@ -207,12 +209,15 @@ def test_accuracy_rises_with_search_compute(most: float, error: float, expected:
     assert claim.verdict == expected and claim.n == "2 searches × 3 training seeds each" and claim.searches == 2
 
 
-def table(augmentation: str = "plain", tried: Mapping[str, int] | None = None, **means: float) -> dict[str, Claim]:
+def table(
+    augmentation: str = "plain", tried: Mapping[str, int] | None = None, paper: str = "", **means: float
+) -> dict[str, Claim]:
     rows = [
         {"variant": variant.replace("_", "-"), **estimate(mean), **COUNTS, "tried": (tried or {}).get(variant, 3)}
         for variant, mean in means.items()
     ]
     frame = pd.DataFrame(rows).assign(augmentation=augmentation, paper_mean=float("nan"), paper_std=float("nan"))
+    frame = frame.assign(depth=3, paper=paper)
     frame.loc[frame["variant"] == "sgd", "searches"] = 0
     return claims("tables", frame)
 
@@ -239,12 +244,13 @@ def test_within_one_percent_on_every_data_set() -> None:
             for variant, mean in (("sgd", 90.0), ("search-all", 90.0 + gap))
         ]
         frame = pd.DataFrame(rows).assign(augmentation="plain", paper_mean=float("nan"), paper_std=float("nan"))
+        frame = frame.assign(depth=3, paper="")
         (claim,) = tables.claims(frame.assign(**{**FACTS, "label": frame["label"]}))
         return claim
 
     claim = found((2.0, 2.0, 2.0))
     assert claim.verdict == HOLDS and [effect.name for effect in claim.effects] == [*labels]
-    assert claim.scale.startswith("A, B, C: ")
+    assert claim.scale.startswith("A; B; C: ")
     assert found((2.0, 2.0, -1.0)).verdict == OPEN
     assert found((2.0, 2.0, -3.0)).verdict == OPEN  # p = 0.02 alone, above 0.05 / 3
     assert found((2.0, 2.0, -5.0)).verdict == REFUTED
@@ -266,10 +272,20 @@ def test_skipping_block_0(skip: float, every: float, sgd: float, expected: tuple
     assert tuple(claim.verdict for claim in found.values()) == expected
 
 
+@pytest.mark.parametrize(("paper", "expected"), [("CIFAR-10", REFUTED), ("CIFAR-100", OPEN), ("", OPEN)])
+def test_skipping_block_0_is_held_against_the_papers_distance_on_the_same_data(paper: str, expected: str) -> None:
+    """3 points below SGD: 2 more than the paper's on CIFAR-10, 0.4 more elsewhere; 1.63 count."""
+    found = table("augmented", sgd=93.0, search_skip0=90.0, paper=paper)
+    claim = found["With augmentation, skipping block 0 trails SGD by no more than in the paper"]
+    assert claim.verdict == expected and claim.statistic.endswith("above -1 (CIFAR-10) or -2.6")
+
+
 def test_a_baseline_that_is_tuned_less_decides_nothing() -> None:
     (claim,) = table(sgd=90.0, search_all=95.0, tried={"sgd": 2}).values()
     assert (
-        claim.verdict == OPEN and "fewer settings" in claim.problem and "(best of 2 settings)" in str(claim.effects[0])
+        claim.verdict == OPEN
+        and "fewer settings" in claim.problem
+        and "(depth 3, best of 2 settings)" in str(claim.effects[0])
     )
     (claim,) = table(sgd=90.0, search_all=95.0, tried={"search_all": 2}).values()
     assert claim.verdict == HOLDS

@@ -121,7 +121,8 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
         )
         if len(points) > 1:
             yield claim(
-                "The last generations still lower the search's cross-entropy",
+                f"In every block the last generations still lower the cross-entropy by {WORTH} nats or more "
+                "(our threshold)",
                 QUOTE,
                 "cross-entropy (nats) at the last but one number of generations minus that at the last, which must be "
                 f"above {WORTH}: about 5 % more probability of the correct class",

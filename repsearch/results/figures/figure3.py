@@ -102,7 +102,7 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
     )
     growths = _growths(frame, half, last)
     yield claim(
-        "N_eff still grows in the second half of the runs",
+        f"N_eff still grows in the second half of the runs, by {100 * GROWTH:g} % or more (our threshold)",
         QUOTE,
         f"relative growth of an image's N_eff from half of the runs to all, which must be above {GROWTH:g}, so that it "
         "counts (0: the later runs find nothing else; 1: as much as the earlier ones)",

@@ -76,6 +76,6 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
         yield claim(
             "SGD's cosine distance to the targets is close to 1",
             "the cosine distance between SGD and the searched targets remains large—close to 1.0",
-            "how much nearer SGD's distance is to 1 than to search-based learning's: (SGD's - search-based learning's) "
-            "- (1 - SGD's), last epoch, which must be above 0", near, above,
+            "by how much SGD's distance is closer to 1 than to search-based learning's: (SGD's - search-based "
+            "learning's) - (1 - SGD's), last epoch, which must be above 0", near, above,
         )  # fmt: skip

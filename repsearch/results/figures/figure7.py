@@ -19,9 +19,9 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
     """The paper gives no direction: only a difference between the two, which equal gaps would refute."""
     yield from trajectories.gap_claim(
         frame, "§4.5, figure 7",
-        "In blocks 1 and 2, too, between-class minus within-class collision entropy differs between search-based "
-        "learning and SGD",
-        "The patterns differ noticeably between search-based training and SGD (said of block 0, figure 6)",
+        "In blocks 1 and 2, as the paper says of block 0, between-class minus within-class collision entropy differs "
+        "between search-based learning and SGD",
+        "The patterns differ noticeably between search-based training and SGD",
         f"above {ALIKE} or below -{ALIKE} in each block; it is refuted where it is shown to be between the two",
         margin=ALIKE, either=True,
     )  # fmt: skip
