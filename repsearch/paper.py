@@ -6,7 +6,14 @@ from repsearch.search.recipe import Recipe
 
 WIDTH = 256  # A.1: channels of each block
 BATCH = 2000  # A.3
+LEARNING_RATE = 4.0  # A.3
+MOMENTUM = 0.85  # A.3
+KL_WEIGHT = 0.03  # A.3: λ
 VALIDATION_IMAGES = 4000  # A.3
+SEEDS = 3  # tables 1 and 2
+AUGMENTATIONS = {1: "plain", 2: "augmented"}  # §4.3: of tables 1 and 2
+FITNESS_IMAGES = 1000  # §3.2, figure 2
+OPERATORS = {"crossover": "mean", "smoothing": "average", "normalisation": "standard"}  # A.4
 
 
 class Schedule(NamedTuple):

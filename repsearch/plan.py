@@ -18,8 +18,6 @@ from repsearch.errors import UserError
 from repsearch.jobs import ChainNames, DatasetName, FigureJob
 from repsearch.search.recipe import Recipe, scaled_population
 
-AUGMENTATIONS = {1: "plain", 2: "augmented"}  # of table 1 and 2
-
 
 class Targets(NamedTuple):
     """The searched targets of a data set: all shards of one recipe."""
@@ -201,7 +199,7 @@ class Plan:
 
     def table_runs(self, number: int | str) -> list[Run]:
         """All runs of table 1 or 2."""
-        return self._tuned_runs(self._table(number), AUGMENTATIONS[int(number)])
+        return self._tuned_runs(self._table(number), paper.AUGMENTATIONS[int(number)])
 
     def image_runs(self) -> list[Run]:
         """The runs of figures that compare data sets by their number of images."""

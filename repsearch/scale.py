@@ -24,9 +24,11 @@ def used_datasets(config: Config) -> list[str]:
 
 def is_full(plan: Plan) -> bool:
     """Whether every result is at the paper's scale: all official images from a lossless source, and the paper's width,
-    depths, search and training lengths (`repsearch.paper`).
+    depths, search and training, as far as it states them (`repsearch.paper`).
     """
-    return all(_is_full(plan, dataset) for dataset in used_datasets(plan.config))
+    config = plan.config
+    counts = config.seeds >= paper.SEEDS and config.figure2.images >= paper.FITNESS_IMAGES
+    return counts and all(_is_full(plan, dataset) for dataset in used_datasets(config))
 
 
 def _is_full(plan: Plan, dataset: str) -> bool:
@@ -34,13 +36,18 @@ def _is_full(plan: Plan, dataset: str) -> bool:
     if settings is None or not plan.is_papers(dataset):
         return False
     trained = [plan.resolved.training(dataset, run.variant) for run in plan.all_runs() if run.dataset == dataset]
+    recipe = plan.recipe_of(dataset)
     return (
         plan.resolved.network(dataset).width == paper.WIDTH
         and entry.validation_images == paper.VALIDATION_IMAGES
         and entry.search_depth == settings.search_depth
-        and paper.schedule(plan.recipe_of(dataset)) == settings.schedule
+        and paper.schedule(recipe) == settings.schedule
+        and all(getattr(recipe, name) == value for name, value in paper.OPERATORS.items())
         and all(training.epochs >= settings.epochs for training in trained)
         and all(training.batch == paper.BATCH for training in trained)
+        and all(training.momentum == paper.MOMENTUM for training in trained)
+        and all(training.kl_weight == paper.KL_WEIGHT for training in trained)
+        and any(training.learning_rate == paper.LEARNING_RATE for training in trained)  # others may be tried
     )
 
 

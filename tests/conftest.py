@@ -4,7 +4,8 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
-LONGEST = ("tests/docs/test_docs.py", "tests/workflow/test_workflow.py")  # minutes each
+# Minutes each.
+LONGEST = ("tests/docs/test_docs.py", "tests/workflow/test_workflow.py", "tests/search/gpu/test_evolve.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

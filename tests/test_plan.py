@@ -362,6 +362,12 @@ def test_all_runs_of_a_recipe_share_its_statistics_and_probes() -> None:
         {"recipes": {"paper": {"parents": 10}}},
         {"recipes": {"paper": {"runs": 2}}},
         {"recipes": {"mnist": {"layers": PAPER["recipes"]["paper"]["layers"]}}},  # α is not A.5's
+        {"recipes": {"paper": {"crossover": "uniform"}}},
+        {"training": {"momentum": 0.5}},
+        {"training": {"kl_weight": 0.0}},
+        {"variants": {"sgd": {"tune": {"learning_rate": [1.0]}}}, "training": {"learning_rate": 1.0}},
+        {"seeds": 2},
+        {"figure2": {"images": 5}},
     ],
 )
 def test_the_papers_scale_is_all_of_it(change: dict[str, Any]) -> None:

@@ -54,7 +54,7 @@ def image(source: str) -> tuple[int, int, int]:
     with open_npz(path) as archive, np.load(path, allow_pickle=False) as arrays:
         check_members(path, archive, ("x_train", "y_train"))
         size = npy_shape(archive, "x_train")
-        classes = int(arrays["y_train"].max()) + 1
+        classes = len(np.unique(arrays["y_train"]))
     return (3 if 3 in size[1:] else 1), max(size[1:]), classes
 
 

@@ -39,8 +39,8 @@ def check_configuration_files(paths: Iterable[str]) -> None:
     for path in paths:
         if _RESULT.fullmatch(path):
             raise UserError(
-                f"{path} is no configuration: --configfile takes every word up to the next option, so name the results "
-                "that you want before it"
+                f"{path} is not a configuration: --configfile takes every word up to the next option, so name the "
+                "results that you want before it"
             )
 
 

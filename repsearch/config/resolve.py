@@ -240,7 +240,7 @@ class Resolved:
         chosen = _once(alternatives.differing(recipe, changes) for changes in tried)
         # Where no child is smoothed, statistics frozen on unsmoothed candidates are the same.
         same = {"batch_norm": "frozen-unsmoothed", "smooth": "noise"}
-        return [changes for changes in chosen if not same.items() <= {**recipe, **changes}.items()]
+        return [changes for changes in chosen if not changes or not same.items() <= {**recipe, **changes}.items()]
 
     def training_readings(self, dataset: str, variant: str) -> list[Changes]:
         """What the study of readings changes in a run's training settings, once each, the empty change first."""

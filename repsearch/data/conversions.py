@@ -127,7 +127,7 @@ def _plain(y: NDArray[Any], name: str) -> NDArray[Any]:
         try:
             y = np.char.decode(y, "utf-8")
         except UnicodeDecodeError:
-            raise UserError(f"{name} holds bytes that are no text in UTF-8") from None
+            raise UserError(f"{name} holds bytes that are not UTF-8 text") from None
     return y
 
 

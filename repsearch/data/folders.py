@@ -49,7 +49,9 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except NotADirectoryError:
-        raise UserError(f"{folder} is no folder: images are expected in PATH/train/CLASS and PATH/test/CLASS") from None
+        raise UserError(
+            f"{folder} is not a folder: images are expected in PATH/train/CLASS and PATH/test/CLASS"
+        ) from None
     except OSError as error:
         hint = "images are expected in PATH/train/CLASS and PATH/test/CLASS"
         raise UserError(f"{folder} can't be read ({error.strerror}): {hint}") from None
@@ -60,7 +62,7 @@ def _images(folder: Path, classes: list[str]) -> Images:
     for path in _entries(folder):
         for file in _entries(path):
             if file.suffix.lower() not in SUFFIXES or file.is_dir():
-                raise UserError(f"{file} is no image ({', '.join(SUFFIXES)}): move it elsewhere")
+                raise UserError(f"{file} is not an image ({', '.join(SUFFIXES)}): move it elsewhere")
             files.append(file)
             labels.append(classes.index(path.name))
     return Images(files, labels)

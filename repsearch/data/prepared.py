@@ -66,4 +66,4 @@ def _check_prepared(data: Prepared, path: str) -> None:
         or not all(x.shape == channels and x.dtype == np.float32 and (x >= 0).all() for x in (data.mean, data.std))
         or not (np.isfinite(data.mean) & (data.std > 0) & np.isfinite(data.std)).all()
     ):
-        raise UserError(f"{path} is no prepared data set: delete it and run snakemake again")
+        raise UserError(f"{path} is not a prepared data set: delete it and run snakemake again")

@@ -207,9 +207,12 @@ def _npz_size(path: Path) -> Size:
         check_members(path, archive, ARRAYS)
         shapes = {name: npy_shape(archive, name) for name in ARRAYS}
         _check_shapes(shapes["x_train"], shapes["x_test"], str(path))
-    for name in ("y_train", "y_test"):
-        if not shapes[name] or not shapes[name][0]:
-            raise UserError(f"{path}: {name} must hold a label for each image, not {list(shapes[name])}")
+    for part in ("train", "test"):
+        images, labels = shapes[f"x_{part}"], shapes[f"y_{part}"]
+        if labels[:1] != images[:1]:
+            raise UserError(
+                f"{path}: y_{part} must hold a label for each of the {images[0]} images of x_{part}, not {list(labels)}"
+            )
     return Size(shapes["y_train"][0], shapes["y_test"][0], None)
 
 

@@ -50,7 +50,7 @@ def accuracy(scores: Tensor, labels: Tensor) -> float:
 
 
 def disagreement(probabilities: Tensor) -> float:
-    """The share of images that two members class differently, mean over pairs of members, 0 … 1. [M, N, K]."""
+    """The share of images that two members classify differently, mean over pairs of members, 0 … 1. [M, N, K]."""
     classes = probabilities.argmax(-1)
     members = len(classes)
     differ = [(classes[a] != classes[b]).double().mean() for a in range(members) for b in range(a)]

@@ -216,7 +216,7 @@ def _check_arguments(shape: Shape, splits: Mapping[str, Split], variant: Variant
                 raise ValueError(f"{name}.targets[{layer!r}] must be {wanted} floats, not {actual}")
             counts.add(runs[0] if runs else 1)
         if len(counts) > 1:
-            raise ValueError(f"{name}.targets must have as many runs in every layer, not {sorted(counts)}")
+            raise ValueError(f"{name}.targets must have the same number of runs in every layer, not {sorted(counts)}")
 
 
 def _check_composition(shape: Shape, count: int, settings: Training) -> None:

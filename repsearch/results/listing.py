@@ -58,10 +58,13 @@ def table(results: Path) -> pd.DataFrame:
 def means(results: Path) -> pd.DataFrame:
     """One row per setting: means and standard deviations (%) over its searches and training seeds, as in the tables.
 
-    mean, std: of test accuracy. Raises UserError for runs that must not be averaged.
+    mean, std: of test accuracy. recipe_digest: where runs of one recipe's name had different settings. Raises UserError
+    for runs that must not be averaged.
     """
     summaries = _readable(results)
-    return accuracies(read(summaries, _names(summaries)))[MEANS].map(_printable)
+    frame = accuracies(read(summaries, _names(summaries)))
+    renewed = frame.groupby("recipe")["recipe_digest"].nunique().max() > 1
+    return frame[MEANS + (["recipe_digest"] if renewed else [])].map(_printable)
 
 
 def _readable(results: Path) -> list[Path]:

@@ -56,13 +56,17 @@ def make(job: ReproductionJob, results: Path, out: Path) -> None:
 
 
 def publish(job: ReproductionJob, results: Path, out: Path) -> None:
-    """Copy a results folder's CSVs (of the readings also the pictures) and the job to `out`/NAME; then write `out`.md,
-    the page of all folders published there.
+    """Copy a results folder's CSVs (of the readings also the pictures) and the job to `out`/NAME, in place of those
+    published before; then write `out`.md, the page of all folders published there.
     """
     for pattern in ("tables/*.csv", "figures/*.csv", "tables/readings.*"):
-        for source in sorted(path for path in results.glob(pattern) if path.name not in NOT_KEPT):
-            with atomic(out / job.name / source.relative_to(results)) as temporary:
-                shutil.copyfile(source, temporary)
+        sources = {path.relative_to(results) for path in results.glob(pattern) if path.name not in NOT_KEPT}
+        for source in sorted(sources):
+            with atomic(out / job.name / source) as temporary:
+                shutil.copyfile(results / source, temporary)
+        for former in (out / job.name).glob(pattern):
+            if former.relative_to(out / job.name) not in sources:
+                former.unlink()
     write_json(out / job.name / SCALE, asdict(job))
     write_text(out.with_suffix(".md"), to_markdown(published(out)))
 
@@ -125,7 +129,7 @@ def _place(section: str) -> list[float]:
     return [float(word) for word in section.replace("§", "").replace(",", "").split() if word[0].isdigit()]
 
 
-INTRODUCTION = """Made from result files by `snakemake publish`; not written by hand. Each line holds one claim of the
+INTRODUCTION = """Made from result files; not written by hand. Each line holds one claim of the
 paper against one data set at one scale, and ends with the command that makes the file it was read from. Scales:
 
 {scales}

@@ -87,8 +87,9 @@ def read(paths: Sequence[Path], datasets: Mapping[str, DatasetName]) -> pd.DataF
     """One row per run: what its summary says, the summary's `path`, its data set's `label`, and `paper`.
 
     recipe: the name without the search's seed, which is `search` (0 without a recipe). recipe_but_seed: a digest of the
-    other settings of the recipe. paper: the column of the paper's tables to compare with, or "". Raises UserError where
-    a summary lacks something or its data set is not in `datasets`.
+    other settings of the recipe. targets: the recipe's whole name. inputs: a digest of what the run was made from.
+    paper: the column of the paper's tables to compare with, or "". Raises UserError where a summary lacks something or
+    its data set is not in `datasets`.
     """
     if not paths:
         raise UserError("no training runs were given: name the summary.json of at least one")
@@ -102,13 +103,13 @@ def read(paths: Sequence[Path], datasets: Mapping[str, DatasetName]) -> pd.DataF
         if wrong:
             raise UserError(f"{path}: {', '.join(wrong)} must be numbers: {RERUN}")
         try:
-            recipe = recipe_of(summary) or {}
+            recipe, inputs = recipe_of(summary) or {}, digest(summary["key"]["inputs"])
         except (KeyError, TypeError):
-            raise UserError(f"{path} lacks its recipe: {RERUN}") from None
+            raise UserError(f"{path} lacks its recipe or inputs: {RERUN}") from None
         name = dataset_name(datasets, str(summary["dataset"]))
         facts = {field: summary[field] for field in required} | {"recipe": without_search(summary["recipe"])}
         facts["search"] = recipe.pop("seed", 0)
-        facts["recipe_but_seed"] = digest(recipe)
+        facts |= {"recipe_but_seed": digest(recipe), "inputs": inputs, "targets": summary["recipe"]}
         rows.append({"path": Path(path), **facts, "label": name.label, "paper": name.paper or ""})
     return pd.DataFrame(rows)
 
@@ -117,25 +118,33 @@ def points(runs: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """The runs behind each number (searches and seeds of the same settings), one number at a time, in the order of
     `runs`. Of several searches, recipe_digest names all.
 
-    Raises UserError rather than average runs that differ in recipe, code, settings, scale or precision, count a run
-    twice, or have other training seeds for one search than for another.
+    Raises UserError rather than average runs that differ in recipe, code, settings, scale or precision, or in the
+    targets of one search, count a run twice, or have other training seeds for one search than for another.
     """
     for _, group in runs.groupby(POINT, sort=False):
-        first = group.iloc[0]
         for column in ALIKE:
-            for _, other in group[group[column] != first[column]].iterrows():
-                remedy = ONE_PRECISION if column == "precision" else RERUN
-                raise UserError(
-                    f"can't average runs that differ in {column}: {first['path']} has {first[column]!r}, "
-                    f"{other['path']} has {other[column]!r}; {remedy}"
-                )
+            _require_alike(group, column)
+        for _, of_one_search in group.groupby("targets"):
+            _require_alike(of_one_search, "inputs")
         repeated = group[group.duplicated(["search", "seed"], keep=False)]
         if len(repeated):
             files = " and ".join(str(path) for path in repeated["path"][:2])
             raise UserError(f"seed {repeated.iloc[0]['seed']} would count twice: {files}; {RERUN}")
         if len(group) < group["search"].nunique() * group["seed"].nunique():
-            raise UserError(f"some searches lack training seeds that others have, beside {first['path']}: {RERUN}")
+            raise UserError(
+                f"some searches lack training seeds that others have, beside {group.iloc[0]['path']}: {RERUN}"
+            )
         yield group.assign(recipe_digest="+".join(group.sort_values("search")["recipe_digest"].unique()))
+
+
+def _require_alike(runs: pd.DataFrame, column: str) -> None:
+    first = runs.iloc[0]
+    for _, other in runs[runs[column] != first[column]].iterrows():
+        remedy = ONE_PRECISION if column == "precision" else RERUN
+        raise UserError(
+            f"can't average runs that differ in {column}: {first['path']} has {first[column]!r}, "
+            f"{other['path']} has {other[column]!r}; {remedy}"
+        )
 
 
 def counts(runs: pd.DataFrame) -> dict[str, int]:

@@ -18,7 +18,6 @@ from repsearch.results.estimates import WELCH, Estimate
 from repsearch.results.runs import COUNTS, DIGESTS, counts, percent, points, read, read_csv, verify_inputs
 from repsearch.storage.files import atomic, write_csv, write_text
 
-AUGMENTATION = {1: "plain", 2: "augmented"}  # by table
 COLUMNS = ["dataset", "variant", "depth", "setting", "mean", "std", *COUNTS, "paper_mean", "paper_std", "difference"]
 COLUMNS += ["label", "recipe", "error", "df", "validation_mean", "validation_std", "validation_error", "validation_df"]
 COLUMNS += ["train_images", "test_images", "width", "epochs", *DIGESTS, "augmentation", "paper", "tried"]
@@ -31,8 +30,8 @@ def make(job: TableJob, runs: Sequence[Path], out: Path, formats: Sequence[str] 
 
     runs: the summaries. Raises UserError where there is no such table, or a run was altered or is not of this table.
     """
-    if job.number not in AUGMENTATION:
-        raise UserError(f"there is no table {job.number}: choose {' or '.join(map(str, AUGMENTATION))}")
+    if job.number not in paper.AUGMENTATIONS:
+        raise UserError(f"there is no table {job.number}: choose {' or '.join(map(str, paper.AUGMENTATIONS))}")
     verify_inputs(runs)
     tried = all_tried(job.number, read(runs, job.datasets))
     write_csv(out.with_name(f"{out.stem}_tried.csv"), tried)
@@ -60,7 +59,8 @@ def accuracies(runs: pd.DataFrame) -> pd.DataFrame:
     """Test and validation accuracy (%) of each data set, augmentation, variant, setting (the training settings that an
     alternative to the variant changes), depth and recipe, over its searches and training seeds.
 
-    std is the sample standard deviation of the runs (NaN for one). Raises UserError for runs that must not be averaged.
+    std is the sample standard deviation of the runs (NaN for one). tried: how many depths and settings the variant has
+    there. Raises UserError for runs that must not be averaged.
     """
     rows = []
     for group in points(runs):
@@ -76,7 +76,9 @@ def accuracies(runs: pd.DataFrame) -> pd.DataFrame:
                 **first[["train_images", "test_images", "width", "epochs", *DIGESTS, "augmentation", "paper"]],
             }
         )
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    frame["tried"] = frame.groupby(["dataset", "augmentation", "variant", "recipe"])["depth"].transform("count")
+    return frame
 
 
 def best(tried: pd.DataFrame) -> pd.DataFrame:
@@ -95,9 +97,9 @@ def all_tried(number: int, runs: pd.DataFrame) -> pd.DataFrame:
     Raises UserError for runs that belong to another table.
     """
     frame = accuracies(runs)
-    misplaced = frame.loc[frame["augmentation"] != AUGMENTATION[number], "variant"]
+    misplaced = frame.loc[frame["augmentation"] != paper.AUGMENTATIONS[number], "variant"]
     if len(misplaced):
-        kind, names = phrases.AUGMENTATIONS[AUGMENTATION[number]], ", ".join(misplaced.unique())
+        kind, names = phrases.AUGMENTATIONS[paper.AUGMENTATIONS[number]], ", ".join(misplaced.unique())
         raise UserError(f"table {number} is {kind}, but runs of {names} are not: give each table its own runs")
     published = [
         paper.TABLES.get((number, variant, column), (float("nan"), float("nan")))
@@ -105,7 +107,6 @@ def all_tried(number: int, runs: pd.DataFrame) -> pd.DataFrame:
     ]
     frame[["paper_mean", "paper_std"]] = published
     frame["difference"] = frame["mean"] - frame["paper_mean"]
-    frame["tried"] = frame.groupby(["dataset", "variant", "recipe"])["depth"].transform("count")
     places = {"dataset": list(frame["dataset"].unique()), "variant": _in_order(number, frame["variant"])}
     keys = frame[["depth"]].assign(**{name: frame[name].map(order.index) for name, order in places.items()})
     return frame.loc[keys.sort_values(["dataset", "variant", "depth"]).index, COLUMNS].reset_index(drop=True)
@@ -164,11 +165,10 @@ def _caption(number: int, frame: pd.DataFrame) -> tuple[str, list[str]]:
     else:
         tuned = frame["tried"].max() > 1
         chosen = [_chosen(number, variant, rows, tuned) for variant, rows in frame.groupby("variant", sort=False)]
-        best = ", of which the best on validation is shown" if tuned else ""
-        notes.append(f"Convolutions per block: {'; '.join(chosen)}{best}.")
+        notes.append(f"Convolutions per block: {'; '.join(chosen)}.")
     scales = phrases.per_owner((phrases.scale_text(rows), label) for label, rows in frame.groupby("label", sort=False))
     notes += [f"Scale: {scales}.", phrases.provenance_text(frame)]
-    return f"Test accuracies (%) {phrases.AUGMENTATIONS[AUGMENTATION[number]]}.", notes
+    return f"Test accuracies (%) {phrases.AUGMENTATIONS[paper.AUGMENTATIONS[number]]}.", notes
 
 
 def _chosen(number: int, variant: str, rows: pd.DataFrame, tuned: bool) -> str:
@@ -178,7 +178,8 @@ def _chosen(number: int, variant: str, rows: pd.DataFrame, tuned: bool) -> str:
         for depth, setting in zip(rows["depth"], rows["setting"], strict=True)
     ]
     text = f"{NAMES[number].get(variant, variant)} " + phrases.per_owner(zip(chosen, rows["label"], strict=True))
-    return f"{text} ({phrases.number_range(rows['tried'])} tried)" if tuned else text
+    most = phrases.number_range(rows["tried"])
+    return f"{text} ({'one setting' if most == '1' else f'the best of {most} on validation'})" if tuned else text
 
 
 def draw(number: int, frame: pd.DataFrame) -> Figure:
@@ -269,13 +270,16 @@ def _comparison(
     names = [NAMES[number][variant] for variant in parts[0].index]
     for rows in parts:
         (_, first), (_, second) = rows.iterrows()
-        numbers = [f"{phrases.mean_and_std(row)} ({_setting(row)})" for _, row in rows.iterrows()]
+        numbers = [
+            f"{name} {phrases.mean_and_std(row)} ({_setting(row)})"
+            for name, (_, row) in zip(names, rows.iterrows(), strict=True)
+        ]
         margin = thresholds.get(first["paper"], thresholds[""])
-        name = first["label"] if len(parts) > 1 else ""
-        effects.append(Effect(name, Estimate.read(first) - Estimate.read(second), " and ".join(numbers), margin))
+        label = first["label"] if len(parts) > 1 else ""
+        effects.append(Effect(label, Estimate.read(first) - Estimate.read(second), " and ".join(numbers), margin))
         averaged = [phrases.averaged_text(row["searches"], row["seeds"]) for _, row in rows.iterrows()]
         over += zip(averaged, names, strict=True)
-        published.append(f"{name} {' and '.join(_published(row) for _, row in rows.iterrows())}".strip())
+        published.append(f"{label} {' and '.join(_published(row) for _, row in rows.iterrows())}".strip())
     everything = pd.concat(parts)
     values = [f"{value:g}" + (f" ({name})" if name else "") for name, value in thresholds.items()]
     untuned = any("sgd" in rows.index and rows.loc["sgd", "tried"] < rows["tried"].max() for rows in parts)

@@ -35,7 +35,7 @@ def make(job: EnsembleJob, dataset: Path, members: Sequence[Path], out: Path, de
     members: the runs' summaries, in order. Measures, accuracies in [0, 1] and of the test images: member, the mean
     member; best, the one that is best on the held-out images; ensemble, the mean of all members' probabilities;
     weighted, with the weights, and picked, of those members (how many: picked_members), that are best on the held-out
-    images (`learning.ensembles`). disagreement: the share of test images that two members class differently.
+    images (`learning.ensembles`). disagreement: the share of test images that two members classify differently.
     distance_BLOCK: cosine distance of two members' maps of a held-out image (§4.5). Both are means over pairs.
     candidates: of all searches; image_passes: of all training, images × epochs × depth.
 

@@ -95,7 +95,7 @@ def make(
         "train_images": len(data.train), "validation_images": len(data.validation),
         "test_images": len(data.test_labels), "width": job.width, "training": asdict(job.training),
         "settings_digest": digest([asdict(job.training), asdict(job.variant), job.head_bias, job.head_init]),
-        "code_version": digest([key["code"], *searched_by]),
+        "code_version": key["code"], "searched_by": searched_by,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu", "torch": torch.__version__,
         "precision": settings.precision,
     }  # fmt: skip

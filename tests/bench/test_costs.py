@@ -155,6 +155,9 @@ def test_an_npz_file_says_its_images_sizes(tmp_path: Path, size: tuple[int, ...]
     images = np.zeros(size, np.uint8)
     np.savez(tmp_path / "d.npz", x_train=images, y_train=np.arange(9) % 5, x_test=images, y_test=np.arange(9) % 5)
     assert estimate.image(f"npz:{tmp_path / 'd.npz'}") == (*expected, 5)
+    names = np.array(["cat", "dog", "owl"] * 3)
+    np.savez(tmp_path / "d.npz", x_train=images, y_train=names, x_test=images, y_test=names)
+    assert estimate.image(f"npz:{tmp_path / 'd.npz'}") == (*expected, 3)
     with pytest.raises(UserError, match="does not exist"):
         estimate.image(f"npz:{tmp_path / 'missing.npz'}")
 

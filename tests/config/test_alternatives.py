@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from repsearch.config import alternatives
-from repsearch.config.load import load
+from repsearch.config.load import load, merge
 from repsearch.config.resolve import Resolved
 from repsearch.errors import UserError
 
@@ -47,6 +47,8 @@ def test_the_grid_is_every_combination_that_searches_differently() -> None:
         {"smooth": "noise"},  # with frozen-unsmoothed it would be the same search
         {"smooth": "noise", "batch_norm": "batch"},
     ]
+    frozen = {"batch_norm": "frozen-unsmoothed", "smooth": "noise"}
+    assert Resolved(load(merge(_raw(), {"recipes": {"paper": frozen}}))).grid_readings("paper")[0] == {}
     every = Resolved(load(_raw())).search_readings("paper")
     assert every[5:] == [{"initial_noise": 0.1}]  # the mutation is the default already
 

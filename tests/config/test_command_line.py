@@ -76,7 +76,7 @@ def test_other_words_of_the_command_line_are_snakemakes(results: str, word: str)
 
 def test_a_target_that_configfile_took_is_no_configuration() -> None:
     check_configuration_files(["config.yaml", "workflow/presets/demo.yaml", "results.yaml"])
-    with pytest.raises(UserError, match=r"summary.json is no configuration: --configfile takes .*before it$"):
+    with pytest.raises(UserError, match=r"summary.json is not a configuration: --configfile takes .*before it$"):
         check_configuration_files(["config.yaml", "results/demo/runs/a/summary.json"])
 
 

@@ -116,7 +116,7 @@ def test_what_was_done_with_labels_is_logged(y: Any, classes: list[str], caplog:
         (["a", "b"], ["c"], None, "y_test has the label c, which is none of a, b$"),
         (["a", "b"], ["a"], ["a", "x"], "y_train has the label b, which is none of a, x$"),
         (np.eye(3), np.eye(3), None, r"y_train must hold one label per image, not \[3, 3\]: of one-hot .* argmax\(1\)"),
-        ([b"\xff", b"a"], [b"a"], None, "y_train holds bytes that are no text in UTF-8"),
+        ([b"\xff", b"a"], [b"a"], None, "y_train holds bytes that are not UTF-8 text"),
     ],
 )
 def test_labels_that_are_none_are_refused(y_train: Any, y_test: Any, classes: Any, message: str) -> None:

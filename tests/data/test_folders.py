@@ -80,8 +80,12 @@ def bomb(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "make", "message"),
     [
-        ("notes.txt", lambda file: file.write_text("a"), r"notes\.txt is no image \(\.png, \.jpg, \.jpeg\): move it"),
-        ("deeper.png", Path.mkdir, r"deeper\.png is no image"),
+        (
+            "notes.txt",
+            lambda file: file.write_text("a"),
+            r"notes\.txt is not an image \(\.png, \.jpg, \.jpeg\)",
+        ),
+        ("deeper.png", Path.mkdir, r"deeper\.png is not an image"),
         ("w.png", lambda file: write(file, coloured(14)), r"w\.png has 14 × 14 pixels, those before it 12 × 12"),
         ("w.png", lambda file: file.write_text("a"), r"w\.png can't be read as an image: "),
         ("w.png", lambda file: file.write_bytes(b"\x89PNG\r\n\x1a\n"), r"w\.png can't be read as an image: "),
@@ -104,7 +108,7 @@ def test_what_is_no_image_of_the_set_is_refused_by_name(made: Path, name: str, m
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("train/stray.png", r"train/stray\.png is no folder: images are expected in PATH/train/CLASS"),
+        ("train/stray.png", r"train/stray\.png is not a folder: images are expected in PATH/train/CLASS"),
         ("test/emu/1.png", r"test/emu is of a class that .*train does not have"),
     ],
 )

@@ -44,6 +44,7 @@ NOT_RUN = {  # first words of commands that other tests run, or that need what a
     "sinfo": "a cluster", "squeue": "a cluster", "scancel": "a cluster", "tail": "a running job", "$EDITOR": "a person",
     "python benchmarks/device.py": "tests/bench", "taskset": "tests/bench",
 }  # fmt: skip
+NEEDS = {"docs/library.md": ["snakemake results/tables/table1.csv"]}  # results that a page looks into
 LAYERS = [{"generations": 2, "alpha": alpha, "boost": 2.0, "blur": 1} for alpha in (0.3, 0.2, 0.1, 0.1)]
 DATA = {"source": "sklearn:digits", "images": 60, "test_images": 40, "validation_images": 20, "search_depth": 1}
 TINY: dict[str, Any] = {
@@ -125,10 +126,43 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(command: str, folder: Path) -> None:
+def words_of(command: str) -> list[str]:
+    """Without comments, variables and the number of cores."""
     words = shlex.split(command, comments=True)
     while words and re.fullmatch(r"\w+=\S*", words[0]):
         words.pop(0)
+    if "--cores" in words:
+        at = words.index("--cores")
+        del words[at : at + 2]
+    return words
+
+
+def is_target(word: str) -> bool:
+    return word == "all" or word.startswith("results/")
+
+
+def is_only_planned(words: list[str]) -> bool:
+    """What is too large, or run by tests/workflow (`all`), is a dry run here."""
+    large = "slurm" in words or any(re.search(r"presets/(?!demo)", word) for word in words)
+    return words[0] == "snakemake" and "--unlock" not in words and (large or "-n" in words or "all" in words)
+
+
+def planned_together(words: list[str]) -> tuple[str, ...]:
+    """One dry run for all commands of the documentation that differ in their targets alone."""
+    options = [word for word in words if not is_target(word) and word != "-n"]
+    every = [words_of(line) for page in DOCUMENTS for block in blocks(page) for line in shell_lines(block)]
+    alike = [other for other in every if other and is_only_planned(other)]
+    alike = [other for other in alike if [w for w in other if not is_target(w) and w != "-n"] == options]
+    targets = dict.fromkeys(word for other in alike for word in other if is_target(word))
+    return ("snakemake", "-n", *targets, *options[1:])
+
+
+def shell_lines(block: Block) -> list[str]:
+    return undented(block.text).splitlines() if block.language == "sh" else []
+
+
+def run(command: str, folder: Path, commands_run: set[tuple[str, ...]]) -> None:
+    words = words_of(command)
     if not words or words[0] in NOT_RUN or " ".join(words[:2]) in NOT_RUN:
         return
     if words[0] == "make":
@@ -138,11 +172,13 @@ def run(command: str, folder: Path) -> None:
     if words[0] == "repsearch":
         words = ["python", "-m", *words]
     assert words[0] in ("snakemake", "python"), f"no test knows how to run: {command}"
+    if is_only_planned(words):
+        words = [*planned_together(words)]
+    if (known := tuple(words)) in commands_run:
+        return
+    commands_run.add(known)
     if words[0] == "snakemake":
-        heavy = "slurm" in words or re.search(r"presets/(?!demo)", command)
-        cores = [] if "--cores" in words or "--workflow-profile" in words else ["--cores", "2"]
-        words = ["python", "-m", *words, *cores, *(["-n"] if heavy and "--unlock" not in words else [])]
-        words = ["2" if before == "--cores" else word for before, word in zip(["", *words], words, strict=False)]
+        words = ["python", "-m", *words, *([] if "--workflow-profile" in words else ["--cores", "2"])]
     elif "bench" in words:
         words += ["--width", "4", "--images", "1"] + (
             ["--generations", "1", "--path", "dense"]
@@ -157,13 +193,17 @@ def run(command: str, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def commands_run() -> set[str]:
+def commands_run() -> set[tuple[str, ...]]:
     """Commands that were run already: several pages name the same."""
     return set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_block_of_the_documentation_works(document: str, checkout: Path, commands_run: set[str]) -> None:
+def test_every_block_of_the_documentation_works(
+    document: str, checkout: Path, commands_run: set[tuple[str, ...]]
+) -> None:
+    for command in NEEDS.get(document, ()):
+        run(command, checkout, commands_run)
     for block in blocks(document):
         place, text = f"{document}:{block.line}", undented(block.text)
         file = re.match(r"# (\S+\.(?:py|yaml))\n", text)
@@ -179,10 +219,8 @@ def test_every_block_of_the_documentation_works(document: str, checkout: Path, c
             )
             assert done.returncode == 0, f"{place}\n{done.stderr[-3000:]}"
         elif block.language == "sh":
-            for command in dict.fromkeys(text.splitlines()):
-                if command not in commands_run:
-                    run(command, checkout)
-                commands_run.add(command)
+            for command in shell_lines(block):
+                run(command, checkout, commands_run)
         else:
             assert block.language in ("text", "yaml"), f"{place}: a block of an unknown kind, {block.language!r}"
             if block.language == "yaml":

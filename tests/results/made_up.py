@@ -50,8 +50,12 @@ NO_RECIPE = {"recipe": "none", "recipe_digest": "", "population": 0, "generation
 SEARCHED: dict[str, Any] = {"mutation": "channel", "smooth": "child", "layers": [{"alpha": 0.3, "blur": 5}]}
 
 
-def run(folder: Path, search: int = 0, searched: Mapping[str, Any] | None = None, **changes: Any) -> Path:
-    """A run's summary.json in a folder of its own. search: the seed of its search. searched: of its recipe."""
+def run(
+    folder: Path, search: int = 0, searched: Mapping[str, Any] | None = None, inputs: str = "", **changes: Any
+) -> Path:
+    """A run's summary.json in a folder of its own. search: the seed of its search. searched: of its recipe. inputs: a
+    digest of what it was made from.
+    """
     values = {**RUN, **changes}
     recipe = None if values["recipe"] == "none" else {**SEARCHED, **(searched or {}), "seed": search}
     if search:
@@ -61,7 +65,7 @@ def run(folder: Path, search: int = 0, searched: Mapping[str, Any] | None = None
     while out.exists():
         out = out.with_name(f"{out.name}x")
     out.mkdir(parents=True)
-    write_manifest(out / "summary.json", {"job": {"recipe": recipe}}, [], values)
+    write_manifest(out / "summary.json", {"job": {"recipe": recipe}, "inputs": [inputs]}, [], values)
     return out / "summary.json"
 
 

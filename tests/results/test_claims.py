@@ -150,6 +150,10 @@ def test_publishing_keeps_what_the_page_is_made_from(tmp_path: Path) -> None:
     reproduction.publish(SCALE, results, docs)
     assert not [*docs.rglob("gallery.csv")] and [*docs.rglob("figure2.csv")]
     assert [scale for scale, _ in reproduction.published(docs)] == [SCALE]
+    former = docs / SCALE.name / "figures/former.csv"
+    former.write_text("of a figure that is no longer made")
+    reproduction.publish(SCALE, results, docs)
+    assert not former.exists()
     assert (tmp_path / "docs.md").read_text() == (results / "reproduction.md").read_text()
 
 

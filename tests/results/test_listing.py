@@ -71,6 +71,14 @@ def test_means_are_over_seeds(tmp_path: Path) -> None:
     assert frame["mean"].tolist() == pytest.approx([45, 55]) and frame["std"].tolist() == pytest.approx([50**0.5] * 2)
 
 
+def test_means_tell_former_settings_of_a_recipe_apart(tmp_path: Path) -> None:
+    run(tmp_path)
+    run(tmp_path, dataset="other")
+    assert "recipe_digest" not in listing.means(tmp_path)
+    run(tmp_path, dataset="third", recipe_digest="former")
+    assert "former" in listing.means(tmp_path)["recipe_digest"].tolist()
+
+
 def test_a_foreign_run_is_left_out_and_never_obeyed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, device="\x1b[2Jcpu")
     run(tmp_path, seed=1).write_text(json.dumps({"depth": [1]}))

@@ -48,7 +48,7 @@ def test_validation_not_test_chooses_the_depth(tmp_path):
 def test_where_one_variant_is_tuned_it_says_for_each_what_was_tried(tmp_path):
     runs = [run(tmp_path, variant="sgd", depth=depth) for depth in (1, 2)] + [run(tmp_path, depth=1)]
     text = tables.to_markdown(1, table(1, runs))
-    assert "per block: SGD 2 (2 tried); Search-based Learning 2 (1 tried), of which the best on validation" in text
+    assert "per block: SGD 2 (the best of 2 on validation); Search-based Learning 2 (one setting)." in text
 
 
 def test_validation_chooses_among_tuned_settings_too(tmp_path):
@@ -60,7 +60,7 @@ def test_validation_chooses_among_tuned_settings_too(tmp_path):
     assert (row["variant"], row["setting"], row["tried"]) == ("sgd", "learning_rate 8", 2)
     assert row["mean"] == pytest.approx(40)
     text = tables.to_markdown(1, table(1, runs))
-    assert "per block: SGD 6 with learning_rate 8 (2 tried), of which the best on validation is shown." in text
+    assert "per block: SGD 6 with learning_rate 8 (the best of 2 on validation)." in text
 
 
 def test_of_equal_depths_the_smaller(tmp_path):
@@ -76,6 +76,14 @@ def test_runs_that_differ_are_not_averaged(tmp_path, column):
     assert column in str(error.value)
     assert all(str(path) in str(error.value) for path in runs)
     assert "\n" not in str(error.value)
+
+
+def test_runs_on_former_targets_of_a_search_are_not_averaged(tmp_path):
+    runs = [run(tmp_path, seed=0, inputs="former"), run(tmp_path, seed=1)]
+    with pytest.raises(UserError, match=r"differ in inputs: .* run snakemake again"):
+        tables.accuracies(read(runs))
+    runs = [run(tmp_path, search=search, seed=3, inputs=str(search)) for search in (1, 2)]
+    assert len(tables.accuracies(read(runs))) == 1
 
 
 def test_runs_of_two_precisions_are_not_averaged(tmp_path):

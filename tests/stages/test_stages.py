@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -79,6 +80,21 @@ def test_a_run_writes_its_three_files_and_is_cached(made: Path) -> None:
     stage_train.make(train_job("targets", RECIPE), made / "d.npz", made / "n.pt", [made / "whole.json"], out, CPU)
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == stamps
     assert summary["train_images"] == 30 and 0 <= summary["test_accuracy"] <= 1
+
+
+def test_code_that_finds_the_same_targets_leaves_runs_as_they_are(made: Path, tmp_path: Path) -> None:
+    """A run that is trained after an edit in the search can be averaged with those from before it."""
+    manifest = tmp_path / "whole.json"
+    shutil.copy(made / "whole.zarr.zip", tmp_path)
+    job, versions = train_job("targets", RECIPE), []
+    for version in ("before", "after"):
+        manifest.write_text(json.dumps({**json.loads((made / "whole.json").read_text()), "code_version": version}))
+        out = tmp_path / version
+        stage_train.make(job, made / "d.npz", made / "n.pt", [manifest], out, CPU)
+        summary = read_manifest(out / "summary.json")
+        versions.append((summary["code_version"], summary["key"]["inputs"]))
+        assert summary["searched_by"] == [version]
+    assert versions[0] == versions[1]
 
 
 def test_a_run_never_starts_as_the_search_network_of_its_seed_does(made: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -305,11 +306,14 @@ def test_a_results_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_the_papers_scale_is_planned_within_30_seconds(tmp_path: Path) -> None:
+    """Of CPU time."""
+    for name in ("Snakefile", "config.yaml", "workflow", "repsearch"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     command = [sys.executable, "-m", "snakemake", "-n", "--cores", "8", "all"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
-    jobs = planned(run)
-    assert jobs["search_shard"] >= 6 + 5 + 5  # fewer where the folder holds some already
-    assert jobs["total"] <= 450
+    jobs = planned(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300))
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 30
+    assert jobs["search_shard"] >= 6 + 5 + 5 and jobs["total"] <= 450
 
 
 def test_a_study_makes_the_study_and_can_be_published(tmp_path: Path) -> None:

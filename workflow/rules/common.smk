@@ -58,6 +58,7 @@ logger.addFilter(Readable())  # of why a job runs again
 
 RESULTS = CONFIG.results
 THREADS = CONFIG.threads
+REPRODUCTION = to_json(reproduction(PLAN, CONFIG_FILES, SETTINGS))  # what the results are called
 # Whether jobs run on other machines, or this is such a job
 ELSEWHERE = workflow.remote_exec or workflow.resource_settings.nodes is not None
 DEVICE = device_wanted(CONFIG.device, ELSEWHERE)
@@ -95,7 +96,6 @@ wildcard_constraints:
     kind="|".join(CONFIG.ensembles.kinds if CONFIG.ensembles else ["none"]),
     repeat=r"\d+",
     number="[12]",
-    layer="[012]",
     shard=r"\d{4}",
     population=r"\d+",
     depth=r"\d+",

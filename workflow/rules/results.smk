@@ -182,7 +182,7 @@ rule reproduction:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=to_json(reproduction(PLAN, CONFIG_FILES, SETTINGS)),
+        settings=REPRODUCTION,
         results=subpath(output[0], parent=True),
         code=of_wildcards(reproduction_code),
     message:
@@ -204,7 +204,7 @@ rule publish:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=to_json(reproduction(PLAN, CONFIG_FILES, SETTINGS)),
+        settings=REPRODUCTION,
         results=subpath(input.page, parent=True),
         out="docs/reproduction",
     message:
@@ -233,7 +233,7 @@ rule assemble_report:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=to_json(reproduction(PLAN, CONFIG_FILES, SETTINGS)),
+        settings=REPRODUCTION,
         code=report_code(),
     message:
         "Report"

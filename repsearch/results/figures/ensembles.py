@@ -98,8 +98,8 @@ def caption(frame: pd.DataFrame) -> str:
     return (
         "**Ensembles.** Test accuracy (%) of the mean member, of the mean of all members' probabilities, and of the "
         "weights and the members that are best on held-out images (top); the ensemble's gain over its mean member, "
-        f"against the share of test images that two members class differently (bottom). {members} members. Bars: ± 1 "
-        f"standard deviation over {ensembles} ensembles that share neither a training seed nor a search. "
+        f"against the share of test images that two members classify differently (bottom). {members} members. Bars: "
+        f"± 1 standard deviation over {ensembles} ensembles that share neither a training seed nor a search. "
         f"Scale: {scale_text(frame)}. "
         f"Code version: {', '.join(dict.fromkeys(frame['code_version']))}.\n"
     )

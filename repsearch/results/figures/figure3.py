@@ -80,7 +80,7 @@ def _threshold(frame: pd.DataFrame) -> str:
 
 
 def claims(frame: pd.DataFrame) -> Iterator[Claim]:
-    """N_eff of one candidate is 1, so that it can hardly but grow; that it goes on growing can be refuted. Blocks are
+    """N_eff of one candidate is 1, the least that it can be; that it goes on growing can be refuted. Blocks are
     compared at equal numbers of candidates that count: otherwise the one where most count would look most diverse.
     """
     threshold = _threshold(frame)
@@ -92,13 +92,13 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
     texts = [f"block {block[-1]} {row[half]:.2f} → {row[last]:.2f}" for block, row in means.iterrows()]
     what = f"{half} → {last} runs; a candidate counts with a probability above {threshold}"
     yield claim(
-        "N_eff grows with independent runs",
+        "N_eff of several runs is above that of one",
         QUOTE,
         "N_eff of the candidates of all runs, which must be above that of one candidate",
         effects=[],
         n="–",
         ours=f"{what}\n{'; '.join(texts)}",
-        by_construction="N_eff is exactly 1 for one candidate, and larger for two that differ",
+        by_construction="N_eff is exactly 1 for one candidate, and above 1 for several unless all maps are parallel",
     )
     growths = _growths(frame, half, last)
     yield claim(

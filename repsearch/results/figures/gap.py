@@ -27,7 +27,6 @@ def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
     its 95 % confidence interval (Welch). Raises UserError where a data set has no runs of SGD.
     """
     tried = tables.accuracies(read(inputs, job.datasets))
-    tried["tried"] = tried.groupby(["dataset", "variant", "recipe"])["depth"].transform("count")
     rows = []
     for dataset, part in tables.best(tried).groupby("dataset", sort=False):
         baseline = part[part["variant"] == BASELINE]

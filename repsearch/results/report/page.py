@@ -104,7 +104,7 @@ def _picture(folder: Path, path: Path) -> Picture:
     except OSError as error:
         raise UserError(f"{path} can't be read ({error}): run snakemake to make it") from None
     if not content.startswith(b"\x89PNG") or len(content) < 24:
-        raise UserError(f"{path} is no PNG: delete it and run snakemake again")
+        raise UserError(f"{path} is not a PNG: delete it and run snakemake again")
     width, height = (round(pixels * 96 / PIXELS) for pixels in struct.unpack(">II", content[16:24]))
     caption = texts.caption(texts.read(path.with_suffix(".md")))
     png = base64.b64encode(content).decode()

@@ -44,11 +44,13 @@ def used(folder: Path) -> list[Used]:
     parts = []
     for path in sorted((folder / "benchmarks").rglob("*.tsv")):
         try:
-            frame = pd.read_csv(path, sep="\t", na_values=["-", "NA"])[["s", "max_rss", "cpu_time"]].tail(1)
+            frame = (
+                pd.read_csv(path, sep="\t", na_values=["-", "NA"])[["s", "max_rss", "cpu_time"]].tail(1).astype(float)
+            )
         except (OSError, ValueError, KeyError):
             continue
         kind = path.relative_to(folder / "benchmarks").parts[0]
-        parts.append(frame.astype(float).assign(kind=KINDS.get(kind, "Pages")))
+        parts.append(frame.assign(kind=KINDS.get(kind, "Pages")))
     if not parts:
         return []
     jobs = pd.concat(parts, ignore_index=True)

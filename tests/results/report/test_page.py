@@ -110,7 +110,7 @@ def test_results_at_the_papers_scale(results: Path, tmp_path: Path) -> None:
     ("file", "content", "said"),
     [
         ("figures/figure2.md", None, r"figure2\.md can't be read"),
-        ("figures/figure2.png", b"GIF89a", r"figure2\.png is no PNG"),
+        ("figures/figure2.png", b"GIF89a", r"figure2\.png is not a PNG"),
         ("tables/table1.md", b"| a |\n| --- |\n| b |", r"table1\.md has no caption"),
     ],
 )
