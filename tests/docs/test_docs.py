@@ -39,7 +39,7 @@ DOCUMENTS = (
     "docs/results.md",
     "docs/running.md",
 )
-NOT_RUN = {  # first words of commands that other tests run, or that need what a test can't have
+NOT_RUN = {  # first words of commands that other tests run (as they do `--report`), or that need what a test can't have
     "git": "the network", "pip": "the network", "python3.11": "installs", "conda": "installs", "source": "a shell",
     "sinfo": "a cluster", "squeue": "a cluster", "scancel": "a cluster", "tail": "a running job", "$EDITOR": "a person",
     "python benchmarks/device.py": "tests/bench", "taskset": "tests/bench",
@@ -163,7 +163,7 @@ def shell_lines(block: Block) -> list[str]:
 
 def run(command: str, folder: Path, commands_run: set[tuple[str, ...]]) -> None:
     words = words_of(command)
-    if not words or words[0] in NOT_RUN or " ".join(words[:2]) in NOT_RUN:
+    if not words or words[0] in NOT_RUN or " ".join(words[:2]) in NOT_RUN or "--report" in words:
         return
     if words[0] == "make":
         targets = [word for word in words[1:] if "=" not in word]
