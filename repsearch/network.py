@@ -140,6 +140,7 @@ class BatchNorm(nn.BatchNorm2d):
         self.weight.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W], normalised per channel."""
         if not self.training or self.track_running_stats:
             return super().forward(x)
         normal, _, rate = torch.native_batch_norm(

@@ -53,6 +53,7 @@ def check_members(path: Path, archive: zipfile.ZipFile, names: Sequence[str]) ->
 
 
 def class_names(source: str, names: NDArray[Any]) -> list[str]:
+    """Raises UserError, naming the source, for an array that is not a list of text."""
     if names.ndim != 1 or names.dtype.kind != "U":
         raise UserError(f"{source}: classes must be a list of names, not {names.dtype} {list(names.shape)}")
     return [str(name) for name in names]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 
 def has_runs(values: Tensor) -> bool:
+    """Whether targets have an axis of runs: [N, R, K] or [N, R, C, H, W]."""
     return values.dim() in (3, 5)
 
 

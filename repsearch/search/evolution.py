@@ -364,4 +364,5 @@ class Evolution:
         return self.normalisation(self.smooth(crossed + noise, blur))
 
     def smooth(self, maps: Tensor, passes: int) -> Tensor:
+        """A.4: maps [N, K, C, H, W] after `passes` passes; as they are where there is none."""
         return self.smoothing(maps, passes, self.recipe.count_padding) if passes else maps

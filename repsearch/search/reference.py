@@ -97,6 +97,7 @@ class Reference:
         return self.normalise(child + self.smooth(noise, layer))
 
     def smooth(self, maps: Tensor, layer: int) -> Tensor:
+        """A.4: maps [N, K, C, H, W] after the layer's passes."""
         passes, count_padding = self.recipe.layers[layer].blur, self.recipe.count_padding  # R10
         if self.recipe.smoothing != "average":
             return op.find("smoothing", self.recipe.smoothing)(maps, passes, count_padding) if passes else maps
@@ -135,6 +136,7 @@ class Reference:
         return -logits.log_softmax(-1).gather(-1, self.labels[:, None, None].expand(*logits.shape[:2], 1))[..., 0]
 
     def first_block(self, images: Tensor) -> Tensor:
+        """Block 0's maps [N, K, C, H, W] of noisy images [N, K, channels, side, side]."""
         whitened = F.gelu(F.conv2d(images.flatten(0, 1), self.network.whiten.weight, self.network.whiten.bias))
         return self.run(whitened.unflatten(0, images.shape[:2]), range(1), self.opening(0))
 

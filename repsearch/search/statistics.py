@@ -22,9 +22,11 @@ class Statistics:
     scorings: dict[int, Tensor]
 
     def opening(self, layer: int) -> Tensor:
+        """Of the network before the layer: [BatchNorms, 2, C]."""
         return self.openings[layer]
 
     def scoring(self, layer: int, generation: int) -> Tensor:
+        """Of the network after the layer, in a generation (0: where it opens): [BatchNorms, 2, C]."""
         rows = self.scorings[layer]
         return rows[generation if len(rows) > 1 else 0]
 
@@ -48,10 +50,12 @@ class Recorder:
     scorings: dict[int, dict[int, list[Tensor]]] = field(default_factory=dict)
 
     def opening(self, layer: int) -> list[Tensor]:
+        """A new list for moments [2, C] of the network before the layer, in place of those recorded."""
         self.openings[layer] = []
         return self.openings[layer]
 
     def scoring(self, layer: int, generation: int) -> list[Tensor]:
+        """A new list for moments [2, C] of the network after the layer, in place of the generation's."""
         passes = self.scorings.setdefault(layer, {})
         passes[generation] = []
         return passes[generation]

@@ -68,14 +68,13 @@ def make(
     test = Split(_channels_last(test_images, device), torch.from_numpy(data.test_labels).to(device), {})
     parts, runs = (data.train, data.validation), job.training.runs
     training, validation = (_split(data, indices, targets, runs, device) for indices in parts)
-    augmented = job.augmentation == "augmented"
     settings = replace(job.training, precision=choose(job.training.precision, device))
     log.info("convolutions in %s (precision: %s)", settings.precision, job.training.precision)
     resume = Resume(out, {**key, **computing_on(device), "precision": settings.precision})
     try:
         result = train(
             model, training, validation, test, settings, job.variant, job.seed,
-            flip=job.flip and augmented, pad=job.pad if augmented else 0,
+            flip=job.flip, pad=job.pad,
             progress=lambda epochs: bar(epochs, title=f"{job.dataset} {job.variant_name}", unit="epoch"),
             state=resume.state(device), save=resume.save_state,
         )  # fmt: skip

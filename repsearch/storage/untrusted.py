@@ -27,6 +27,7 @@ def check_zip(archive: zipfile.ZipFile) -> None:
 
 
 def check_memory(declared: int) -> None:
+    """Raise ValueError for more bytes than this machine has of memory."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if declared > memory:
         raise ValueError(f"it declares {declared:,} bytes, more than this machine's memory ({memory:,})")
