@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from repsearch import paper
+from repsearch.config import alternatives
 from repsearch.config.schema import Config
 from repsearch.jobs import ReproductionJob
 from repsearch.plan import Plan
@@ -35,7 +36,11 @@ def _is_full(plan: Plan, dataset: str) -> bool:
     entry, settings = plan.config.datasets[dataset], paper.SETTINGS.get(plan.config.datasets[dataset].source)
     if settings is None or not plan.is_papers(dataset):
         return False
-    trained = [plan.resolved.training(dataset, run.variant) for run in plan.all_runs() if run.dataset == dataset]
+    variants = {run.variant for run in plan.all_runs() if run.dataset == dataset}
+    trained = [plan.resolved.training(dataset, variant) for variant in variants]
+    tried: dict[str, set[float]] = {}
+    for variant, training in zip(variants, trained, strict=True):
+        tried.setdefault(alternatives.family(variant), set()).add(training.learning_rate)
     recipe = plan.recipe_of(dataset)
     return (
         plan.resolved.network(dataset).width == paper.WIDTH
@@ -47,7 +52,7 @@ def _is_full(plan: Plan, dataset: str) -> bool:
         and all(training.batch == paper.BATCH for training in trained)
         and all(training.momentum == paper.MOMENTUM for training in trained)
         and all(training.kl_weight == paper.KL_WEIGHT for training in trained)
-        and any(training.learning_rate == paper.LEARNING_RATE for training in trained)  # others may be tried
+        and all(paper.LEARNING_RATE in rates for rates in tried.values())  # others may be tried too
     )
 
 

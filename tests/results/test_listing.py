@@ -21,7 +21,7 @@ def run(results: Path, rate: float = 4.0, **changes: Any) -> Path:
     job |= values.pop("job", {})
     names = [str(values[name]) for name in ("dataset", "augmentation", "variant", "recipe")]
     folder = Path(*names, f"depth{values['depth']}", f"seed{values['seed']}")
-    write_manifest(results / "runs" / folder / "summary.json", {"job": job}, [], values)
+    write_manifest(results / "runs" / folder / "summary.json", {"job": job, "inputs": []}, [], values)
     benchmark = results / "benchmarks/runs" / folder.with_name(f"{folder.name}.tsv")
     benchmark.parent.mkdir(parents=True, exist_ok=True)
     benchmark.write_text("s\th:m:s\n12.5\t0:00:12\n")

@@ -24,7 +24,7 @@ from repsearch.jobs import DescribeJob, SearchJob, to_json
 from repsearch.learning import precision
 from repsearch.network import Shape
 from repsearch.search.recipe import SEARCH_LAYERS, Recipe
-from repsearch.stages import batches, probes
+from repsearch.stages import batches, cache, probes
 from repsearch.stages import network as stage_network
 from repsearch.stages import search as stage_search
 from repsearch.stages import targets as stage_targets
@@ -82,18 +82,23 @@ def test_a_run_writes_its_three_files_and_is_cached(made: Path) -> None:
     assert summary["train_images"] == 30 and 0 <= summary["test_accuracy"] <= 1
 
 
-def test_code_that_finds_the_same_targets_leaves_runs_as_they_are(made: Path, tmp_path: Path) -> None:
+def test_code_that_finds_the_same_targets_leaves_runs_as_they_are(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run that is trained after an edit in the search can be averaged with those from before it."""
-    manifest = tmp_path / "whole.json"
-    shutil.copy(made / "whole.zarr.zip", tmp_path)
-    job, versions = train_job("targets", RECIPE), []
-    for version in ("before", "after"):
-        manifest.write_text(json.dumps({**json.loads((made / "whole.json").read_text()), "code_version": version}))
-        out = tmp_path / version
-        stage_train.make(job, made / "d.npz", made / "n.pt", [manifest], out, CPU)
+    for name in ("d.npz", "d.json", "n.pt", "n.json"):
+        shutil.copy(made / name, tmp_path)
+    versions = []
+    for edited in (False, True):
+        with monkeypatch.context() as patch:
+            if edited:
+                patch.setattr(cache, "code_version", lambda *_: "other")
+            shard = search_shard(tmp_path, 0, 40, f"edited-{edited}")
+        out = tmp_path / f"run-{edited}"
+        stage_train.make(train_job("targets", RECIPE), tmp_path / "d.npz", tmp_path / "n.pt", [shard], out, CPU)
         summary = read_manifest(out / "summary.json")
         versions.append((summary["code_version"], summary["key"]["inputs"]))
-        assert summary["searched_by"] == [version]
+        assert (summary["searched_by"] == ["other"]) == edited
     assert versions[0] == versions[1]
 
 
