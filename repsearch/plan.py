@@ -132,11 +132,7 @@ class Plan:
         figure = self.config.figure2
         load.check_figure("figure2", self.config, self.image_count(figure.dataset))
         recipe = scaled_population(self.recipe_of(figure.dataset).run(0), int(population))
-        first, second, third, logits = (
-            replace(settings, generations=max(figure.generations)) for settings in recipe.layers
-        )
-        recipe = replace(recipe, layers=(first, second, third, logits))
-        return jobs.FitnessJob(recipe, figure.images)
+        return jobs.FitnessJob(recipe.with_generations([max(figure.generations)] * len(recipe.layers)), figure.images)
 
     def fitness_populations(self) -> list[int]:
         """Each has a probe."""

@@ -113,8 +113,7 @@ class Bench:
 def _limited(recipe: Recipe, generations: list[int]) -> Recipe:
     """With at most so many generations per search layer."""
     limits = zip(recipe.layers, generations, strict=True)
-    layers = tuple(replace(layer, generations=min(layer.generations, limit)) for layer, limit in limits)
-    return replace(recipe, layers=layers)  # type: ignore[arg-type]
+    return recipe.with_generations(min(layer.generations, limit) for layer, limit in limits)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """A recipe: every setting of one evolutionary search (§3.1, A.2, A.4)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -119,6 +119,13 @@ class Recipe:
         children = (self.population - self.parents) * sum(layer.generations for layer in self.layers)
         return self.runs * (openings + children)
 
+    def with_generations(self, counts: Iterable[int]) -> "Recipe":
+        """The recipe with another number of generations in each search layer."""
+        first, second, third, logits = (
+            replace(layer, generations=count) for layer, count in zip(self.layers, counts, strict=True)
+        )
+        return replace(self, layers=(first, second, third, logits))
+
     @property
     def refiners(self) -> int:
         return self.population - self.parents - self.explorers
@@ -163,8 +170,5 @@ def scaled_generations(recipe: Recipe, generations: int) -> Recipe:
     if recipe.layers[0].generations < 1:
         raise ValueError("generations of block 0 must be at least 1 to scale them")
     factor = generations / recipe.layers[0].generations
-    first, second, third, logits = (
-        replace(layer, generations=max(1, round(layer.generations * factor)) if layer.generations else 0)
-        for layer in recipe.layers
-    )
-    return replace(recipe, layers=(first, second, third, logits))
+    counts = (layer.generations for layer in recipe.layers)
+    return recipe.with_generations(max(1, round(count * factor)) if count else 0 for count in counts)

@@ -97,10 +97,7 @@ def up_to(
     """
     ends = [settings.generations if place < layer else 0 for place, settings in enumerate(recipe.layers)]
     ends[layer] = generation
-    first, second, third, logits = (
-        replace(settings, generations=end) for settings, end in zip(recipe.layers, ends, strict=True)
-    )
-    part = replace(recipe, layers=(first, second, third, logits))
+    part = recipe.with_generations(ends)
     if statistics is None:
         return part, None
     scorings = {place: rows[: ends[place] + 1] for place, rows in statistics.scorings.items()}
