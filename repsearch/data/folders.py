@@ -46,14 +46,12 @@ def find(folder: Path) -> tuple[list[str], Images, Images]:
 
 
 def _entries(folder: Path) -> list[Path]:
+    hint = "images are expected in PATH/train/CLASS and PATH/test/CLASS"
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except NotADirectoryError:
-        raise UserError(
-            f"{folder} is not a folder: images are expected in PATH/train/CLASS and PATH/test/CLASS"
-        ) from None
+        raise UserError(f"{folder} is not a folder: {hint}") from None
     except OSError as error:
-        hint = "images are expected in PATH/train/CLASS and PATH/test/CLASS"
         raise UserError(f"{folder} can't be read ({error.strerror}): {hint}") from None
 
 

@@ -44,7 +44,6 @@ NOT_RUN = {  # first words of commands that other tests run (as they do `--repor
     "sinfo": "a cluster", "squeue": "a cluster", "scancel": "a cluster", "tail": "a running job", "$EDITOR": "a person",
     "python benchmarks/device.py": "tests/bench", "taskset": "tests/bench",
 }  # fmt: skip
-NEEDS = {"docs/library.md": ["snakemake results/tables/table1.csv"]}  # results that a page looks into
 LAYERS = [{"generations": 2, "alpha": alpha, "boost": 2.0, "blur": 1} for alpha in (0.3, 0.2, 0.1, 0.1)]
 DATA = {"source": "sklearn:digits", "images": 60, "test_images": 40, "validation_images": 20, "search_depth": 1}
 TINY: dict[str, Any] = {
@@ -142,9 +141,9 @@ def is_target(word: str) -> bool:
 
 
 def is_only_planned(words: list[str]) -> bool:
-    """What is too large, or run by tests/workflow (`all`), is a dry run here."""
+    """What is too large is a dry run here."""
     large = "slurm" in words or any(re.search(r"presets/(?!demo)", word) for word in words)
-    return words[0] == "snakemake" and "--unlock" not in words and (large or "-n" in words or "all" in words)
+    return words[0] == "snakemake" and "--unlock" not in words and (large or "-n" in words)
 
 
 def planned_together(words: list[str]) -> tuple[str, ...]:
@@ -202,8 +201,6 @@ def commands_run() -> set[tuple[str, ...]]:
 def test_every_block_of_the_documentation_works(
     document: str, checkout: Path, commands_run: set[tuple[str, ...]]
 ) -> None:
-    for command in NEEDS.get(document, ()):
-        run(command, checkout, commands_run)
     for block in blocks(document):
         place, text = f"{document}:{block.line}", undented(block.text)
         file = re.match(r"# (\S+\.(?:py|yaml))\n", text)

@@ -309,10 +309,10 @@ def test_the_papers_scale_is_planned_within_30_seconds(tmp_path: Path) -> None:
     """Of CPU time."""
     for name in ("Snakefile", "config.yaml", "workflow", "repsearch"):
         (tmp_path / name).symlink_to(ROOT / name)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])  # user and system
     command = [sys.executable, "-m", "snakemake", "-n", "--cores", "8", "all"]
     jobs = planned(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300))
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 30
+    assert sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before < 30
     assert jobs["search_shard"] >= 6 + 5 + 5 and jobs["total"] <= 450
 
 

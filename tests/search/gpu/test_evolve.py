@@ -106,10 +106,13 @@ class TestInterpreted:
     __test__ = INTERPRETED
 
     @pytest.mark.parametrize(
-        ("layer", "reading"), [(0, each) for each in READINGS] + [(n, each) for n in (1, 2) for each in READINGS[:4]]
+        ("layer", "reading"),
+        [(0, each) for each in READINGS]
+        + [(n, each) for n in (1, 2) for each in READINGS[:4]]
+        + [pytest.param(n, each, marks=pytest.mark.slow) for n in (1, 2) for each in READINGS[4:]],
     )
     def test_generations_are_the_dense_path_s(self, layer: int, reading: dict) -> None:
-        """Every reading in block 0; in the later ones those that take other kernels there."""
+        """Every reading in block 0; in the later ones those that take other kernels there, the others as slow tests."""
         layers = tuple(replace(layer, generations=2) for layer in small.recipe().layers)
         check(started(network(), small.recipe(layers=layers, **reading), layer, (0,)))
 
