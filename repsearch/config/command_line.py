@@ -59,8 +59,12 @@ def check_targets(words: Iterable[str], results: str, presets: Path, given: Sequ
 def check_made(target: str, results: Sequence[str]) -> None:
     """Raise UserError where a target that no rule makes is one of `results` in another format, or has a name like it.
 
-    One of which only the number differs, such as table 7, is not misspelt: Snakemake says that no rule makes it.
+    One of which only the number differs, such as table 7, is not misspelt: Snakemake says that no rule makes it. A
+    target may be a result's name alone, such as table1.
     """
+    named = [path for path in results if Path(path).stem == target]
+    if named:
+        raise UserError(f"{target} can't be made by this configuration: give its file, {named[0]}")
     stem, _, suffix = target.rpartition(".")
     wanted = {"tex": "latex"} if "/tables/" in stem else {"pdf": "pdf", "svg": "svg"}
     remedy = f"add {wanted[suffix]} to formats" if suffix in wanted and f"{stem}.png" in results else ""

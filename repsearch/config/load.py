@@ -1,6 +1,7 @@
 """Reading a configuration: from YAML files or a mapping, checked as a whole before anything runs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import yaml
 
 from repsearch import extensions
 from repsearch.config import alternatives
-from repsearch.config.parsing import check_plain, parse
+from repsearch.config.parsing import MISSING, check_plain, parse
 from repsearch.config.resolve import Resolved
 from repsearch.config.schema import Config, Dataset
 from repsearch.data.sources import Size, is_code, known_size
@@ -33,12 +34,25 @@ def read(*paths: Path) -> Config:
     for path in paths:
         try:
             overlay = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{path} does not exist{_like(path)}") from None
         except Exception as error:  # yaml's own errors, what its constructors let through, and too deep a nesting
             raise UserError(f"{path} can't be read as YAML: {reason(error)}") from None
         if not isinstance(overlay, dict):
             raise UserError(f"{path} must hold a mapping of settings")
         merged = merge(merged, overlay)
-    return load(merged)
+    try:
+        return load(merged)
+    except UserError as error:
+        if MISSING in str(error) and all(Path(path).name != "config.yaml" for path in paths):
+            raise UserError(f"{error}\nGive config.yaml first: presets and other overlays go on top of it") from None
+        raise
+
+
+def _like(path: Path) -> str:
+    """Which file of a folder a path that does not exist is like; nothing where it is like none."""
+    names = [each.name for each in path.parent.glob("*.yaml")]
+    return "".join(f": did you mean {path.parent / name}?" for name in get_close_matches(path.name, names, 1))
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

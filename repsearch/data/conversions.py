@@ -107,6 +107,12 @@ def numbered(y_train: NDArray[Any], y_test: NDArray[Any], source: str, classes: 
     return Labels(made[0], made[1], names)
 
 
+def check_one_per_image(shape: tuple[int, ...], name: str) -> None:
+    """Raise UserError, naming the array, for the shape of labels that are a row of several per image."""
+    if len(shape) == 2 and shape[1] != 1:
+        raise UserError(f"{name} must hold one label per image, not {list(shape)}: of one-hot labels, take argmax(1)")
+
+
 def shown(names: list[str]) -> str:
     """Names on one line; of many, the first ones."""
     few = [name if name.isprintable() and len(name) <= 40 else ascii(name)[:40] for name in names[:20]]
@@ -115,11 +121,10 @@ def shown(names: list[str]) -> str:
 
 def _plain(y: NDArray[Any], name: str) -> NDArray[Any]:
     """[N] for [N, 1]; integers for floats that are whole; text for bytes."""
-    if y.ndim == 2 and y.shape[1] == 1:
+    check_one_per_image(y.shape, name)
+    if y.ndim == 2:
         log.info("%s is %s, taken as %s", name, list(y.shape), list(y.shape[:1]))
         y = y[:, 0]
-    if y.ndim == 2:
-        raise UserError(f"{name} must hold one label per image, not {list(y.shape)}: of one-hot labels, take argmax(1)")
     if y.dtype.kind == "f" and y.size and np.isfinite(y).all() and (y == np.rint(y)).all() and abs(y).max() < 2**53:
         log.info("%s is %s, all whole: taken as integers", name, y.dtype)
         y = y.astype(np.int64)

@@ -145,7 +145,7 @@ def _torchvision(name: str, folder: Path) -> Raw:
             if attempt == ATTEMPTS:
                 raise UserError(
                     f"torchvision:{name} can't be downloaded ({why}): check the network, or put "
-                    f"{DOWNLOADS[name]} into {Path(folder).resolve()}"
+                    f"{DOWNLOADS[name]} into {Path(folder).resolve()}; npz files will do too (docs/data.md)"
                 ) from None
             log.warning("download of %s failed (%s), trying again", name, why)
             time.sleep(2**attempt)
@@ -209,6 +209,7 @@ def _npz_size(path: Path) -> Size:
         _check_shapes(shapes["x_train"], shapes["x_test"], str(path))
     for part in ("train", "test"):
         images, labels = shapes[f"x_{part}"], shapes[f"y_{part}"]
+        conversions.check_one_per_image(labels, f"{path}: y_{part}")
         if labels[:1] != images[:1]:
             raise UserError(
                 f"{path}: y_{part} must hold a label for each of the {images[0]} images of x_{part}, not {list(labels)}"

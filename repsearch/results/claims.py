@@ -49,7 +49,8 @@ class Effect:
         if isnan(self.estimate.error):
             return f"{known}{self.estimate.mean:+.2f}; one value has no error"
         low, high = self.estimate.interval()
-        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
+        digits = 4 if abs(self.p - SIGNIFICANT) < 0.0005 else 3  # 0.0496 rounds to a level that it is below
+        p = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.{digits}f}"
         return (
             f"{known}{self.estimate.mean:+.2f} [{low:+.2f}, {high:+.2f}], {p}, "
             f"sees {self.estimate.smallest_effect():.2f}"

@@ -30,7 +30,7 @@ NOT_TESTED = [  # section, claim, why; what figures and tables show is claimed i
         "figure 3 varies the number of runs alone, as the paper's does",
     ),
     ("§3.1", "Normalisation is crucial for the convergence of evolution", "the search has no reading without it"),
-    ("§3.1", "Smoothing is crucial for learnability", "it is in the study of readings, where that was published"),
+    ("§3.1", "Smoothing is crucial for learnability", "docs/readings.md has what the former study of readings found"),
     (
         *("§4.2", "More capacity per block helps to learn searched representations"),
         "tables 1 and 2 try depths for SGD alone; docs/readings.md has what was tried, at two scales",
@@ -136,7 +136,7 @@ paper against one data set at one scale, and ends with the command that makes th
 
 Accuracies are in per cent, mean ± sample standard deviation over runs; cross-entropies and entropies are in nats.
 Validation chose the epoch, and the depth and the setting among those in the same file ("best of"; a block of depth d
-has 2 d convolutions). What was tried on the way to a preset's settings is in docs/readings.md.
+has 2 d convolutions). What was tried on the way to a preset's settings is in docs/readings.md and benchmarks/results.
 
 Each claim names a test and a statistic, signed so that the claim predicts a value above a threshold. A line gives, for
 each comparison, the numbers compared, the effect with its 95 % confidence interval, the two-sided p-value against that

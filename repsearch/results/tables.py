@@ -276,12 +276,14 @@ def _comparison(
         ]
         margin = thresholds.get(first["paper"], thresholds[""])
         label = first["label"] if len(parts) > 1 else ""
-        effects.append(Effect(label, Estimate.read(first) - Estimate.read(second), " and ".join(numbers), margin))
+        compared = " and ".join(numbers) + (f", threshold {margin:g}" if len(thresholds) > 1 else "")
+        effects.append(Effect(label, Estimate.read(first) - Estimate.read(second), compared, margin))
         averaged = [phrases.averaged_text(row["searches"], row["seeds"]) for _, row in rows.iterrows()]
         over += zip(averaged, names, strict=True)
         published.append(f"{label} {' and '.join(_published(row) for _, row in rows.iterrows())}".strip())
     everything = pd.concat(parts)
-    values = [f"{value:g}" + (f" ({name})" if name else "") for name, value in thresholds.items()]
+    others = " (other data sets)" if len(thresholds) > 1 else ""
+    values = [f"{value:g}{f' ({name})' if name else others}" for name, value in thresholds.items()]
     untuned = any("sgd" in rows.index and rows.loc["sgd", "tried"] < rows["tried"].max() for rows in parts)
     return Claim(
         f"§4.3, table {number}", text, quote,

@@ -106,6 +106,16 @@ def test_a_target_like_a_result_is_refused_with_what_was_meant(target: str, reme
 
 
 @pytest.mark.parametrize(
+    ("target", "file"),
+    [("table1", "tables/table1.csv"), ("figure2", "figures/figure2.md"), ("report", "report.html")],
+)
+def test_the_name_of_a_result_alone_is_answered_with_its_file(target: str, file: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_made(target, MADE)
+    assert str(caught.value) == f"{target} can't be made by this configuration: give its file, results/five/{file}"
+
+
+@pytest.mark.parametrize(
     "target", ["results/five/tables/table3.csv", "results/five/figures/figure10.png", "alll", "x.pdf"]
 )
 def test_a_target_like_no_result_is_left_to_snakemake(target: str) -> None:

@@ -156,6 +156,20 @@ def test_a_mistake_is_one_line_that_names_the_key(path: str, value: Any, said: s
     assert not any(word in str(caught.value) for word in ("Recipe)", "Layer)", "object", "array"))
 
 
+def test_without_config_yaml_it_is_asked_for() -> None:
+    with pytest.raises(UserError, match=r"figures: is missing\nGive config\.yaml first: presets"):
+        read(ROOT / "workflow/presets/demo.yaml")
+
+
+def test_a_missing_file_is_named_with_the_one_like_it(tmp_path: Path) -> None:
+    presets = ROOT / "workflow/presets"
+    with pytest.raises(UserError) as caught:
+        read(ROOT / "config.yaml", presets / "smal.yaml")
+    assert str(caught.value) == f"{presets}/smal.yaml does not exist: did you mean {presets}/small.yaml?"
+    with pytest.raises(UserError, match=r"mine\.yaml does not exist$"):
+        read(tmp_path / "mine.yaml")
+
+
 def test_a_misspelt_key_is_not_missing_too() -> None:
     raw = changed("datasets.mnist.validation_image", 4000)
     del raw["datasets"]["mnist"]["validation_images"]

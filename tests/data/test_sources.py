@@ -91,6 +91,13 @@ def test_a_wrong_shape_is_refused_at_planning_as_in_the_job(tmp_path: Path, chan
     assert said[0] == said[1] and said[0].startswith(f"{tmp_path / 'data.npz'}: x_")
 
 
+def test_one_hot_labels_are_refused_at_planning_as_in_the_job(tmp_path: Path) -> None:
+    source = npz(tmp_path, y_test=np.eye(6))
+    for read in (sources.size, lambda source: sources.load(source, tmp_path)):
+        with pytest.raises(UserError, match=r"data\.npz: y_test must hold one label per image, not \[6, 6\]: .*argmax"):
+            read(source)
+
+
 def test_what_the_job_converts_is_planned(tmp_path: Path) -> None:
     """Fractions, [N, 1] labels of text, and grey images whose parts are laid out in two ways."""
     made = arrays()

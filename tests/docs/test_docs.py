@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,8 @@ import pytest
 import yaml
 from sklearn.datasets import load_digits
 
-from repsearch.config.load import merge
+from repsearch.config.load import load, merge
+from repsearch.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (
@@ -222,6 +224,15 @@ def test_every_block_of_the_documentation_works(
             assert block.language in ("text", "yaml"), f"{place}: a block of an unknown kind, {block.language!r}"
             if block.language == "yaml":
                 yaml.safe_load(text)
+
+
+def test_what_the_readme_changes_is_what_its_command_makes() -> None:
+    """The commands run on smaller settings here, which would hide a change that reaches nothing."""
+    (text,) = [block.text for block in blocks("README.md") if block.language == "yaml"]
+    files = [yaml.safe_load((ROOT / name).read_text()) for name in ("config.yaml", "workflow/presets/small.yaml")]
+    config = load(reduce(merge, [*files, yaml.safe_load(text)]))
+    for dataset in config.table1.datasets:
+        assert Plan(config).recipe_of(dataset).mutation == "element"
 
 
 def test_the_blocks_are_found() -> None:

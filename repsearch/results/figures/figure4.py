@@ -81,5 +81,6 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
             "which must be above 0",
             f"{WELCH}; each recipe has searches of its own", [effect],
             phrases.averaged_text(most["searches"], most["seeds"]) + " each",
-            f"{most['label']}: {phrases.scale_text(rows)}", ours=numbers, searches=int(rows["searches"].min()),
+            f"{most['label']}: {phrases.scale_text(rows)}, depth {phrases.number_range(rows['depth'])}", ours=numbers,
+            searches=int(rows["searches"].min()),
         )  # fmt: skip

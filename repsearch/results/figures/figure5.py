@@ -74,7 +74,8 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
             by_construction="only one of the two is trained to be near the targets",
         )  # fmt: skip
         yield claim(
-            "SGD's cosine distance to the targets is close to 1",
+            "SGD's cosine distance to the targets is close to 1 (our criterion: closer than to search-based "
+            "learning's)",
             "the cosine distance between SGD and the searched targets remains large—close to 1.0",
             "by how much SGD's distance is closer to 1 than to search-based learning's: (SGD's - search-based "
             "learning's) - (1 - SGD's), last epoch, which must be above 0", near, above,

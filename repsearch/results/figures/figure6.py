@@ -22,3 +22,4 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
         "representations from search-based training tend to form a more distinct separation in block 0 between classes",
         "above 0",
     )  # fmt: skip
+    yield from trajectories.difference_claim(frame, "§4.5, figure 6", "In block 0")
