@@ -60,9 +60,9 @@ def check_made(target: str, results: Sequence[str]) -> None:
     """Raise UserError where a target that no rule makes is one of `results` in another format, or has a name like it.
 
     One of which only the number differs, such as table 7, is not misspelt: Snakemake says that no rule makes it. A
-    target may be a result's name alone, such as table1.
+    target may be the end of a result's path alone, such as table1 or tables/table1.csv.
     """
-    named = [path for path in results if Path(path).stem == target]
+    named = [path for path in results if target in (Path(path).stem, *_ends(path))]
     if named:
         raise UserError(f"{target} can't be made by this configuration: give its file, {named[0]}")
     stem, _, suffix = target.rpartition(".")
@@ -73,6 +73,11 @@ def check_made(target: str, results: Sequence[str]) -> None:
             remedy = f"did you mean {close}?"
     if remedy:
         raise UserError(f"{target} can't be made by this configuration: {remedy}")
+
+
+def _ends(path: str) -> list[str]:
+    """A path without its first folders: of a/b/c, b/c and c."""
+    return [path.split("/", count)[-1] for count in range(1, path.count("/") + 1)]
 
 
 def _remedy(folder: str, results: str, presets: Path, given: Sequence[str]) -> str:

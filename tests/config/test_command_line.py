@@ -107,9 +107,13 @@ def test_a_target_like_a_result_is_refused_with_what_was_meant(target: str, reme
 
 @pytest.mark.parametrize(
     ("target", "file"),
-    [("table1", "tables/table1.csv"), ("figure2", "figures/figure2.md"), ("report", "report.html")],
+    [("table1", "tables/table1.csv"), ("figure2", "figures/figure2.md"), ("report", "report.html")]
+    + [
+        (path, path)
+        for path in ("tables/table1.png", "report.html", "runs/digits/plain/sgd/none/depth1/seed0/summary.json")
+    ],
 )
-def test_the_name_of_a_result_alone_is_answered_with_its_file(target: str, file: str) -> None:
+def test_a_result_without_its_folders_is_answered_with_its_file(target: str, file: str) -> None:
     with pytest.raises(UserError) as caught:
         check_made(target, MADE)
     assert str(caught.value) == f"{target} can't be made by this configuration: give its file, results/five/{file}"
