@@ -16,5 +16,5 @@ caption = partial(trajectories.caption_entropies, 7)
 
 def claims(frame: pd.DataFrame) -> Iterator[Claim]:
     """That the patterns differ, which the paper says of block 0 alone."""
-    where = "In blocks 1 and 2, of whose figure the paper says nothing in words,"
+    where = "In blocks 1 and 2, which the paper shows without comment,"
     yield from trajectories.difference_claim(frame, "§4.5, figure 7", where)
