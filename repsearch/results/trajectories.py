@@ -119,7 +119,9 @@ def gap_claim(frame: pd.DataFrame, section: str, text: str, quote: str, more: st
 
 
 def difference_claim(frame: pd.DataFrame, section: str, where: str) -> Iterator[Claim]:
-    """The paper gives no direction: only a difference between the two, which equal gaps would refute."""
+    """A claim that the two differ in how far apart the classes are (§4.5), of which the paper gives no direction: equal
+    gaps, to within `ALIKE` nats, refute it. where: the blocks, in words.
+    """
     yield from gap_claim(
         frame, section,
         f"{where} between-class minus within-class collision entropy differs between search-based learning and SGD, by "

@@ -76,14 +76,14 @@ def test_what_cannot_fail_or_be_read_is_no_verdict() -> None:
 def test_an_effect_says_what_it_is_and_what_it_could_have_been() -> None:
     found = Effect("block 0", Estimate(3.0, 1.0, 10), "5.0 → 2.0")
     assert str(found) == "block 0 5.0 → 2.0: +3.00 [+0.77, +5.23], p = 0.013, sees 3.11"
+    assert str(effect(9.0)) == "+9.00 [+6.77, +11.23], p < 0.001, sees 3.11"
+    assert "no error" in str(effect(1.0, error=math.nan)) and "nan" not in str(effect(1.0, error=math.nan))
 
 
 def test_a_p_value_just_below_the_level_is_not_rounded_to_it() -> None:
     just_shown = Effect("", Estimate(2.233, 1.0, 10))
     assert just_shown.shown() and 0.0495 < just_shown.p < 0.05
     assert f"p = {just_shown.p:.4f}" in str(just_shown) and "p = 0.050," not in str(just_shown)
-    assert str(effect(9.0)) == "+9.00 [+6.77, +11.23], p < 0.001, sees 3.11"
-    assert "no error" in str(effect(1.0, error=math.nan)) and "nan" not in str(effect(1.0, error=math.nan))
 
 
 @pytest.mark.parametrize(
