@@ -119,7 +119,7 @@ def _check_names(config: Config) -> None:
             ("readings.datasets", study.datasets, config.datasets),
             ("readings.variants", study.variants, config.variants),
             ("readings.baseline", [study.baseline], config.variants),
-            ("readings.recipes", [*study.recipes], dict.fromkeys(study.datasets)),
+            ("readings.recipes", [*study.recipes], config.datasets),  # of which the study may be of a part
             *[(f"readings.recipes.{name}", names, config.recipes) for name, names in study.recipes.items()],
         ]
     for key, names, defined in used:

@@ -93,6 +93,16 @@ def test_a_mistake_in_the_study_is_named(change: dict[str, Any], message: str) -
         load(raw)
 
 
+def test_the_study_can_be_of_one_data_set_of_those_with_further_recipes() -> None:
+    raw = _raw()
+    raw["readings"] |= {"datasets": ["cifar10"], "recipes": {"cifar10": ["paper"], "mnist": ["mnist"]}}
+    resolved = Resolved(load(raw))
+    assert ("paper", {}) in resolved.readings_recipes("cifar10")
+    raw["readings"]["recipes"] = {"cifar11": ["paper"]}
+    with pytest.raises(UserError, match=r"readings\.recipes: 'cifar11' is not defined"):
+        load(raw)
+
+
 def test_names_of_ones_own_must_not_look_like_alternatives() -> None:
     raw = _raw()
     raw["variants"]["sgd--mine"] = {"learns": "labels"}

@@ -45,6 +45,17 @@ def test_validation_not_test_chooses_the_depth(tmp_path):
     assert "SGD, depth 3" in tables.to_markdown(1, tables.all_tried(1, read(runs)))
 
 
+def test_of_settings_that_validation_finds_equal_the_variants_own_is_taken(tmp_path):
+    """Also where means of the same values in another order differ in their last bit."""
+    accuracies = {"sgd--learning_rate-2": (0.993, 0.9935, 0.993), "sgd": (0.9935, 0.993, 0.993)}
+    runs = [
+        run(tmp_path, variant=variant, seed=seed, validation_accuracy=accuracy, **NO_RECIPE)
+        for variant, values in accuracies.items()
+        for seed, accuracy in enumerate(values)
+    ]
+    assert table(1, runs)["setting"].tolist() == ["default"]
+
+
 def test_where_one_variant_is_tuned_it_says_for_each_what_was_tried(tmp_path):
     runs = [run(tmp_path, variant="sgd", depth=depth) for depth in (1, 2)] + [run(tmp_path, depth=1)]
     text = tables.to_markdown(1, table(1, runs))

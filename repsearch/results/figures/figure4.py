@@ -78,7 +78,7 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
             "§4.4, figure 4", f"Validation accuracy rises with {panel}",
             "the accuracy scales with more compute along both the number of generations and the population size",
             f"validation accuracy (%), which also chose the epoch, with the most {panel} minus that with the least, "
-            "which must be above 0",
+            "which must be above 0. Nothing is tuned",
             f"{WELCH}; each recipe has searches of its own", [effect],
             phrases.averaged_text(most["searches"], most["seeds"]) + " each",
             f"{most['label']}: {phrases.scale_text(rows)}, depth {phrases.number_range(rows['depth'])}", ours=numbers,
