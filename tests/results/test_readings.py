@@ -1,5 +1,6 @@
 import pandas as pd
 import pytest
+from scipy.stats import t
 
 from repsearch.errors import UserError
 from repsearch.jobs import ReadingsJob
@@ -24,6 +25,13 @@ def test_the_study_compares_each_reading_with_sgd(tmp_path):
     assert out.with_suffix(".png").stat().st_size > 10_000
     with pytest.raises(UserError, match="no facts of the targets of toy, small--smooth-noise"):
         readings.make(job, [*runs, targets[0]], out)
+
+
+def test_the_smallest_difference_that_shows_is_of_the_pooled_error():
+    frame = pd.DataFrame({"validation_error": [3.0, 4.0, 99.0], "validation_df": [20, 20, 0]})  # the last is of one run
+    error = (2 * (9 + 16) / 2) ** 0.5
+    assert readings.smallest_difference(frame) == pytest.approx(error * (t.ppf(0.975, 40) + t.ppf(0.8, 40)))
+    assert readings.smallest_difference(frame[2:]) == 0
 
 
 def test_an_altered_run_is_not_counted(tmp_path):
