@@ -413,6 +413,15 @@ class Plan:
         figures = [run for figure in self.config.figures for run in self.figure_runs(figure)]
         return sorted({*tables, *figures})
 
+    def unused_recipes(self) -> list[str]:
+        """The configured recipes that nothing of what `all` asks for is searched with, nor has as a base."""
+        names = {alternatives.family(target.recipe) for target in self.all_targets()}
+        used: set[str] = set()
+        while names:
+            used |= names
+            names = {str(self.config.recipes[name].get("base", name)) for name in names} - used
+        return [name for name in self.config.recipes if name not in used]
+
     def all_targets(self) -> list[Targets]:
         """The targets that `all` asks for: those of all its runs."""
         return sorted({Targets(run.dataset, run.recipe) for run in self.all_runs() if has_targets(run.recipe)})

@@ -41,6 +41,10 @@ def check(
             plan.check_source(dataset)
         except UserError as error:  # someone else's data may be elsewhere
             log.warning("%s", error)
+    configured = read(files[0]).recipes
+    for name in plan.unused_recipes():
+        if plan.config.recipes[name] != configured.get(name):  # a file on top of the first is about it
+            log.warning("recipes.%s is changed, but nothing that is asked for is searched with it", name)
     for key, reference in named_code(plan.config).items():
         log.info("%s names code that its jobs will run: %s, in %s", key, reference, source(reference))
     log.info("%s: no mistakes found", ", ".join(map(str, files)))

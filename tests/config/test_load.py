@@ -294,3 +294,20 @@ def test_check_refuses_images_of_a_wrong_shape(tmp_path: Path, images: str) -> N
         UserError, match=r"^datasets\.photos\.source: .*photos\.npz: x_train must be square .* 28 × 20$"
     ):
         people.check([ROOT / "config.yaml", tmp_path / "photos.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("overlay", "unused"),
+    [
+        ("recipes: {paper: {population: 120}}", []),
+        ("recipes: {mine: {base: paper, population: 120}}", ["mine"]),
+        ("recipes: {mine: {base: paper, population: 120}}\ndatasets: {cifar10: {recipe: mine}}", []),
+        ("datasets: {mnist: {recipe: paper}}", []),  # that nothing is searched with `mnist` now is no one's mistake
+    ],
+)
+def test_check_names_a_recipe_that_is_changed_for_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], overlay: str, unused: list[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text(overlay)
+    people.check([ROOT / "config.yaml", tmp_path / "mine.yaml"])
+    assert re.findall(r"recipes\.(\w+) is changed, but nothing", capsys.readouterr().err) == unused
