@@ -85,7 +85,7 @@ def variant_looks(variants: Iterable[str]) -> dict[str, Look]:
 
 
 def compute_axis(ax: Axes, values: pd.Series) -> None:
-    """Logarithmic, with plain numbers at the data's values, except those that would overlap the one before."""
+    """Logarithmic, with plain numbers at the data's values, except those that would overlap the one after."""
     distinct = sorted(set(values))
     if not distinct:
         return
@@ -93,11 +93,13 @@ def compute_axis(ax: Axes, values: pd.Series) -> None:
         ax.set_xscale("log", base=2)
     else:
         ax.set_xscale("symlog", base=2, linthresh=1)  # 0 generations: the initial population
-    gap = (distinct[-1] / max(1, distinct[0])) ** (1 / 11)
-    ticks = distinct[:1]
-    for value in distinct[1:]:
-        if value >= ticks[-1] * gap:
+    most = min(11, 38 / len(f"{distinct[-1]:g}"))  # that are legible in a panel
+    gap = (distinct[-1] / max(1, distinct[0])) ** (1 / most)
+    ticks = distinct[-1:]
+    for value in distinct[-2::-1]:
+        if value * gap <= ticks[-1]:
             ticks.append(value)
+    ticks.reverse()
     ax.set_xticks(ticks, [f"{value:g}" for value in ticks])
     ax.xaxis.set_minor_locator(NullLocator())
 

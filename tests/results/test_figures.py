@@ -3,9 +3,10 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from repsearch.errors import UserError
-from repsearch.results import figures, reproduction
+from repsearch.results import figures, reproduction, style
 from tests.results.made_up import diversity_probe, figure_inputs, figure_job, fitness_probe, run, traced
 
 
@@ -318,3 +319,16 @@ def test_a_csv_without_its_columns(tmp_path):
     with pytest.raises(UserError, match=r"a\.csv has no column mean"):
         figures.redraw("figure4", tmp_path / "a.csv")
     assert not (tmp_path / "a.png").exists()
+
+
+def test_a_compute_axis_leaves_out_a_number_that_would_touch_the_next():
+    figure = Figure(figsize=(3.3, 2.5))
+    ax = figure.subplots()
+    for values, labels in (
+        ([400, 1600, 6400, 25600, 46000], ["400", "1600", "6400", "46000"]),
+        ([400, 1600, 6400, 25600, 56000], ["400", "1600", "6400", "25600", "56000"]),
+        ([0, 1, 2, 8], ["0", "1", "2", "8"]),
+        ([20, 240, 250], ["20", "250"]),
+    ):
+        style.compute_axis(ax, pd.Series(values))
+        assert [label.get_text() for label in ax.get_xticklabels()] == labels
