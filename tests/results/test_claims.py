@@ -142,6 +142,7 @@ def test_the_page_says_what_is_claimed_tested_and_found(tmp_path: Path) -> None:
         "46,000 training images",
         "`snakemake results/toy/tables/table1.csv --configfile toy.yaml`",
         "Every claim at the paper's own scale",
+        "the preset `readings` asks it",
     ):
         assert words in page
     page = reproduction.to_markdown([(FULL, tmp_path)])
