@@ -157,7 +157,7 @@ def _tables(frame: pd.DataFrame) -> Iterator[tuple[str, str, list[str], list[lis
             lines[-1] += [""] * (len(header) - len(lines[-1]))
         said = f"{phrases.scale_text(dataset_rows)}; SGD's accuracies stand in the first two columns of accuracies"
         visible = smallest_difference(dataset_rows[~is_baseline])
-        said += f"; sees two rows' validation accuracies differ by {visible:.1f} points" if visible else ""
+        said += f"; a difference of {visible:.1f} points in validation accuracy would be seen" if visible else ""
         yield str(label), said, header, lines
 
 
