@@ -33,7 +33,8 @@ def test_normals_are_those_of_the_stream(
     numbers = candidate * len(Purpose) + Purpose.NOISE, image, stream.time, seed & 0xFFFFFFFF, seed >> 32
     normals.normals(out, words, height, width, channel, *map(np.uint64, numbers))
     found = torch.from_numpy(out[: height * width]).T
-    torch.testing.assert_close(found, expected.flatten(1), rtol=0, atol=2e-6)  # torch rounds 2πu before the cosine
+    # torch rounds 2π, 2πu, the radius (up to 5.8), the cosine and their product: up to 3e-6 in all
+    torch.testing.assert_close(found, expected.flatten(1), rtol=0, atol=3e-6)
 
 
 def test_one_counter_s_words_are_those_of_randomness() -> None:
