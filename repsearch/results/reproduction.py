@@ -136,8 +136,10 @@ paper against one data set at one scale, and ends with the command that makes th
 {scales}
 
 Accuracies are in per cent, mean ± sample standard deviation over runs; cross-entropies and entropies are in nats.
-Validation chose the epoch, and the depth and the setting among those in the same file ("best of"; a block of depth d
-has 2 d convolutions). What was tried on the way to a preset's settings is in docs/readings.md and benchmarks/results.
+Validation chose the epoch, and among those in the same file the setting ("best of") and SGD's depth. The depth of
+search-based learning is the preset's; a block of depth d has 2 d convolutions, and the paper learns targets at depth 3,
+of MNIST at 2. What was tried on the way to a preset's settings, its depth included, in part with the test accuracy of
+others known, is in docs/readings.md and benchmarks/results.
 
 Each claim names a test and a statistic, signed so that the claim predicts a value above a threshold. A line gives, for
 each comparison, the numbers compared, the effect with its 95 % confidence interval, the two-sided p-value against that
@@ -147,8 +149,8 @@ add; with one search, other training seeds on the targets of that search only.
 
 A claim holds where all its effects are shown (p < {significant}), does not where one of its k effects is refuted
 (p < {significant} / k), and is otherwise undecided. A claim that cannot fail is called true by construction, and is not
-counted. Nothing is corrected for the number of claims. A verdict that is not at the paper's scale (its width, search,
-training lengths and all of its data) says nothing about the paper's own."""
+counted. Nothing is corrected for the number of claims. A verdict that is not at the paper's scale (its width, depth,
+search, training lengths and all of its data) says nothing about the paper's own."""
 
 
 def _introduction(scales: Sequence[ReproductionJob]) -> str:

@@ -104,8 +104,8 @@ def compute_axis(ax: Axes, values: pd.Series) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
 
 
-def legend(figure: Figure, axes: list[Axes], most: int = 4, title: str | None = None) -> Figure:
-    """One legend above all panels, clear of the data. most: entries in a row, of a figure that is wide enough.
+def legend(figure: Figure, axes: list[Axes], title: str | None = None) -> Figure:
+    """One legend above all panels, clear of the data, with as many entries in a row, up to four, as fit the figure.
 
     title: above it, of a figure of one data set.
     """
@@ -113,9 +113,12 @@ def legend(figure: Figure, axes: list[Axes], most: int = 4, title: str | None = 
     for ax in axes:
         handles, labels = ax.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
-    columns = min(len(entries), most if figure.get_figwidth() > 5 else 2)
-    place: Any = {"loc": "outside upper center", "ncols": columns, "handlelength": 3}
-    figure.legend(list(entries.values()), list(entries), title=title, title_fontsize=9.5, **place)
+    look: Any = {"loc": "outside upper center", "handlelength": 3, "title": title, "title_fontsize": 9.5}
+    for columns in range(min(len(entries), 4), 0, -1):
+        placed = figure.legend(list(entries.values()), list(entries), ncols=columns, **look)
+        if columns == 1 or placed.get_window_extent().width <= figure.bbox.width:
+            break
+        placed.remove()
     return figure
 
 

@@ -332,3 +332,15 @@ def test_a_compute_axis_leaves_out_a_number_that_would_touch_the_next():
     ):
         style.compute_axis(ax, pd.Series(values))
         assert [label.get_text() for label in ax.get_xticklabels()] == labels
+
+
+@pytest.mark.parametrize(("width", "rows"), [(3.3, 4), (6.6, 2), (12.0, 1)])
+def test_a_legend_has_as_many_entries_in_a_row_as_fit(width, rows):
+    figure = Figure(figsize=(width, 3))
+    ax = figure.subplots()
+    for number in range(4):
+        ax.plot([0, 1], label=f"Search-based (Skip block {number})")
+    (legend,) = style.legend(figure, [ax]).legends
+    assert legend.get_window_extent().width <= figure.bbox.width
+    columns = legend._ncols
+    assert -(-4 // columns) == rows

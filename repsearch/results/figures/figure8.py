@@ -77,7 +77,7 @@ def draw(frame: pd.DataFrame) -> Figure:
                 _baseline(ax, baselines[baselines["dataset"] == dataset])
         first = frame[frame["dataset"] == dataset].iloc[0]
         axes[column].set_title(f"{first['label']}, {first['train_images']:,} images")
-    return style.legend(figure, axes, most=3 if count > 2 else 2)
+    return style.legend(figure, axes)
 
 
 def _lines(ax: Axes, part: pd.DataFrame, series: Sequence[str], x: str) -> None:

@@ -62,7 +62,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         below.set(xlabel="Training images")
     axes[0].set_ylabel("Test accuracy (%)")
     axes[len(labels)].set_ylabel("Difference from SGD (points)")
-    return style.legend(figure, axes, most=2)
+    return style.legend(figure, axes)
 
 
 def caption(frame: pd.DataFrame) -> str:

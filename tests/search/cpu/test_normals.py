@@ -13,6 +13,13 @@ from repsearch.search.randomness import Purpose, Stream
 from repsearch.search.randomness import philox as plain_philox
 
 
+class Exact(Stream):
+    """The stream in double precision. In single precision torch rounds 2πu, by how much differs between processors."""
+
+    def _uniforms(self, candidates: range, channels: int, height: int, width: int, draw: int) -> list[torch.Tensor]:
+        return [u.double() for u in super()._uniforms(candidates, channels, height, width, draw)]
+
+
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**64 - 1),
@@ -26,15 +33,14 @@ from repsearch.search.randomness import philox as plain_philox
 def test_normals_are_those_of_the_stream(
     seed: int, image: int, candidate: int, layer: int, block: int, height: int, width: int
 ) -> None:
-    stream, channel = Stream(seed, torch.tensor([image]), layer, 7), 16 * block
+    stream, channel = Exact(seed, torch.tensor([image]), layer, 7), 16 * block
     expected = stream.normals(range(candidate, candidate + 1), channel + 16, height, width)[0, 0, channel:]
     out = np.full((height * width + 3, 16), np.nan, np.float32)
     words = np.empty((height * (width + 3), 16), np.float32)
     numbers = candidate * len(Purpose) + Purpose.NOISE, image, stream.time, seed & 0xFFFFFFFF, seed >> 32
     normals.normals(out, words, height, width, channel, *map(np.uint64, numbers))
     found = torch.from_numpy(out[: height * width]).T
-    # torch rounds 2π, 2πu, the radius (up to 5.8), the cosine and their product: up to 3e-6 in all
-    torch.testing.assert_close(found, expected.flatten(1), rtol=0, atol=3e-6)
+    torch.testing.assert_close(found.double(), expected.flatten(1), rtol=2e-7, atol=1e-6)
 
 
 def test_one_counter_s_words_are_those_of_randomness() -> None:
