@@ -1,7 +1,8 @@
 """How figures look and what their captions state. Sizes are inches as printed, 6.5 across the page."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,10 +79,19 @@ def errorbars(ax: Axes, rows: pd.DataFrame, x: str, look: Look, label: str) -> N
 
 
 def variant_looks(variants: Iterable[str]) -> dict[str, Look]:
-    """The same look for a variant in every figure; variants that are not the paper's take the free looks in turn."""
+    """The same look for a paper's variant in every figure; others take those that are free in this one, in turn."""
     distinct = list(dict.fromkeys(variants))
-    free = iter([look for look in LOOKS if look not in VARIANT_LOOKS.values()] * len(distinct))
-    return {variant: VARIANT_LOOKS[variant] if variant in VARIANT_LOOKS else next(free) for variant in distinct}
+    taken = {variant: VARIANT_LOOKS[variant] for variant in distinct if variant in VARIANT_LOOKS}
+    free = [look for look in LOOKS if look not in taken.values()]
+    others = [variant for variant in distinct if variant not in taken]
+    return taken | dict(zip(others, _looks(free), strict=False))
+
+
+def _looks(free: list[Look]) -> Iterator[Look]:
+    """The looks themselves, then their colours with the lines and markers of the look after, and so on without end."""
+    for shift in count():
+        for number, look in enumerate(free):
+            yield {**free[(number + shift) % len(free)], "color": look["color"]}
 
 
 def compute_axis(ax: Axes, values: pd.Series) -> None:

@@ -1,5 +1,6 @@
 """The figure of search and learning in turn."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -74,7 +75,9 @@ def test_it_is_drawn_and_captioned(frame: pd.DataFrame, tmp_path: Path) -> None:
     assert accuracy.get_title() == "Toy, 46,000 images"
     assert [list(line.lines[0].get_ydata()) for line in accuracy.containers] == [pytest.approx([50.5, 60.5, 70.5])] * 2
     assert len(search.lines) == 3  # the untrained network's and two cycles of the one chain that searches
+    assert {label.get_text() for label in search.texts} == {"0", "1", "2"}
     text = module.caption(frame)
+    assert re.search(r"Scale: [\d,]+ training images, .*width \d+, \d+ epochs, ", text), text  # whole numbers
     assert "born-again: sgd, then distil; on: search-all, then search-on." in text
     figures.make(JOB, _inputs(tmp_path / "again"), tmp_path / "cycles.csv")
     assert (tmp_path / "cycles.png").exists()

@@ -344,3 +344,13 @@ def test_a_legend_has_as_many_entries_in_a_row_as_fit(width, rows):
     assert legend.get_window_extent().width <= figure.bbox.width
     columns = legend._ncols
     assert -(-4 // columns) == rows
+
+
+def test_curves_of_one_figure_look_different_and_the_paper_s_variants_look_as_ever():
+    others = [f"own-{number}" for number in range(12)]
+    looks = style.variant_looks(["search-skip0", *others, "sgd"])
+    assert {name: looks[name] for name in ("search-skip0", "sgd")} == {
+        name: style.VARIANT_LOOKS[name] for name in ("search-skip0", "sgd")
+    }
+    assert len({tuple(look.values()) for look in looks.values()}) == len(looks) == 14
+    assert len({look["color"] for look in style.variant_looks(others[:6]).values()}) == 6

@@ -93,6 +93,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     datasets, chains = list(dict.fromkeys(frame["dataset"])), list(dict.fromkeys(frame["chain"]))
     figure, axes = style.panels(2, len(datasets), max(4.0, 3.0 * len(datasets)), 4.8)
     looks = style.variant_looks(chains)
+    searching = list(dict.fromkeys(frame.loc[(frame["kind"] == SEARCH) & (frame["cycle"] > 0), "chain"]))
     for column, dataset in enumerate(datasets):
         accuracy, search = axes[column], axes[len(datasets) + column]
         part = frame[frame["dataset"] == dataset]
@@ -100,10 +101,13 @@ def draw(frame: pd.DataFrame) -> Figure:
             rows = part[(part["chain"] == chain) & (part["kind"] == ACCURACY)]
             style.errorbars(accuracy, rows, "x", looks[chain], chain)
             searches = part[(part["chain"] == chain) & (part["kind"] == SEARCH)]
-            for cycle, curve in searches.groupby("cycle") if (searches["cycle"] > 0).any() else ():
+            for cycle, curve in searches.groupby("cycle") if chain in searching else ():
                 fade = 1.0 / (1 + int(str(cycle)))
                 search.plot(curve["x"], curve["mean"], color=looks[chain]["color"], alpha=0.25 + 0.75 * fade)
-                search.annotate(f"{cycle}", (curve["x"].iloc[-1], curve["mean"].iloc[-1]), fontsize=7)
+                end = curve["x"].iloc[-1], curve["mean"].iloc[-1]
+                beside = (3 + 7 * searching.index(chain), -3)  # chains may end alike
+                colour = looks[chain]["color"]
+                search.annotate(f"{cycle}", end, beside, textcoords="offset points", color=colour, fontsize=7)
         images = part.loc[part["kind"] == ACCURACY, "train_images"].iloc[0]
         accuracy.set(title=f"{part['label'].iloc[0]}, {images:,.0f} images", xlabel="Cycle")
         accuracy.set_xticks(sorted(set(part.loc[part["kind"] == ACCURACY, "x"])))
@@ -122,7 +126,7 @@ def caption(frame: pd.DataFrame) -> str:
         "learned before. Cross-entropy of the best candidates in those searches (bottom; the number is the cycle that "
         "learns from it, 0 the search of the untrained network), mean over images."
     )
-    accuracies = frame[frame["kind"] == ACCURACY]
+    accuracies = frame[frame["kind"] == ACCURACY].convert_dtypes()  # numbers of images are whole
     learned = "; ".join(
         f"{chain}: " + ", then ".join(dict.fromkeys(rows["variant"]))
         for chain, rows in accuracies.sort_values("cycle").groupby("chain")

@@ -77,14 +77,15 @@ def draw(frame: pd.DataFrame) -> Figure:
             bars = rows["std"].where(rows["n"] > 1)
             accuracy.errorbar(places_of, rows["mean"], bars, capsize=2, elinewidth=0.9, label=name, **look)
         gain, differ = (part[part["measure"] == name].set_index("kind") for name in ("gain", "disagreement"))
-        for number, kind in enumerate(gain.index):
-            look = {**style.LOOKS[number % len(style.LOOKS)], "linestyle": "none"}
-            spread.errorbar(
-                differ.loc[kind, "mean"], gain.loc[kind, "mean"], gain.loc[kind, "std"], differ.loc[kind, "std"],
-                capsize=2, elinewidth=0.9, **look,
-            )  # fmt: skip
+        middle = (differ["mean"].min() + differ["mean"].max()) / 2
+        for number, kind in enumerate(differ["mean"].sort_values().index):
             place = differ.loc[kind, "mean"], gain.loc[kind, "mean"]
-            spread.annotate(str(kind), place, (4, 4), textcoords="offset points", fontsize=7)
+            bars = gain.loc[kind, "std"], differ.loc[kind, "std"]
+            spread.errorbar(*place, *bars, capsize=2, elinewidth=0.9, color="0.2", marker="o", linestyle="none")
+            right = differ.loc[kind, "mean"] <= middle  # of its mark; neighbours' names above and below
+            aside = (4 if right else -4, 4 if number % 2 == 0 else -10)
+            side = "left" if right else "right"
+            spread.annotate(str(kind), place, aside, textcoords="offset points", ha=side, fontsize=7)
         accuracy.set_title(f"{part['label'].iloc[0]}, {part['train_images'].iloc[0]:,} images")
         accuracy.set_xticks(range(len(kinds)), kinds, rotation=30, ha="right")
         spread.set(xlabel="Disagreement of two members (%)")
