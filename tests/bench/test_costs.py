@@ -118,7 +118,7 @@ def test_chains_need_the_runs_and_networks_of_the_cycles_before() -> None:
     """Of preset beyond, as Snakemake counts them (`-n`)."""
     tasks = Costs(golden.plan("beyond"), ["results/beyond/report.html"], shape).work.tasks
     counted = Counter(task.rule for task in tasks)
-    expected = {"train": 1602, "learned_network": 138, "evaluate_ensemble": 30, "take_statistics": 306}
+    expected = {"train": 1638, "learned_network": 174, "evaluate_ensemble": 30, "take_statistics": 306}
     expected |= {"search_shard": 627, "describe_targets": 98, "table3": 1, "initialise_network": 4}
     assert {rule: counted[rule] for rule in expected} == expected
 
