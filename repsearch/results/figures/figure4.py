@@ -80,7 +80,7 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
             f"validation accuracy (%), which also chose the epoch, with the most {panel} minus that with the least, "
             "which must be above 0. Nothing is tuned",
             f"{WELCH}; each recipe has searches of its own", [effect],
-            phrases.averaged_text(most["searches"], most["seeds"]) + " each",
+            "at each point " + phrases.averaged_text(most["searches"], most["seeds"]),
             f"{most['label']}: {phrases.scale_text(rows)}, depth {phrases.number_range(rows['depth'])}", ours=numbers,
             searches=int(rows["searches"].min()),
         )  # fmt: skip
