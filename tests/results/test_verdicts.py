@@ -222,7 +222,9 @@ def test_accuracy_rises_with_search_compute(most: float, error: float, expected:
         for x, mean in ((10, 50.0), (20, 90.0), (40, most))
     ]
     claim = claims("figure4", pd.DataFrame(rows).assign(depth=1))["Validation accuracy rises with population"]
-    assert claim.verdict == expected and claim.n == "at each point 2 searches × 3 training seeds" and claim.searches == 2
+    assert (
+        claim.verdict == expected and claim.n == "at each point 2 searches × 3 training seeds" and claim.searches == 2
+    )
 
 
 def table(
