@@ -112,7 +112,7 @@ def _of_cycles(path: Path) -> Iterator[dict[str, Any]]:
     for (_, chain), rows in frame.groupby(["dataset", "chain"], sort=False):
         rows = rows.sort_values("cycle")
         size = f"{rows['cycle'].max():.0f} cycles"
-        yield {**rows.iloc[-1], "method": f"Search and learning in turn: {chain}", "size": size, **_cost(rows)}
+        yield {**rows.iloc[-1], "method": f"Cycles: {chain}", "size": size, **_cost(rows)}
 
 
 def _of_ensembles(path: Path) -> Iterator[dict[str, Any]]:

@@ -32,7 +32,7 @@ def test_methods_are_collected_with_what_they_cost(table: pd.DataFrame) -> None:
     four = table.loc[f"{all_layers}: more runs, fewer generations"]
     assert (four["mean"], four["searches"], four["seeds"], four["size"]) == (4.0, 2, 2, "4 × 240 × 75")
     assert four["candidates"] == pytest.approx(240 * 300 * images) and four["image_passes"] == passes
-    last = table.loc["Search and learning in turn: on"]
+    last = table.loc["Cycles: on"]
     assert last["size"] == "2 cycles"
     assert last["mean"] == pytest.approx(70.5)
     assert last["image_passes"] == 3 * passes and last["candidates"] == pytest.approx(3 * 112_561 * images, rel=1e-5)
