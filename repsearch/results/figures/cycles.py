@@ -90,10 +90,11 @@ def _curve(history: dict[str, list[float]]) -> list[float]:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    datasets, chains = list(dict.fromkeys(frame["dataset"])), list(dict.fromkeys(frame["chain"]))
+    datasets = list(dict.fromkeys(frame["dataset"]))
+    searching = list(dict.fromkeys(frame.loc[(frame["kind"] == SEARCH) & (frame["cycle"] > 0), "chain"]))
+    chains = list(dict.fromkeys([*searching, *frame["chain"]]))  # those in both panels get the first colours
     figure, axes = style.panels(2, len(datasets), max(4.0, 3.0 * len(datasets)), 4.8)
     looks = style.variant_looks(chains)
-    searching = list(dict.fromkeys(frame.loc[(frame["kind"] == SEARCH) & (frame["cycle"] > 0), "chain"]))
     for column, dataset in enumerate(datasets):
         accuracy, search = axes[column], axes[len(datasets) + column]
         part = frame[frame["dataset"] == dataset]
