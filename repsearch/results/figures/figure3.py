@@ -95,7 +95,8 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
     half = max(1, last // 2)
     means = curves(frame).pivot_table(index="block", columns="runs", values="mean")
     texts = [f"block {block[-1]} {row[half]:.2f} → {row[last]:.2f}" for block, row in means.iterrows()]
-    what = f"{half} → {last} runs; a candidate counts with a probability above {threshold}"
+    counting = f"a candidate counts with a probability above {threshold}"
+    what = f"{half} → {last} runs; {counting}"
     yield claim(
         "N_eff of several runs is above that of one",
         QUOTE,
@@ -127,7 +128,7 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
         "above 0",
         effects=_falls(same_runs),
         n=f"{len(same_runs)} {images}: those that have a run that counts in each block",
-        ours=f"{last} runs; a candidate counts with a probability above {threshold}",
+        ours=f"{last} runs; {counting}",
         problem="" if len(same_runs) else "no image has a run that counts in every block",
     )
     alike, counts = _at_equal_counts(frame)
@@ -139,7 +140,7 @@ def claims(frame: pd.DataFrame) -> Iterator[Claim]:
         "block where the fewest do, which must be above 0",
         effects=_falls(alike),
         n=f"{len(alike)} {images}: those that have two or more runs that count in each block",
-        ours=f"{counts:.1f} candidates of an image on average; a candidate counts with a probability above {threshold}",
+        ours=f"{counts:.1f} candidates of an image on average; {counting}",
         problem="" if len(alike) else "no image has two runs that count in every block",
     )
 
