@@ -42,6 +42,13 @@ def stop() -> None:
     subprocess.run([HERE / "stop.sh"], check=True)
 
 
+def stop_controller(how: signal.Signals) -> None:
+    """SIGTERM: after it has saved its state, of which SIGKILL loses the last seconds."""
+    process = int((RUN / "pids/slurmctld.pid").read_text())
+    os.kill(process, how)
+    wait_until(lambda: not Path(f"/proc/{process}").exists(), "Slurm's controller ends")
+
+
 def slurm(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 

@@ -3,8 +3,8 @@
 make slurm. Slurm is installed and started where it can be (root on Debian); elsewhere these tests skip.
 """
 
-import os
 import re
+import shutil
 import signal
 import subprocess
 from collections import Counter
@@ -127,19 +127,27 @@ def test_snakemake_killed_and_started_again_while_its_jobs_run_on(undisturbed: P
 
 
 @pytest.mark.fault
-def test_slurms_controller_stopped_for_a_while(undisturbed: Path, tmp_path: Path) -> None:
-    """With one job at a time, fewer than are ready: the plugin would neither submit them nor follow them."""
+@pytest.mark.parametrize("forgets", ["", ", one job forgotten"], ids=["remembers", "forgets"])
+def test_slurms_controller_stopped_for_a_while(undisturbed: Path, tmp_path: Path, forgets: str) -> None:
+    """With one job at a time, fewer than are ready: the plugin would neither submit them nor follow them.
+
+    A controller that is killed forgets what was submitted in its last seconds, and gives the same job IDs again.
+    """
     folder = cluster.checkout(tmp_path / "run", undisturbed, jobs=1)
+    shutil.copytree(cluster.RUN / "ctld", tmp_path / "before")
     driver = cluster.submit(folder, *SHARDS)
-    with tally.fault("Slurm's controller out of reach for a while"):
+    with tally.fault("Slurm's controller out of reach for a while" + forgets):
         try:
             (job,) = wait_until(lambda: cluster.running(folder, "search_shard"), "a shard is searched", driver)
-            os.kill(int((cluster.RUN / "pids/slurmctld.pid").read_text()), signal.SIGKILL)
+            cluster.stop_controller(signal.SIGKILL if forgets else signal.SIGTERM)
+            if forgets:
+                shutil.copytree(tmp_path / "before", cluster.RUN / "ctld", dirs_exist_ok=True)
             wait_until(lambda: cluster.said(folder).count("squeue doesn't answer") > 1, "squeue fails", driver)
             subprocess.run([cluster.HERE / "start.sh", "--controller"], check=True)
             cluster.finish(driver, folder)
         finally:
             driver.kill()
-        assert by_id(folder)[job.id].state == "COMPLETED"
-        assert sum(each.rule == "search_shard" for each in cluster.jobs(folder)) == 2
+        if not forgets:
+            assert by_id(folder)[job.id].state == "COMPLETED"
+            assert sum(each.rule == "search_shard" for each in cluster.jobs(folder)) == 2
         cluster.compare(folder, undisturbed)
