@@ -202,16 +202,17 @@ class Plan:
         return self._tuned_runs(self.config.images, "plain") if self.config.images else []
 
     def compute_runs(self) -> list[Run]:
-        """Figure 8's runs: the baseline at every depth and setting that is tuned; the variants on every recipe,
-        at the search depth."""
+        """Figure 8's runs: the baseline at every depth and setting that is tuned, with augmentation too where the data
+        set has any; the variants on every recipe, at the search depth, without."""
         compute, runs = self.config.compute, []
         for dataset in compute.datasets if compute else ():
             assert compute is not None
-            runs += self._tuned_runs(Table(datasets=[dataset], variants=[compute.baseline]), "plain")
-            depth = self.config.datasets[dataset].search_depth
+            entry, baseline = self.config.datasets[dataset], Table(datasets=[dataset], variants=[compute.baseline])
+            for augmentation in ("plain", "augmented") if entry.flip or entry.pad else ("plain",):
+                runs += self._tuned_runs(baseline, augmentation)
             for recipe in self.resolved.compute_recipes(dataset):
                 for variant in compute.variants:
-                    runs += self.runs(dataset, "plain", variant, [depth], self.config.seeds, recipe)
+                    runs += self.runs(dataset, "plain", variant, [entry.search_depth], self.config.seeds, recipe)
         return runs
 
     def cycle_runs(self) -> list[Run]:

@@ -244,6 +244,15 @@ def test_figure_8_spends_search_compute_in_every_way_from_every_search() -> None
     assert not planned().compute_runs()
 
 
+def test_figure_8_has_the_baseline_with_augmentation_where_the_data_set_has_any() -> None:
+    compute = {"datasets": ["mnist", "cifar10"], "variants": ["search-all"], "baseline": "sgd"}
+    runs = planned(compute={**compute, "populations": [60], "generations": [75], "runs": [1]}).compute_runs()
+    augmented = [run for run in runs if run.augmentation == "augmented"]
+    plain = [run._replace(augmentation="augmented") for run in runs if run.variant.startswith("sgd")]
+    assert augmented and {run.dataset for run in augmented} == {"cifar10"}
+    assert set(augmented) == {run for run in plain if run.dataset == "cifar10"}  # tuned as much
+
+
 CHAINS = {
     "on": {"first": "search-all", "then": "search-on", "cycles": 2, "recipe": "paper"},
     "born-again": {"first": "sgd", "then": "distil", "cycles": 2, "recipe": "paper"},

@@ -158,7 +158,7 @@ class Compute(Section):
 
     datasets: Names
     variants: Names  # that learn targets
-    baseline: Name  # that learns labels
+    baseline: Name  # that learns labels, with augmentation too where the data set has any
     populations: Counts
     generations: Counts
     runs: Annotated[Counts, Field(max_length=20)]

@@ -10,6 +10,12 @@ VARIANTS = {"sgd": "SGD", "search-skip0": "Search-based (Skip block 0)", "search
 AUGMENTATIONS = {"plain": "without data augmentation", "augmented": "with data augmentation"}
 
 
+def method(row: pd.Series) -> str:
+    """The variant of a row, and its data augmentation if it has any."""
+    name = str(VARIANTS.get(row["variant"], row["variant"]))
+    return name if row["augmentation"] == "plain" else f"{name}, {AUGMENTATIONS[row['augmentation']]}"
+
+
 def mean_and_std(row: pd.Series, prefix: str = "", n: bool = False) -> str:
     """12.3 ± 0.4 (n = 3) of a row's mean, std and counts, n = 2 × 3 of two searches; the mean alone for one run."""
     std = "" if pd.isna(row[f"{prefix}std"]) else f" ± {row[f'{prefix}std']:.1f}"

@@ -79,13 +79,15 @@ def _verdict(gap: Estimate) -> str:
 
 
 def _of_figure8(path: Path) -> Iterator[dict[str, Any]]:
-    """SGD; then of each variant the recipe itself, and of each series the point that validation prefers."""
+    """SGD, without and with augmentation; then of each variant the recipe itself, and of each series the point that
+    validation prefers.
+    """
     frame = read_csv(path, figure8.COLUMNS)
     frame["base"] = frame["recipe"] == frame["recipe"].map(alternatives.family)
     frame = frame.sort_values("series", key=lambda series: series != figure8.BASELINE, kind="stable")
-    for (_, variant), rows in frame.groupby(["dataset", "variant"], sort=False):
-        name = phrases.VARIANTS.get(str(variant), str(variant))
-        own = int(rows["series"].iloc[0] == figure8.BASELINE)
+    for (_, _, augmentation), rows in frame.groupby(["dataset", "variant", "augmentation"], sort=False):
+        name = phrases.method(rows.iloc[0])
+        own = int(rows["series"].iloc[0] == figure8.BASELINE and augmentation == "plain")
         yield {**_searched(rows[rows["base"]].iloc[0], name), "is_baseline": own}
         for series in figure8.SERIES.values():
             points = rows[(rows["series"] == series) & ~rows["base"]].sort_values("validation_mean", kind="stable")
@@ -163,9 +165,9 @@ def _caption(frame: pd.DataFrame) -> tuple[str, list[str]]:
     notes = [
         "Test accuracy (%), mean ± sample standard deviation over n runs (searches × training seeds), or n ensembles.",
         f"Below it the difference from SGD with its 95 % confidence interval ({WELCH}); ▲ above SGD, ▼ below it, "
-        f"p < {SIGNIFICANT}, not corrected for the number of methods. SGD is at the depth and the training settings "
-        "that validation prefers, all others are at their own settings, not tuned; of each way to spend search compute "
-        "the point that validation prefers is shown.",
+        f"p < {SIGNIFICANT}, not corrected for the number of methods. No method has data augmentation unless it says "
+        "so. SGD is at the depth and the training settings that validation prefers, all others are at their own "
+        "settings, not tuned; of each way to spend search compute the point that validation prefers is shown.",
         "Last: runs × population × generations of block 0; candidates that all searches made, for all images; training "
         "images × epochs × depth, over all members and cycles.",
         f"Scale: {phrases.scale_text(frame)}.",

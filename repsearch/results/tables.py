@@ -87,7 +87,7 @@ def best(tried: pd.DataFrame) -> pd.DataFrame:
     """
     keys = tried.assign(accuracy=tried["validation_mean"].round(6), changed=tried["setting"] != "default")
     order = keys.sort_values(["accuracy", "depth", "changed"], ascending=[False, True, True], kind="stable").index
-    chosen = tried.loc[order].drop_duplicates(["dataset", "variant", "recipe"])
+    chosen = tried.loc[order].drop_duplicates(["dataset", "augmentation", "variant", "recipe"])
     return chosen.sort_index().reset_index(drop=True)
 
 

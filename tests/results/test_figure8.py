@@ -22,7 +22,8 @@ RECIPES = {  # population, generations of block 0, runs
 
 
 def _runs(folder: Path, recipes: dict[str, tuple[int, int, int]] = RECIPES) -> list[Path]:
-    """Two searches × two seeds of each recipe, and SGD at two learning rates of which validation prefers the default.
+    """Two searches × two seeds of each recipe, and SGD at two learning rates of which validation prefers the default
+    without augmentation, the other with it.
 
     The accuracy is the runs' number in per cent; candidates are population × generations × runs.
     """
@@ -36,8 +37,10 @@ def _runs(folder: Path, recipes: dict[str, tuple[int, int, int]] = RECIPES) -> l
                     facts = {"recipe": recipe, "variant": variant, "seed": seed, "searched": size, "search": search}
                     paths.append(run(folder, **facts, **size, test_accuracy=runs / 100))
         for name, validated in (("sgd", 0.6), ("sgd--learning_rate-8", 0.5)):
-            accuracies = {"validation_accuracy": validated, "test_accuracy": 0.9 + seed / 100, "settings_digest": name}
-            paths.append(run(folder, variant=name, seed=seed, **NO_RECIPE, **accuracies))
+            facts = {"variant": name, "seed": seed, "settings_digest": name, **NO_RECIPE}
+            paths.append(run(folder, **facts, validation_accuracy=validated, test_accuracy=0.9 + seed / 100))
+            facts |= {"augmentation": "augmented", "settings_digest": f"{name} augmented"}
+            paths.append(run(folder, **facts, validation_accuracy=1 - validated, test_accuracy=0.95 + seed / 100))
     return paths
 
 
@@ -60,9 +63,11 @@ def test_each_series_starts_from_the_recipe_and_changes_its_axes_alone(frame: pd
     assert len(set(equal["candidates"])) == 1 and set(equal["runs"]) == {1, 4}
     assert (part["n"] == 4).all() and (part["searches"] == 2).all()
     assert part["mean"].tolist() == pytest.approx(part["runs"].tolist())
-    [baseline] = frame[frame["series"] == "baseline"].itertuples()
-    assert (baseline.variant, baseline.setting, baseline.n, baseline.searches) == ("sgd", "default", 2, 0)
-    assert baseline.mean == pytest.approx(90.5)
+    plain, augmented = frame[frame["series"] == "baseline"].itertuples()
+    assert (plain.variant, plain.setting, plain.n, plain.searches) == ("sgd", "default", 2, 0)
+    assert (augmented.variant, augmented.setting, augmented.n) == ("sgd", "learning_rate 8", 2)
+    assert (plain.augmentation, augmented.augmentation) == ("plain", "augmented")
+    assert (plain.mean, augmented.mean) == pytest.approx((90.5, 95.5))
 
 
 def test_it_is_drawn_and_captioned(frame: pd.DataFrame) -> None:
@@ -72,7 +77,10 @@ def test_it_is_drawn_and_captioned(frame: pd.DataFrame) -> None:
     assert [len(line.lines[0].get_xdata()) for line in growing.containers] == [2, 2, 2]
     assert [list(line.lines[0].get_xdata()) for line in equal.containers] == [[1, 4], [1, 4]]
     assert list(growing.containers[2].lines[0].get_xdata()) == [72, 288]  # thousands of candidates
-    assert "dotted line is SGD" in figures.find("figure8").caption(frame)
+    assert growing.get_legend_handles_labels()[1][:2] == ["SGD", "SGD, with data augmentation"]
+    assert "dash-dotted line is SGD with data augmentation." in figures.find("figure8").caption(frame)
+    plain = figures.find("figure8").caption(frame[frame["augmentation"] == "plain"])
+    assert "dotted line is SGD" in plain and "with data augmentation" not in plain
 
 
 def test_a_recipe_that_is_in_no_series_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,10 @@ def table(inputs: list[Path], tmp_path: Path) -> pd.DataFrame:
 def test_methods_are_collected_with_what_they_cost(table: pd.DataFrame) -> None:
     images, passes = 46000 + 4000, 46000 * 4 * 3  # searched; training images × epochs × depth
     all_layers = "Search-based (All layers)"
-    assert list(table.index[:3]) == ["SGD", all_layers, f"{all_layers}: larger population"]
+    augmented = "SGD, with data augmentation"
+    assert list(table.index[:4]) == ["SGD", augmented, all_layers, f"{all_layers}: larger population"]
+    assert table["is_baseline"].tolist() == [1] + [0] * (len(table) - 1)
+    assert table.loc[augmented, "difference"] == pytest.approx(5)
     four = table.loc[f"{all_layers}: more runs, fewer generations"]
     assert (four["mean"], four["searches"], four["seeds"], four["size"]) == (4.0, 2, 2, "4 × 240 × 75")
     assert four["candidates"] == pytest.approx(240 * 300 * images) and four["image_passes"] == passes

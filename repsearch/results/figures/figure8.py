@@ -34,8 +34,9 @@ def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
     """Test and validation accuracy (%) by recipe, with its compute: candidates that the search of an image makes.
 
     A series changes one axis of the data set's recipe, from which it starts, or runs together with another axis at
-    (about) equal compute. Of variants that learn labels, there is one row, at the depth and the setting that validation
-    prefers. Raises UserError where a recipe changes something else, or the one that the others start from is missing.
+    (about) equal compute. Of variants that learn labels, there is one row per augmentation, at the depth and the
+    setting that validation prefers. Raises UserError where a recipe changes something else, or the one that the others
+    start from is missing.
     """
     runs = read(inputs, job.datasets)
     points = tables.accuracies(runs)
@@ -98,8 +99,8 @@ def _lines(ax: Axes, part: pd.DataFrame, series: Sequence[str], x: str) -> None:
 
 def _baseline(ax: Axes, rows: pd.DataFrame) -> None:
     for _, row in rows.iterrows():
-        label = phrases.VARIANTS.get(row["variant"], row["variant"])
-        ax.axhline(row["mean"], color="0.3", linestyle=":", linewidth=1.2, label=label)
+        linestyle = ":" if row["augmentation"] == "plain" else "-."
+        ax.axhline(row["mean"], color="0.3", linestyle=linestyle, linewidth=1.2, label=phrases.method(row))
         if row["n"] > 1:
             ax.axhspan(row["mean"] - row["std"], row["mean"] + row["std"], color="0.3", alpha=0.1, linewidth=0)
 
@@ -111,6 +112,8 @@ def caption(frame: pd.DataFrame) -> str:
         "the candidates that the search of one image makes; and with more runs at about equal compute, each with fewer "
         "generations or a smaller population. A network learns one run of each image per epoch, drawn at random, "
         "unless its training settings say otherwise. Thin lines: validation accuracy. The dotted line is SGD, at the "
-        "depth and the training settings that validation prefers."
+        "depth and the training settings that validation prefers"
     )
+    augmented = (frame["augmentation"] != "plain").any()
+    title += "; the dash-dotted line is SGD with data augmentation." if augmented else "."
     return style.caption(title, frame, marks="Error bars and grey bands")
