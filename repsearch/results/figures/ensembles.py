@@ -66,7 +66,7 @@ def build(job: FigureJob, inputs: Sequence[Path]) -> pd.DataFrame:
 def draw(frame: pd.DataFrame) -> Figure:
     datasets, kinds = list(dict.fromkeys(frame["dataset"])), list(dict.fromkeys(frame["kind"]))
     figure, axes = style.panels(2, len(datasets), max(4.0, 3.2 * len(datasets)), 5.4)
-    places = pd.Series(range(len(kinds)), index=kinds)
+    places, looks = pd.Series(range(len(kinds)), index=kinds), style.variant_looks(kinds)
     for column, dataset in enumerate(datasets):
         accuracy, spread = axes[column], axes[len(datasets) + column]
         part = frame[frame["dataset"] == dataset]
@@ -77,21 +77,19 @@ def draw(frame: pd.DataFrame) -> Figure:
             bars = rows["std"].where(rows["n"] > 1)
             accuracy.errorbar(places_of, rows["mean"], bars, capsize=2, elinewidth=0.9, label=name, **look)
         gain, differ = (part[part["measure"] == name].set_index("kind") for name in ("gain", "disagreement"))
-        middle = (differ["mean"].min() + differ["mean"].max()) / 2
-        for number, kind in enumerate(differ["mean"].sort_values().index):
-            place = differ.loc[kind, "mean"], gain.loc[kind, "mean"]
-            bars = gain.loc[kind, "std"], differ.loc[kind, "std"]
-            spread.errorbar(*place, *bars, capsize=2, elinewidth=0.9, color="0.2", marker="o", linestyle="none")
-            right = differ.loc[kind, "mean"] <= middle  # of its mark; neighbours' names above and below
-            aside = (4 if right else -4, 4 if number % 2 == 0 else -10)
-            side = "left" if right else "right"
-            spread.annotate(str(kind), place, aside, textcoords="offset points", ha=side, fontsize=7)
+        for kind in kinds:
+            if kind in differ.index:
+                place = differ.loc[kind, "mean"], gain.loc[kind, "mean"]
+                bars = gain.loc[kind, "std"], differ.loc[kind, "std"]
+                mark = {"marker": looks[kind]["marker"], "markersize": 4, "color": "0.2"}  # the colours are the measures'
+                spread.errorbar(*place, *bars, capsize=2, elinewidth=0.9, linestyle="none", label=kind, **mark)
         accuracy.set_title(f"{part['label'].iloc[0]}, {part['train_images'].iloc[0]:,} images")
         accuracy.set_xticks(range(len(kinds)), kinds, rotation=30, ha="right")
         spread.set(xlabel="Disagreement of two members (%)")
     axes[0].set_ylabel("Test accuracy (%)")
     axes[len(datasets)].set_ylabel("Gain of the ensemble (points)")
-    return style.legend(figure, axes)
+    axes[len(datasets)].legend(fontsize=7)
+    return style.legend(figure, axes[: len(datasets)])
 
 
 def caption(frame: pd.DataFrame) -> str:
