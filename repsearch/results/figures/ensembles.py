@@ -81,7 +81,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             if kind in differ.index:
                 place = differ.loc[kind, "mean"], gain.loc[kind, "mean"]
                 bars = gain.loc[kind, "std"], differ.loc[kind, "std"]
-                mark = {"marker": looks[kind]["marker"], "markersize": 4, "color": "0.2"}  # the colours are the measures'
+                mark = {"marker": looks[kind]["marker"], "markersize": 4, "color": "0.2"}  # colours are measures
                 spread.errorbar(*place, *bars, capsize=2, elinewidth=0.9, linestyle="none", label=kind, **mark)
         accuracy.set_title(f"{part['label'].iloc[0]}, {part['train_images'].iloc[0]:,} images")
         accuracy.set_xticks(range(len(kinds)), kinds, rotation=30, ha="right")
