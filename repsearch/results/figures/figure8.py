@@ -62,7 +62,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     searched, baselines = (frame[(frame["series"] == BASELINE) == baseline] for baseline in (False, True))
     datasets, variants = list(dict.fromkeys(frame["dataset"])), list(dict.fromkeys(searched["variant"]))
     count = len(datasets)
-    figure, axes = style.panels(2 * len(variants), count, max(5.2, 2.4 * count), 5 * len(variants))
+    figure, axes = style.panels(2 * len(variants), count, max(5.2, 2.9 * count), 5 * len(variants))
     for column, dataset in enumerate(datasets):
         for number, variant in enumerate(variants):
             part = searched[(searched["dataset"] == dataset) & (searched["variant"] == variant)]
