@@ -166,9 +166,9 @@ def _caption(frame: pd.DataFrame) -> tuple[str, list[str]]:
         "Test accuracy (%), mean ± sample standard deviation over n runs (searches × training seeds), or n ensembles.",
         f"Below it the difference from SGD with its 95 % confidence interval ({WELCH}); ▲ above SGD, ▼ below it, "
         f"p < {SIGNIFICANT}, not corrected for the number of methods. No method has data augmentation unless it says "
-        "so. SGD, with it or without, is at the depth and the training settings that validation prefers; all others are "
-        "at their own settings, not tuned. Of each way to spend search compute, the point that validation prefers is "
-        "shown, of those that change the recipe.",
+        "so. SGD, with it or without, is at the depth and the training settings that validation prefers; all others "
+        "are at their own settings, not tuned. Of each way to spend search compute, the point that validation prefers "
+        "is shown, of those that change the recipe.",
         "Last: runs × population × generations of block 0; candidates that all searches made, for all images (what a "
         "network computes without a search counts as one per search layer); training images × epochs × depth, over all "
         "members and cycles.",
