@@ -77,12 +77,11 @@ def draw(frame: pd.DataFrame) -> Figure:
             bars = rows["std"].where(rows["n"] > 1)
             accuracy.errorbar(places_of, rows["mean"], bars, capsize=2, elinewidth=0.9, label=name, **look)
         gain, differ = (part[part["measure"] == name].set_index("kind") for name in ("gain", "disagreement"))
-        for kind in kinds:
-            if kind in differ.index:
-                place = differ.loc[kind, "mean"], gain.loc[kind, "mean"]
-                bars = gain.loc[kind, "std"], differ.loc[kind, "std"]
-                mark = {"marker": looks[kind]["marker"], "markersize": 4, "color": "0.2"}  # colours are measures
-                spread.errorbar(*place, *bars, capsize=2, elinewidth=0.9, linestyle="none", label=kind, **mark)
+        for kind in differ.index:
+            place = differ.loc[kind, "mean"], gain.loc[kind, "mean"]
+            bars = gain.loc[kind, "std"], differ.loc[kind, "std"]
+            mark = {"marker": looks[kind]["marker"], "markersize": 4, "color": "0.2"}  # colours are measures
+            spread.errorbar(*place, *bars, capsize=2, elinewidth=0.9, linestyle="none", label=kind, **mark)
         accuracy.set_title(f"{part['label'].iloc[0]}, {part['train_images'].iloc[0]:,} images")
         accuracy.set_xticks(range(len(kinds)), kinds, rotation=30, ha="right")
         spread.set(xlabel="Disagreement of two members (%)")
